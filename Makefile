@@ -1,0 +1,42 @@
+# The first command on a fresh clone can be any of these: each creates .venv and installs what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install demo test check format lint types clean
+
+help:
+	@echo "make demo     install, then run the whole job on real video files and write demo/index.html"
+	@echo "make test     install, then run every test"
+	@echo "make check    format, lint, types and tests: what CI runs"
+	@echo "make install  create .venv with everything in it"
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "prismhub needs Python 3.11 or newer: make PYTHON=python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $(INSTALLED)
+
+install: $(INSTALLED)
+
+demo: $(INSTALLED)
+	$(BIN)/prismhub demo --out demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+check: lint types test
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache

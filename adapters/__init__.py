@@ -1,0 +1,1 @@
+"""Floor 2: heads on frozen features, their training loop, registry, saving and loading."""

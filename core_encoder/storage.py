@@ -1,0 +1,196 @@
+"""Files on disk: the home folder, names that become paths, atomic writes, free space.
+
+Everything the hub keeps is written aside, fsynced and renamed, so that a reader sees a whole file or none.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core_encoder.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
+
+def prismhub_home() -> Path:
+    """The folder that holds cached features, digests and the adapter registry: `PRISMHUB_HOME` or the user's cache folder."""
+    given = os.environ.get("PRISMHUB_HOME")
+    if given:
+        return Path(given).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache).expanduser() if cache else Path.home() / ".cache") / "prismhub"
+
+
+def offline() -> bool:
+    """Whether `PRISMHUB_OFFLINE` or `HF_HUB_OFFLINE` forbids the network."""
+    return any(
+        os.environ.get(name, "").strip().lower() not in ("", "0", "false", "no", "off")
+        for name in ("PRISMHUB_OFFLINE", "HF_HUB_OFFLINE")
+    )
+
+
+def check_name(name: str, what: str = "name") -> str:
+    """Return `name` if it can safely become one path component.
+
+    Raises:
+        InputError: anything but letters, digits, `.`, `_` and `-`, starting with a letter or digit, up to 96 characters.
+    """
+    if not _NAME.fullmatch(name) or _RESERVED.fullmatch(name) or name.endswith("."):
+        raise InputError(
+            f"{what} {name!r} cannot be used: take letters, digits, '.', '_' and '-', starting with a letter or digit"
+        )
+    return name
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A closing phrase that offers the nearest known names: `; did you mean 'x'?`, or the list when none is near."""
+    names = sorted(set(known))
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    if not names:
+        return "; none is known"
+    shown = ", ".join(repr(name) for name in names[:12]) + (", ..." if len(names) > 12 else "")
+    return f"; known: {shown}"
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; on success it is fsynced and renamed to `path`, on failure removed.
+
+    The aside file is hidden and ends in `.tmp`, so that no reader takes a half-written file for a whole one.
+
+    Raises:
+        InputError: the disk is full.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.parent / f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        yield aside
+        with aside.open("rb+") as file:
+            os.fsync(file.fileno())
+        aside.replace(path)
+        _fsync_folder(path.parent)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(f"{path}: the disk is full; free space and run the same command again") from error
+        raise
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _fsync_folder(folder: Path) -> None:
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write `text` as UTF-8, atomically."""
+    with atomic_path(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+def write_json(path: str | Path, value: Any) -> Path:
+    """Write `value` as indented JSON, atomically; NaN and infinity are refused because JSON has no word for them."""
+    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: the file is missing or is not JSON; the message names it.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from error
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
+    """Write `tensors` as one safetensors file, atomically.
+
+    Raises:
+        InputError: the disk is full.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    whole = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    with atomic_path(path) as aside:
+        try:
+            save_file(whole, str(aside), metadata=dict(metadata or {}))
+        except SafetensorError as error:  # it wraps the operating system's error in text
+            if "os error 28" in str(error) or "No space left" in str(error):
+                raise OSError(errno.ENOSPC, str(error)) from error
+            raise
+    return Path(path)
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Read a whole safetensors file.
+
+    Raises:
+        InputError: the file is missing, truncated or not safetensors.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(str(path))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a whole safetensors file ({error})") from error
+
+
+def free_bytes(folder: str | Path) -> int:
+    """Free bytes on the disk that holds `folder`, which need not exist yet."""
+    folder = Path(folder).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def check_free_space(folder: str | Path, needed: int) -> None:
+    """Refuse work that cannot fit.
+
+    Raises:
+        InputError: fewer than `needed` bytes are free where `folder` lies; both sizes are named.
+    """
+    free = free_bytes(folder)
+    if needed > free:
+        raise InputError(f"{folder}: needs {readable_bytes(needed)} but only {readable_bytes(free)} are free")
+
+
+def readable_bytes(count: float) -> str:
+    """`6291456` -> `6.0 MiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"

@@ -1,0 +1,1 @@
+"""The face of the hub: public API and command line."""

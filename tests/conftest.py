@@ -1,0 +1,37 @@
+"""Shared fixtures: a private home folder for every test, and real H.264 videos written by PyAV."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.videos import moving_square, write_video
+
+
+@pytest.fixture(autouse=True)
+def private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test gets its own empty PRISMHUB_HOME and no network."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("PRISMHUB_HOME", str(home))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return home
+
+
+@pytest.fixture
+def video_file(tmp_path: Path) -> Callable[..., Path]:
+    """`video_file(name="a.mp4", num_frames=24, height=64, width=96, fps=16, seed=0, bframes=0)` writes one H.264 file."""
+
+    def make(
+        name: str = "a.mp4",
+        num_frames: int = 24,
+        height: int = 64,
+        width: int = 96,
+        fps: int = 16,
+        seed: int = 0,
+        bframes: int = 0,
+    ) -> Path:
+        return write_video(tmp_path / name, moving_square(num_frames, height, width, seed), fps=fps, bframes=bframes)
+
+    return make

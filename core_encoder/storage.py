@@ -27,7 +27,7 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 def prismhub_home() -> Path:
-    """The folder that holds cached features, digests and the adapter registry: `PRISMHUB_HOME` or the user's cache folder."""
+    """The folder of cached features, digests and adapters: `PRISMHUB_HOME`, else a folder in the user's cache."""
     given = os.environ.get("PRISMHUB_HOME")
     if given:
         return Path(given).expanduser()
@@ -47,7 +47,7 @@ def check_name(name: str, what: str = "name") -> str:
     """Return `name` if it can safely become one path component.
 
     Raises:
-        InputError: anything but letters, digits, `.`, `_` and `-`, starting with a letter or digit, up to 96 characters.
+        InputError: anything but up to 96 letters, digits, `.`, `_` and `-`, the first a letter or digit.
     """
     if not _NAME.fullmatch(name) or _RESERVED.fullmatch(name) or name.endswith("."):
         raise InputError(

@@ -21,7 +21,7 @@ def private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
 
 @pytest.fixture
 def video_file(tmp_path: Path) -> Callable[..., Path]:
-    """`video_file(name="a.mp4", num_frames=24, height=64, width=96, fps=16, seed=0, bframes=0)` writes one H.264 file."""
+    """`video_file(name=, num_frames=, height=, width=, fps=, seed=, bframes=)` writes one H.264 file."""
 
     def make(
         name: str = "a.mp4",

@@ -1,15 +1,15 @@
 """Which frames of a video an encoder sees: pure arithmetic on the video's facts, no decoder and no torch.
 
 Times are seconds from the first frame shown. The frame at time t is the last one whose presentation time is <= t, so
-variable frame rates and B-frames are sampled by what a viewer would see. A clip [start_s, end_s) is cut at the video's end;
-its frames are those on screen at any moment of it.
+variable frame rates and B-frames are sampled by what a viewer would see. A clip [start_s, end_s) is cut at the video's
+end; its frames are those on screen at any moment of it.
 
-    sampling    one view takes T = num_frames frames                             more views (views = V)
-    uniform     the centres of T equal segments of the clip                      view v: offset (v + 1/2) / V in each segment
-    fps         the centres of T slots of 1/fps seconds, centred in the clip     starts evenly spread over the clip
-    stride      every stride-th source frame, centred in the clip                starts evenly spread over the clip
-    dense       sliding windows of T slots at `fps` or `stride`; a window        not allowed: the windows are the views
-                starts every `window_stride` slots until one reaches the end
+    sampling   one view takes T = num_frames frames                           more views (V)
+    uniform    the centres of T equal segments of the clip                    view v: (v + 1/2) / V into each segment
+    fps        the centres of T slots of 1/fps seconds, centred in the clip   starts evenly spread over the clip
+    stride     every stride-th source frame, centred in the clip              starts evenly spread over the clip
+    dense      sliding windows of T slots at `fps` or `stride`; one starts    none: the windows are the views
+               every `window_stride` slots until one reaches the end
 
 Where the clip is too short for T frames its frames are taken once each, then the last one is repeated; `View.num_real`
 counts the frames before the repeats. The last dense window is padded in the same way, so that rows stay evenly spaced.
@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from os import PathLike, fspath
+from os import fspath
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -253,8 +253,8 @@ class _Span:
 class Preprocessing:
     """How a decoded frame becomes the encoder's square input.
 
-    `resize` squeezes the whole frame to `image_size` x `image_size` (VideoPrism); `center_crop` scales the short side to
-    `image_size` and cuts the middle square (CLIP). The encoder applies `mean` and `std` to pixels in [0, 1] itself.
+    `resize` squeezes the whole frame to `image_size` x `image_size` (VideoPrism); `center_crop` scales the short side
+    to `image_size` and cuts the middle square (CLIP). The encoder applies `mean` and `std` to pixels in [0, 1] itself.
 
     Raises:
         InputError: a field is out of range.

@@ -1,0 +1,190 @@
+"""Soft-capped attention in bounded memory: the `L x L` logits exist only one cache-sized block at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["TokenGroups", "soft_capped_attention"]
+
+# Bytes of logits held at once. On a CPU a block has to stay in the cache, because several elementwise passes go over
+# it; elsewhere it only has to be large enough to keep the device busy.
+_CPU_BLOCK_BYTES = 2 << 20
+_DEVICE_BLOCK_BYTES = 256 << 20
+# exp(60) times a million keys still fits float32, so logits capped below it need no maximum subtracted.
+_LARGEST_PLAIN_CAP = 60.0
+
+
+def soft_capped_attention(q: Tensor, k: Tensor, v: Tensor, cap: float | None, mask: Tensor | None = None) -> Tensor:
+    """Attention whose logits are capped before the softmax: `cap * tanh(q k^T / sqrt(hd) / cap)`.
+
+    Shapes: q `(B, H, Lq, hd)`, k and v `(B, H, Lk, hd)` -> `(B, H, Lq, hd)`. `mask` is boolean, broadcastable to
+    `(B, H, Lq, Lk)`, True = attend; a query that may attend to nothing gets zeros. `cap=None` means no cap.
+    Memory stays bounded in both directions: the backward pass computes the logits again, block by block.
+    Raises ValueError when the shapes do not fit together or the mask is not boolean.
+    """
+    _check(q, k, v, mask)
+    if cap is None:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    if mask is not None:
+        mask = mask[(None,) * (4 - mask.ndim)]
+    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+        out: Tensor = _SoftCappedAttention.apply(q, k, v, cap, mask)
+        return out
+    return _forward(q, k, v, cap, mask)[0]
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
+    if q.ndim != 4 or k.shape != v.shape or q.shape[:2] != k.shape[:2] or q.shape[3] != k.shape[3]:
+        raise ValueError(
+            f"attention wants q (B, H, Lq, hd) and k, v (B, H, Lk, hd), not {(*q.shape,)}, {(*k.shape,)}, {(*v.shape,)}"
+        )
+    if mask is None:
+        return
+    if mask.dtype is not torch.bool:
+        raise ValueError(f"an attention mask is boolean, True = attend, not {mask.dtype}")
+    target = (*q.shape[:3], k.shape[2])
+    if mask.ndim > 4 or any(m not in (1, t) for m, t in zip(mask.shape[::-1], target[::-1], strict=False)):
+        raise ValueError(f"an attention mask of shape {(*mask.shape,)} does not broadcast to {target}")
+
+
+def _blocks(q: Tensor, k: Tensor) -> Iterator[tuple[slice, slice, slice]]:
+    """Cut (batch, heads, queries) into boxes whose logits fit the block size: queries first, then heads, samples."""
+    size = (_CPU_BLOCK_BYTES if q.device.type == "cpu" else _DEVICE_BLOCK_BYTES) // 4
+    steps = [1, 1, 1]
+    room = size // max(1, k.shape[2])
+    for axis in (2, 1, 0):
+        steps[axis] = max(1, min(q.shape[axis], room))
+        room //= steps[axis]
+    for b in range(0, q.shape[0], steps[0]):
+        for h in range(0, q.shape[1], steps[1]):
+            for i in range(0, q.shape[2], steps[2]):
+                yield slice(b, b + steps[0]), slice(h, h + steps[1]), slice(i, i + steps[2])
+
+
+def _mask_block(mask: Tensor | None, box: tuple[slice, ...]) -> Tensor | None:
+    if mask is None:
+        return None
+    return mask[tuple(part if size > 1 else slice(None) for part, size in zip(box, mask.shape, strict=False))]
+
+
+def _weights(q: Tensor, k: Tensor, cap: float, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Of one block, in at least float32: `tanh(logits / cap)` and the weights, not yet divided by their sum."""
+    logits = torch.matmul(q, k.transpose(-1, -2))  # (b, h, rows, Lk)
+    logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    squashed = logits.mul_(q.shape[-1] ** -0.5 / cap).tanh_()
+    weights = squashed * cap
+    if cap > _LARGEST_PLAIN_CAP:
+        weights -= weights.amax(-1, keepdim=True)
+    weights.exp_()
+    return squashed, weights if mask is None else weights.masked_fill_(~mask, 0.0)
+
+
+def _forward(q: Tensor, k: Tensor, v: Tensor, cap: float, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The output `(B, H, Lq, hd)`, and each query's sum of weights `(B, H, Lq, 1)`, for the backward pass."""
+    batch, heads, queries, head_dim = q.shape
+    out = q.new_empty(batch, queries, heads, head_dim).transpose(1, 2)  # (B, H, Lq, hd), stored as (B, Lq, H, hd)
+    sums = q.new_empty(batch, heads, queries, 1, dtype=torch.promote_types(q.dtype, torch.float32))
+    for box in _blocks(q, k):
+        _, weights = _weights(q[box], k[box[:2]], cap, _mask_block(mask, box))
+        total = weights.sum(-1, keepdim=True)
+        sums[box] = total.masked_fill_(total == 0, 1.0)
+        out[box] = torch.matmul(weights.div_(total).to(v.dtype), v[box[:2]])
+    return out, sums
+
+
+class _SoftCappedAttention(torch.autograd.Function):
+    """The training path: keeps one number per query and computes the logits again in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, cap: float, mask: Tensor | None) -> Tensor:
+        out, sums = _forward(q, k, v, cap, mask)
+        ctx.save_for_backward(q, k, v, out, sums, mask)
+        ctx.cap = cap
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, out, sums, mask = ctx.saved_tensors
+        grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        for box in _blocks(q, k):
+            pair, queries, keys, grad = box[:2], q[box], k[box[:2]], grad_out[box]
+            squashed, weights = _weights(queries, keys, ctx.cap, _mask_block(mask, box))
+            weights /= sums[box]  # (b, h, rows, Lk)
+            grad_v[pair] += torch.matmul(weights.to(grad.dtype).transpose(-1, -2), grad)
+            # Backwards through the softmax, the tanh and the scale.
+            mean = (grad * out[box]).sum(-1, keepdim=True, dtype=weights.dtype)
+            grad_logits = torch.matmul(grad, v[pair].transpose(-1, -2)).sub(mean).mul_(weights)
+            grad_logits *= squashed.square_().neg_().add_(1.0)
+            grad_logits = grad_logits.mul_(q.shape[-1] ** -0.5).to(keys.dtype)
+            grad_q[box] = torch.matmul(grad_logits, keys)
+            grad_k[pair] += torch.matmul(grad_logits.transpose(-1, -2), queries)
+        return grad_q, grad_k, grad_v, None, None
+
+
+@dataclass(frozen=True)
+class TokenGroups:
+    """Which tokens of a packed `(V, D)` sequence attend to each other: those of the same group, all of them.
+
+    Groups of (nearly) one size form a bucket and are computed together. `buckets` holds, per bucket, the positions of
+    its tokens `(G, S)` and, where some groups are shorter than S, which of them are real; `order` brings the real
+    tokens of all buckets back to packed order, None when they already are.
+    """
+
+    buckets: tuple[tuple[Tensor, Tensor | None], ...]
+    order: Tensor | None
+
+    @classmethod
+    def from_ids(cls, ids: Tensor, max_buckets: int = 16) -> TokenGroups:
+        """Group packed tokens by equal integers `ids (V,)`; groups of at most `max_buckets` sizes need no padding.
+
+        A token with an id of its own attends to itself alone, which is how padding is kept away from real tokens.
+        Build it once per batch: it waits for the device. Raises ValueError when ids is not one-dimensional.
+        """
+        if ids.ndim != 1:
+            raise ValueError(f"group ids are (V,), not {(*ids.shape,)}")
+        sorted_ids, positions = ids.sort(stable=True)
+        sizes = torch.unique_consecutive(sorted_ids, return_counts=True)[1]  # (groups,)
+        starts = sizes.cumsum(0) - sizes
+        distinct = sizes.unique().tolist()
+        if len(distinct) > max_buckets:
+            step = -(-distinct[-1] // max_buckets)
+            widths = (sizes + step - 1) // step * step
+        else:
+            widths = sizes
+        buckets: list[tuple[Tensor, Tensor | None]] = []
+        packed: list[Tensor] = []
+        for width in widths.unique().tolist():
+            members = widths == width
+            slot = torch.arange(width, device=ids.device)
+            real = slot < sizes[members, None]  # (G, S)
+            index = positions[(starts[members, None] + slot).clamp_(max=len(ids) - 1)]  # (G, S)
+            padded = not bool(real.all())
+            buckets.append((index, real if padded else None))
+            packed.append(index[real] if padded else index.flatten())
+        order = torch.cat(packed).argsort() if packed else positions
+        in_order = bool((order == torch.arange(len(order), device=ids.device)).all())
+        return cls(tuple(buckets), None if in_order else order)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, cap: float | None) -> Tensor:
+        """Attention inside every group; q, k, v `(V, H, hd)` -> `(V, H, hd)`."""
+        parts = []
+        for index, real in self.buckets:
+            if self.order is None and real is None and len(self.buckets) == 1:  # the tokens lie group by group
+                bucket = [x.unflatten(0, index.shape) for x in (q, k, v)]
+            else:
+                bucket = [x[index] for x in (q, k, v)]  # (G, S, H, hd)
+            mask = None if real is None else real[:, None, None, :]
+            q_heads, k_heads, v_heads = (x.transpose(1, 2) for x in bucket)  # (G, H, S, hd)
+            out = soft_capped_attention(q_heads, k_heads, v_heads, cap, mask).transpose(1, 2)  # (G, S, H, hd)
+            parts.append(out.flatten(0, 1) if real is None else out[real])
+        if not parts:
+            return v
+        out = parts[0] if len(parts) == 1 else torch.cat(parts)  # (V, H, hd)
+        return out if self.order is None else out[self.order]

@@ -1,0 +1,105 @@
+"""The layers every model here is made of: LayerNorm, the transformer layer, attention pooling.
+
+Axes: B batch, L sequence, D width, H heads, hd head width, V visible tokens of a whole batch.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core_encoder.attention import TokenGroups, soft_capped_attention
+from core_encoder.pooling import AttentionPooling, attention_pool
+
+__all__ = [
+    "AttentionPooling",
+    "LayerNorm",
+    "TokenGroups",
+    "TransformerLayer",
+    "attention_pool",
+    "soft_capped_attention",
+]
+
+
+class LayerNorm(nn.Module):
+    """Layer normalization that stores its weight as an offset, as VideoPrism does: it multiplies by `1 + weight`."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(dim))
+        self.bias = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight + 1.0, self.bias, 1e-6)
+
+    def extra_repr(self) -> str:
+        return str(self.weight.numel())
+
+
+class TransformerLayer(nn.Module):
+    """Pre-norm transformer layer with soft-capped attention; `(B, L, D) -> (B, L, D)` or packed `(V, D) -> (V, D)`.
+
+    `qkv` is the three projections in one, rows in the order query, key, value, each `(heads, head width)`.
+    Raises ValueError when heads does not divide dim.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        mlp_dim: int,
+        activation: Literal["gelu", "relu"] = "gelu",
+        cap: float | None = 50.0,
+    ) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"{heads} heads do not divide a width of {dim}")
+        if activation not in ("gelu", "relu"):
+            raise ValueError(f"activation is 'gelu' (exact) or 'relu', not {activation!r}")
+        self.heads, self.activation, self.cap = heads, activation, cap
+        self.norm1 = LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.norm2 = LayerNorm(dim)
+        self.fc1 = nn.Linear(dim, mlp_dim)
+        self.fc2 = nn.Linear(mlp_dim, dim)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, causal: bool = False, groups: TokenGroups | None = None
+    ) -> Tensor:
+        """Transform `x`.
+
+        `mask` is boolean, True = attend: `(B, L)` marks the real tokens, `(B, 1 or H, L, L)` says it per pair (sizes of
+        one broadcast). `causal` lets a token see itself and what comes before. With `groups`, x is packed `(V, D)` and
+        tokens attend within their group; mask and causal do not apply. Raises ValueError when these contradict.
+        """
+        if (groups is not None) != (x.ndim == 2):
+            raise ValueError(f"x is (B, L, D), or (V, D) together with groups; not {(*x.shape,)} with groups={groups}")
+        if groups is not None and (mask is not None or causal):
+            raise ValueError("packed tokens are masked by their groups: give neither mask nor causal")
+        q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).unbind(-3)  # (..., H, hd) each
+        if groups is not None:
+            attended = groups.attend(q, k, v, self.cap)
+        else:
+            allowed = _pair_mask(x, mask, causal)
+            q, k, v = (part.transpose(1, 2) for part in (q, k, v))  # (B, H, L, hd)
+            attended = soft_capped_attention(q, k, v, self.cap, allowed).transpose(1, 2)
+        x = x + self.out(attended.flatten(-2))
+        return x + self._mlp(self.norm2(x))
+
+    def _mlp(self, x: Tensor) -> Tensor:
+        hidden = self.fc1(x)
+        return self.fc2(F.gelu(hidden) if self.activation == "gelu" else F.relu(hidden))
+
+
+def _pair_mask(x: Tensor, mask: Tensor | None, causal: bool) -> Tensor | None:
+    """The mask over (query, key) pairs, broadcastable to `(B, H, L, L)`."""
+    if mask is not None and mask.ndim == 2:
+        mask = mask[:, None, None, :]
+    if not causal:
+        return mask
+    past = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
+    return past if mask is None else mask & past

@@ -1,0 +1,167 @@
+"""Drawing with numpy: named colours, shapes and textures, moving clouds, and objects painted into a batch of frames.
+
+A picture being drawn is a canvas `(T, 3, S, S)` float32 in [0, 1] whose opposite edges meet: it is a torus.
+Shapes and textures are functions of an object's own coordinates `(u, v)`, in which a shape has radius 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating[Any]]
+Field = Callable[[Array, Array], Array]  # a value for each point (u, v)
+
+COLOURS: dict[str, tuple[float, float, float]] = {
+    "red": (0.92, 0.10, 0.12),
+    "orange": (1.00, 0.52, 0.05),
+    "yellow": (0.98, 0.90, 0.10),
+    "green": (0.10, 0.78, 0.22),
+    "cyan": (0.10, 0.85, 0.90),
+    "blue": (0.12, 0.25, 0.95),
+    "purple": (0.62, 0.15, 0.85),
+    "white": (0.97, 0.97, 0.97),
+}
+
+
+def _circle(u: Array, v: Array) -> Array:
+    return np.hypot(u, v) - 1
+
+
+def _square(u: Array, v: Array) -> Array:
+    return np.maximum(np.abs(u), np.abs(v)) - 0.88
+
+
+def _bar(u: Array, v: Array) -> Array:
+    return np.maximum(np.abs(u) - 1.2, np.abs(v) - 0.38)
+
+
+def _cross(u: Array, v: Array) -> Array:
+    a, b = np.abs(u), np.abs(v)
+    return np.maximum(np.maximum(a, b) - 1.1, np.minimum(a, b) - 0.34)
+
+
+def _triangle(u: Array, v: Array) -> Array:
+    return np.maximum(0.866 * np.abs(u) - 0.5 * v, v) - 0.62
+
+
+def _ring(u: Array, v: Array) -> Array:
+    return np.abs(np.hypot(u, v) - 0.8) - 0.27
+
+
+def _crescent(u: Array, v: Array) -> Array:
+    return np.maximum(np.hypot(u, v) - 1.1, 0.85 - np.hypot(u - 0.55, v))
+
+
+def _dome(u: Array, v: Array) -> Array:
+    return np.maximum(np.hypot(u, v - 0.5) - 1.2, v - 0.5)
+
+
+def _heart(u: Array, v: Array) -> Array:
+    a, b = 0.7071 * (u + v), 0.7071 * (u - v)
+    point = np.maximum(np.abs(a), np.abs(b)) - 0.62
+    lobes = np.hypot(np.abs(u) - 0.44, v + 0.44) - 0.62
+    return np.minimum(point, lobes)
+
+
+def _star(u: Array, v: Array) -> Array:
+    sector = 2 * math.pi / 5
+    angle = np.abs((np.arctan2(u, -v) + sector / 2) % sector - sector / 2)  # 0 at a tip, sector / 2 in a notch
+    return np.hypot(u, v) * np.cos(angle - 1.177) - 0.46  # the straight edge from a tip to a notch
+
+
+def _plain(u: Array, v: Array) -> Array:
+    return np.zeros_like(u)
+
+
+def _striped(u: Array, v: Array) -> Array:
+    return np.clip(0.5 + 2 * np.sin(8.5 * u), 0, 1)
+
+
+def _checkered(u: Array, v: Array) -> Array:
+    return np.clip(0.5 + 3 * np.sin(5.5 * u) * np.sin(5.5 * v), 0, 1)
+
+
+def _dotted(u: Array, v: Array) -> Array:
+    return np.clip(3 * (np.cos(7.5 * u) + np.cos(7.5 * v) - 0.8), 0, 1)
+
+
+def _ringed(u: Array, v: Array) -> Array:
+    return np.clip(0.5 + 2 * np.cos(9 * np.hypot(u, v)), 0, 1)
+
+
+SHAPES: dict[str, Field] = {  # signed distance in object coordinates: negative inside
+    "circle": _circle,
+    "square": _square,
+    "triangle": _triangle,
+    "star": _star,
+    "heart": _heart,
+    "cross": _cross,
+    "ring": _ring,
+    "crescent": _crescent,
+    "dome": _dome,
+    "bar": _bar,
+}
+TEXTURES: dict[str, Field] = {  # 0: the colour itself, 1: its dark shade
+    "plain": _plain,
+    "striped": _striped,
+    "checkered": _checkered,
+    "dotted": _dotted,
+    "ringed": _ringed,
+}
+
+
+@dataclass
+class Track:
+    """Where one object is over time: position, radius (pixels) and angle (radians), each `(T,)`."""
+
+    x: Array
+    y: Array
+    radius: Array
+    angle: Array
+
+
+def draw_clouds(span: int, u: Array, camera: Array, contrast: float, rng: np.random.Generator) -> Array:
+    """Clouds in two octaves that drift as one: `(T, 3, S, S)` in [0, 1]."""
+    drift = rng.uniform(-0.35, 0.35, 2).astype(np.float32) * span
+    base = rng.uniform(0.25, 0.6) + rng.uniform(-0.1, 0.1, 3)  # muted, so that the named colours stand out
+    canvas = np.empty((len(u), 3, span, span), np.float32)
+    canvas[:] = base.reshape(3, 1, 1)
+    for cells, strength in ((4, 0.4), (11, 0.25)):  # cells across the torus
+        grid = math.ceil(1.4 * cells) + 4  # the drift and the spline's reach included
+        knots = 0.75 * rng.uniform(-1, 1, (1, grid, grid)) + 0.25 * rng.uniform(-1, 1, (3, grid, grid))
+        shift = drift[:, None] * u + camera  # (2, T)
+        place = (np.arange(span, dtype=np.float32) - shift[..., None]) * (cells / span) + (0.2 * cells + 1.5)
+        across, down = _spline(place.astype(np.float32), grid)[:, :, None]  # each (T, 1, S, grid)
+        canvas += down @ (contrast * strength * knots).astype(np.float32) @ across.swapaxes(-1, -2)
+    return canvas
+
+
+def _spline(place: Array, grid: int) -> Array:
+    """Cubic B-spline weights `(..., S, grid)` of places `(..., S)` on a line of knots one apart."""
+    far = np.abs(place[..., None] - np.arange(grid, dtype=np.float32))
+    return (np.clip(2 - far, 0, None) ** 3 - 4 * np.clip(1 - far, 0, None) ** 3) / 6
+
+
+def paint(canvas: Array, shape: Field, texture: Field, colour: Array, track: Track) -> None:
+    """Blend one object into `canvas (T, 3, S, S)`, around the torus, touching only the pixels near it."""
+    frames, _, span, _ = canvas.shape
+    reach = min(span, 2 * math.ceil(1.3 * float(track.radius.max())) + 3)
+    first = np.floor(np.stack((track.x, track.y)) - reach / 2).astype(np.int64)  # (2, T)
+    cols, rows = first[..., None] + np.arange(reach)  # each (T, P)
+    radius = track.radius[:, None, None]
+    dx = (cols + np.float32(0.5) - track.x[:, None]).astype(np.float32)[:, None, :] / radius
+    dy = (rows + np.float32(0.5) - track.y[:, None]).astype(np.float32)[:, :, None] / radius
+    cos, sin = np.cos(track.angle)[:, None, None], np.sin(track.angle)[:, None, None]
+    u, v = cos * dx + sin * dy, cos * dy - sin * dx  # (T, P, P)
+    cover = np.clip(0.5 - shape(u, v) * radius, 0, 1)[:, None]  # one pixel of soft edge
+    shade = colour[:, None, None] * (1 - np.float32(0.6) * texture(u, v))[:, None]  # (T, 3, P, P)
+    time, channel = np.arange(frames)[:, None, None, None], np.arange(3)[:, None, None]
+    where = (time, channel, (rows % span)[:, None, :, None], (cols % span)[:, None, None, :])
+    seen = canvas[where]
+    canvas[where] = seen + cover * (shade - seen)

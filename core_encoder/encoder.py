@@ -1,0 +1,300 @@
+"""The frozen encoder as everything above sees it: load one by name, ask it for features and embeddings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from core_encoder.contrastive import VideoTextConfig, VideoTextModel
+from core_encoder.errors import InputError
+from core_encoder.text_tower import Tokenizer
+from core_encoder.video import Preprocessing
+from core_encoder.vivit import PRESETS, initialize
+
+log = logging.getLogger(__name__)
+
+_TEXTS_AT_ONCE = 64
+
+
+@dataclass
+class VideoFeatures:
+    """What an encoder says about a batch of clips.
+
+    `tokens` (B, T, N, D); `embedding` (B, E) where the encoder makes one and it was asked for; `hidden` maps every
+    asked layer to its raw output (B, T, N, D); `frame_mask` (B, T) is True for real frames, None when all are.
+    """
+
+    tokens: Tensor
+    embedding: Tensor | None = None
+    hidden: dict[int, Tensor] = field(default_factory=dict)
+    frame_mask: Tensor | None = None
+
+
+class Model(Protocol):
+    """What an architecture offers to `Encoder`; it is also an `nn.Module`."""
+
+    num_frames: int
+    image_size: int
+    patch_size: int
+    dim: int
+    num_layers: int
+    embedding_dim: int | None
+    has_text: bool
+
+    def describe(self) -> dict[str, Any]: ...
+    def __call__(
+        self, video: Tensor, frame_mask: Tensor | None, layers: Sequence[int], embed: bool
+    ) -> tuple[Tensor, dict[int, Tensor], Tensor | None]: ...
+    def encode_spatial(self, video: Tensor) -> Tensor: ...
+    def encode_temporal(self, spatial: Tensor, frame_mask: Tensor | None) -> Tensor: ...
+    def embed_token_ids(self, ids: Tensor, mask: Tensor) -> Tensor: ...
+
+
+class Encoder(nn.Module):
+    """A frozen encoder: always in eval mode, never with gradients.
+
+    Videos are (B, T, 3, H, W) float RGB in [0, 1]; any T, any H and W that are multiples of `patch_size`. Frame masks
+    are bool (B, T), True for real frames, which come first.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        name: str,
+        preprocessing: Preprocessing,
+        tokenizer: Tokenizer | None = None,
+        trained: bool = True,
+    ) -> None:
+        super().__init__()
+        self.model: Any = model.requires_grad_(False).eval()
+        self.name = name
+        self.preprocessing = preprocessing
+        self.tokenizer = tokenizer
+        self.trained = trained
+        self._fingerprint: str | None = None
+        self.training = False
+
+    num_frames = property(lambda self: int(self.model.num_frames), doc="Frames of a clip as trained; any other works.")
+    image_size = property(lambda self: int(self.model.image_size), doc="Side of a frame as trained, in pixels.")
+    patch_size = property(lambda self: int(self.model.patch_size), doc="Side of a patch, in pixels.")
+    dim = property(lambda self: int(self.model.dim), doc="Width D of a token.")
+    num_layers = property(lambda self: int(self.model.num_layers), doc="Layers that `forward(layers=)` can return.")
+
+    @property
+    def embedding_dim(self) -> int | None:
+        """Width E of an embedding, or None when the encoder makes none."""
+        return self.model.embedding_dim  # type: ignore[no-any-return]
+
+    @property
+    def has_text(self) -> bool:
+        """Whether texts can be embedded."""
+        return bool(self.model.has_text)
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the float32 weights, the architecture and the preprocessing.
+
+        The same for the same weights from any file format, on any device; a cast does not change it, because it is
+        taken before the first cast.
+        """
+        if self._fingerprint is None:
+            about = {"model": self.model.describe(), "preprocessing": self.preprocessing.describe()}
+            digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+            for name, tensor in sorted(self.model.state_dict().items()):
+                if tensor.is_floating_point():
+                    values = tensor.detach().to("cpu", torch.float32).contiguous()
+                    digest.update(f"{name} {tuple(values.shape)}\n".encode())
+                    digest.update(memoryview(values.numpy()).cast("B"))
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    @torch.no_grad()
+    def forward(
+        self,
+        video: Tensor,
+        frame_mask: Tensor | None = None,
+        layers: Sequence[int] = (),
+        embed: bool = False,
+    ) -> VideoFeatures:
+        """Encode `video`; `layers` names hidden layers to return (negative from the end), `embed` asks for embeddings.
+
+        Raises:
+            ValueError: a shape, mask or layer that does not fit.
+            InputError: `embed` with an encoder that makes no embeddings.
+        """
+        if embed and self.embedding_dim is None:
+            raise InputError(f"encoder {self.name!r} makes no video embeddings: use a video-text encoder")
+        tokens, hidden, embedding = self.model(self._normalize(video), frame_mask, layers, embed)
+        return VideoFeatures(tokens, embedding, hidden, frame_mask)
+
+    def embed_video(self, video: Tensor, frame_mask: Tensor | None = None) -> Tensor:
+        """Video (B, T, 3, H, W) -> unit vectors (B, E)."""
+        embedding = self(video, frame_mask, embed=True).embedding
+        assert embedding is not None
+        return embedding  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def encode_spatial(self, video: Tensor) -> Tensor:
+        """The half that sees one frame alone: video (B, T, 3, H, W) -> (B, T, N, D)."""
+        return self.model.encode_spatial(self._normalize(video))  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def encode_temporal(self, spatial: Tensor, frame_mask: Tensor | None = None) -> Tensor:
+        """The half that mixes frames: outputs of `encode_spatial` (B, T, N, D) -> tokens (B, T, N, D)."""
+        spatial = spatial.to(self.device, self.dtype)
+        return self.model.encode_temporal(spatial, frame_mask)  # type: ignore[no-any-return]
+
+    def embed_text(self, texts: Sequence[str]) -> Tensor:
+        """A list of texts -> unit vectors (len(texts), E); texts that are too long are cut, which is said once.
+
+        Raises:
+            InputError: the encoder has no text tower, or its tokenizer file is missing.
+            ValueError: `texts` is one string.
+        """
+        if isinstance(texts, str):
+            raise ValueError("give a list of texts, not one string")
+        self._require_text()
+        if self.tokenizer is None:
+            raise InputError(
+                f"encoder {self.name!r} came without a tokenizer: put its tokenizer.json or spiece.model (the C4 "
+                "English SentencePiece model) beside the weights, or use embed_token_ids"
+            )
+        rows = []
+        for first in range(0, len(texts), _TEXTS_AT_ONCE):
+            rows.append(self.embed_token_ids(*self.tokenizer(texts[first : first + _TEXTS_AT_ONCE])))
+        return torch.cat(rows) if rows else torch.zeros(0, self.embedding_dim or 0, device=self.device)
+
+    @torch.no_grad()
+    def embed_token_ids(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Token ids (B, L) and bool mask (B, L), True = real token -> unit vectors (B, E).
+
+        Raises:
+            InputError: the encoder has no text tower.
+            ValueError: shapes that do not fit, too many tokens, an id outside the vocabulary.
+        """
+        self._require_text()
+        return self.model.embed_token_ids(ids.to(self.device), mask.to(self.device))  # type: ignore[no-any-return]
+
+    def _require_text(self) -> None:
+        if not self.has_text:
+            raise InputError(
+                f"encoder {self.name!r} has no text tower: use one that has, "
+                "such as google/videoprism-lvt-base-f16r288 or a CLIP model"
+            )
+
+    def _normalize(self, video: Tensor) -> Tensor:
+        if not video.is_floating_point():
+            raise ValueError(f"a video is float RGB in [0, 1], not {video.dtype}: use to_video_tensor")
+        if video.ndim != 5 or video.shape[2] != 3:
+            raise ValueError(f"a video is (B, T, 3, H, W), not {tuple(video.shape)}")
+        video = video.to(self.device)
+        mean, std = self.preprocessing.mean, self.preprocessing.std
+        if any(mean) or any(value != 1 for value in std):
+            shift, scale = (video.new_tensor(values, dtype=torch.float32)[:, None, None] for values in (mean, std))
+            video = (video.float() - shift) / scale
+        return video.to(self.dtype)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Encoder:
+        self.fingerprint  # noqa: B018  taken now, while the weights are as they were stored
+        return super()._apply(fn, recurse)
+
+    def train(self, mode: bool = True) -> Encoder:
+        """A frozen encoder stays in eval mode."""
+        return super().train(False)
+
+    def __repr__(self) -> str:
+        return (
+            f"Encoder({self.name!r}: {self.num_frames} frames of {self.image_size} px, {self.num_layers} layers, "
+            f"width {self.dim}, {self.num_parameters / 1e6:.1f} M parameters, "
+            f"{'with' if self.has_text else 'no'} text tower, {'trained' if self.trained else 'UNTRAINED'}, "
+            f"{self.dtype}, {self.device})"
+        )
+
+
+@dataclass(frozen=True)
+class EncoderInfo:
+    """One encoder that `load_encoder` knows by name; any other folder, `.npz` or Hub id of these kinds works too."""
+
+    name: str
+    kind: str
+    parameters: int
+    num_frames: int
+    image_size: int
+    text: bool
+    bundled: bool
+
+
+_KNOWN = (
+    EncoderInfo("nano", "video", 1_237_888, 8, 48, text=False, bundled=True),
+    EncoderInfo("google/videoprism-base-f16r288", "video", 114_364_416, 16, 288, text=False, bundled=False),
+    EncoderInfo("google/videoprism-large-f8r288", "video", 353_978_368, 8, 288, text=False, bundled=False),
+    EncoderInfo("google/videoprism-lvt-base-f16r288", "video-text", 0, 16, 288, text=True, bundled=False),
+    EncoderInfo("google/videoprism-lvt-large-f8r288", "video-text", 0, 8, 288, text=True, bundled=False),
+    EncoderInfo("openai/clip-vit-large-patch14", "image-text", 427_616_513, 16, 224, text=True, bundled=False),
+)
+
+
+def encoders() -> list[EncoderInfo]:
+    """The encoders known by name: bundled ones, then published ones."""
+    return list(_KNOWN)
+
+
+def load_encoder(
+    source: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    local_files_only: bool = False,
+) -> Encoder:
+    """Load a frozen encoder.
+
+    `source` is a bundled name (`nano`), a folder in `transformers` format (VideoPrism, its video-text model, CLIP, or
+    what `save_encoder` wrote), a Flax `.npz` of VideoPrism, or a Hub id `org/name[@revision]`.
+
+    Raises:
+        InputError: the source is unknown, missing, damaged or of a kind that is not supported.
+    """
+    encoder = _nano() if source == "nano" else _from_files(source, local_files_only)
+    if not encoder.trained:
+        log.warning(
+            "encoder %r is untrained (random weights from seed 0): its features carry little meaning, "
+            "take it to try things out",
+            encoder.name,
+        )
+    try:
+        target = torch.device(device)
+        return encoder if (encoder.device, encoder.dtype) == (target, dtype) else encoder.to(target, dtype)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {str(device)!r} cannot be used: {str(error).splitlines()[0]}") from error
+
+
+def _nano() -> Encoder:
+    config = VideoTextConfig(PRESETS["nano"])
+    with torch.device("meta"):  # leaves the caller's random state alone
+        model = VideoTextModel(config)
+    model = model.to_empty(device="cpu")
+    initialize(model, torch.Generator().manual_seed(0))
+    return Encoder(model, "nano", Preprocessing(config.vision.image_size), trained=False)
+
+
+def _from_files(source: str | Path, local_files_only: bool) -> Encoder:
+    raise InputError(f"no such encoder: {source}")

@@ -296,6 +296,11 @@ def write_dataset(
         raise InputError(f"a dataset needs at least two classes of different names, not {names}")
     if size % 2:
         raise InputError(f"H.264 pictures need an even size, not {size}")
+    for name, what in [
+        *((name, "class name") for name in names),
+        *((split, "split name") for split in clips_per_class),
+    ]:
+        check_name(name, what)
     folder = Path(folder)
     total = len(classes) * sum(clips_per_class.values())
     written: list[WrittenVideo] = []
@@ -303,7 +308,7 @@ def write_dataset(
         world = SyntheticWorld(seed, split, size, num_frames, spread=spread)
         for index, (kind, number) in enumerate(itertools.product(classes, range(count))):
             clip = world.clip(index, kind.thing, kind.motion)
-            path = Path(check_name(split, "split"), check_name(kind.name, "class"), f"{number:04d}.mp4")
+            path = Path(split, kind.name, f"{number:04d}.mp4")
             write_video(folder / path, clip.frames, fps)
             written.append(WrittenVideo(path.as_posix(), kind.name, split, clip.caption))
             if progress:

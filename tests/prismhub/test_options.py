@@ -1,0 +1,91 @@
+"""One dataclass gives the command line, the YAML keys and the Python arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from adapters.config import option
+from core_encoder.errors import InputError
+from prismhub.options import command_signature, gather_lists, resolve
+
+
+@dataclass(frozen=True)
+class Example:
+    data: Path | None = option(None, "Where.")
+    lr: float = option(1e-3, "Learning rate.")
+    epochs: int = option(20, "Passes.")
+    layers: tuple[int, ...] = option((), "Layers.")
+    grid: tuple[str, ...] = option((), "Grid.")
+    mode: Literal["a", "b"] = option("a", "Mode.")
+    quiet: bool = option(False, "Quiet.")
+
+
+def run(*arguments: str) -> Example:
+    seen: list[Example] = []
+    app = typer.Typer()
+    app.command()(command_signature(Example, seen.append))
+    result = CliRunner().invoke(app, gather_lists(arguments))
+    if isinstance(result.exception, InputError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return seen[0]
+
+
+def test_defaults_and_every_kind_of_option() -> None:
+    assert run() == Example()
+    assert run(
+        "--data", "x y", "--lr", "1e-4", "--epochs", "3", "--layers", "3,7", "--layers", "-1", "--mode", "b", "--quiet"
+    ) == Example(Path("x y"), 1e-4, 3, (3, 7, -1), (), "b", True)
+
+
+def test_several_words_after_one_option() -> None:
+    expected = Example(grid=("lr=1e-3,3e-4", "dropout=0,0.5"), epochs=2)
+    assert run("--grid", "lr=1e-3,3e-4", "dropout=0,0.5", "--epochs", "2") == expected
+
+
+def test_command_line_beats_file_beats_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "train.yaml"
+    file.write_text("lr: 1e-2\nepochs: 5\ngrid: {lr: [1e-3, 3e-4]}\n")
+    got = run("--config", str(file), "--epochs", "7")
+    assert (got.lr, got.epochs, got.mode, got.grid) == (1e-2, 7, "a", ("lr=1e-3,3e-4",))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("epocs: 5", ["train.yaml", "'epocs'", "'epochs'"]),
+        ("epochs: many", ["train.yaml", "'epochs'", "'many'"]),
+        ("- 1\n- 2", ["train.yaml", "list"]),
+        ("a: [", ["train.yaml", "YAML"]),
+    ],
+)
+def test_a_bad_file_is_one_line_that_names_the_key(tmp_path: Path, text: str, words: list[str]) -> None:
+    file = tmp_path / "train.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError) as error:
+        resolve(Example, file, {})
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_ill_typed_option_is_named() -> None:
+    with pytest.raises(InputError, match="'lr'.*'fast'"):
+        run("--lr", "fast")
+    with pytest.raises(InputError, match="'mode'.*'c'"):
+        run("--mode", "c")
+
+
+@given(st.lists(st.sampled_from(["--grid", "--lr", "a=1", "b=2", "x", "-q"]), max_size=8))
+def test_gathering_adds_only_repeated_options(words: list[str]) -> None:
+    gathered = gather_lists(words)
+    assert [word for word in gathered if word != "--grid"] == [word for word in words if word != "--grid"]
+    assert gather_lists(gathered) == gathered

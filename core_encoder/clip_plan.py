@@ -19,19 +19,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from os import fspath
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core_encoder.errors import InputError, UnreadableVideo
+from core_encoder.fields import finite_number, record_from_dict, set_field, whole_number
 from core_encoder.storage import nearest
 
 Sampling = Literal["uniform", "fps", "stride", "dense"]
-Geometry = Literal["resize", "center_crop"]
-Interpolation = Literal["bilinear", "bicubic"]
 
 
 @dataclass(frozen=True)
@@ -47,14 +46,12 @@ class Clip:
     end_s: float | None = None
 
     def __post_init__(self) -> None:
-        _set(self, "path", fspath(self.path))
-        _set(self, "start_s", _number("clip", "start_s", self.start_s, at_least=0.0, where=self.path))
+        set_field(self, "path", fspath(self.path))
+        set_field(self, "start_s", finite_number(f"{self.path}: clip", "start_s", self.start_s, at_least=0.0))
         if self.end_s is not None:
-            _set(self, "end_s", _number("clip", "end_s", self.end_s, at_least=0.0, where=self.path))
+            set_field(self, "end_s", finite_number(f"{self.path}: clip", "end_s", self.end_s, at_least=0.0))
             if self.end_s <= self.start_s:
-                raise InputError(
-                    f"{self.path}: clip end_s={self.end_s:g} must be greater than start_s={self.start_s:g}"
-                )
+                raise InputError(f"{self.path}: clip: end_s={self.end_s:g} must be above start_s={self.start_s:g}")
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ class VideoFacts:
         if times[0] != 0 or (np.diff(times) < 0).any() or not times[-1] <= self.duration_s < math.inf:
             raise ValueError("timestamps must start at 0, not fall, and end within duration_s")
         times.setflags(write=False)
-        _set(self, "timestamps", times)
+        set_field(self, "timestamps", times)
 
     @classmethod
     def constant_rate(cls, num_frames: int, fps: float, width: int = 96, height: int = 64) -> VideoFacts:
@@ -87,7 +84,7 @@ class VideoFacts:
         """How far a timestamp may lie after the asked time: containers round times, some of them to milliseconds."""
         return min(0.5e-3, 0.1 / self.fps)
 
-    def frames_at(self, times_s: NDArray[np.float64]) -> NDArray[np.int64]:
+    def frames_at(self, times_s: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
         """The index of the frame on screen at each time: the last whose timestamp is not after it."""
         after = np.searchsorted(self.timestamps, times_s + self.tolerance_s, side="right")
         return np.maximum(after - 1, 0).astype(np.int64)
@@ -120,8 +117,8 @@ class ClipPlan:
     views: int = 1
 
     def __post_init__(self) -> None:
-        _set(self, "num_frames", _whole("clip plan", "num_frames", self.num_frames))
-        _set(self, "views", _whole("clip plan", "views", self.views))
+        set_field(self, "num_frames", whole_number("clip plan", "num_frames", self.num_frames))
+        set_field(self, "views", whole_number("clip plan", "views", self.views))
         rates = {"uniform": (), "fps": ("fps",), "stride": ("stride",), "dense": ("fps", "stride", "window_stride")}
         if self.sampling not in rates:
             raise InputError(f"clip plan: sampling {self.sampling!r} is unknown{nearest(str(self.sampling), rates)}")
@@ -132,12 +129,12 @@ class ClipPlan:
             needed = "either fps or stride" if self.sampling == "dense" else self.sampling
             raise InputError(f"clip plan: sampling {self.sampling!r} needs {needed}")
         if self.fps is not None:
-            _set(self, "fps", _number("clip plan", "fps", self.fps, above=0.0))
+            set_field(self, "fps", finite_number("clip plan", "fps", self.fps, above=0.0))
         if self.stride is not None:
-            _set(self, "stride", _whole("clip plan", "stride", self.stride))
+            set_field(self, "stride", whole_number("clip plan", "stride", self.stride))
         if self.sampling == "dense":
             hop = self.num_frames if self.window_stride is None else self.window_stride
-            _set(self, "window_stride", _whole("clip plan", "window_stride", hop))
+            set_field(self, "window_stride", whole_number("clip plan", "window_stride", hop))
             if self.views != 1:
                 raise InputError("clip plan: views must be 1 with sampling 'dense': its windows are the views")
             if hop > self.num_frames:
@@ -157,7 +154,7 @@ class ClipPlan:
         Raises:
             InputError: an unknown field, or a value the constructor refuses.
         """
-        return _from_dict(cls, "clip plan", given)
+        return record_from_dict(cls, "clip plan", given)
 
     def views_of(self, facts: VideoFacts, clip: Clip) -> tuple[View, ...]:
         """The views of `clip` in a video of these facts; always the same for the same arguments.
@@ -239,7 +236,7 @@ class _Span:
     first: int
     last: int
 
-    def frames_at(self, times_s: NDArray[np.float64]) -> NDArray[np.int64]:
+    def frames_at(self, times_s: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
         return np.clip(self.facts.frames_at(times_s), self.first, self.last)
 
     def shown_s(self, first: int, after: int) -> tuple[float, float]:
@@ -247,84 +244,3 @@ class _Span:
         times = self.facts.timestamps
         end_s = self.end_s if after > self.last else float(times[after])
         return max(float(times[first]), self.start_s), end_s
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How a decoded frame becomes the encoder's square input.
-
-    `resize` squeezes the whole frame to `image_size` x `image_size` (VideoPrism); `center_crop` scales the short side
-    to `image_size` and cuts the middle square (CLIP). The encoder applies `mean` and `std` to pixels in [0, 1] itself.
-
-    Raises:
-        InputError: a field is out of range.
-    """
-
-    image_size: int
-    geometry: Geometry = "resize"
-    interpolation: Interpolation = "bicubic"
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-
-    def __post_init__(self) -> None:
-        _set(self, "image_size", _whole("preprocessing", "image_size", self.image_size))
-        for name, known in (("geometry", ("resize", "center_crop")), ("interpolation", ("bilinear", "bicubic"))):
-            value = getattr(self, name)
-            if value not in known:
-                raise InputError(f"preprocessing: {name} {value!r} is unknown{nearest(str(value), known)}")
-        for name in ("mean", "std"):
-            values = getattr(self, name)
-            if not isinstance(values, tuple | list) or len(values) != 3:
-                raise InputError(f"preprocessing: {name} must hold three numbers, not {values!r}")
-            above = 0.0 if name == "std" else -math.inf
-            _set(self, name, tuple(_number("preprocessing", name, value, above=above) for value in values))
-
-    def describe(self) -> dict[str, Any]:
-        """Every field, ready for JSON; `Preprocessing.from_dict` reads them back."""
-        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
-
-    @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> Preprocessing:
-        """The preprocessing that `describe` gave.
-
-        Raises:
-            InputError: an unknown or missing field, or a value the constructor refuses.
-        """
-        return _from_dict(cls, "preprocessing", given)
-
-
-_Record = TypeVar("_Record", ClipPlan, Preprocessing)
-
-
-def _from_dict(cls: type[_Record], what: str, given: Mapping[str, Any]) -> _Record:
-    known = [f.name for f in fields(cls)]
-    for name in given:
-        if name not in known:
-            raise InputError(f"{what}: unknown field {name!r}{nearest(str(name), known)}")
-    try:
-        return cls(**given)
-    except TypeError as error:
-        raise InputError(f"{what}: {error}") from error
-
-
-def _set(record: object, name: str, value: object) -> None:
-    object.__setattr__(record, name, value)
-
-
-def _number(
-    what: str, name: str, value: Any, at_least: float = -math.inf, above: float = -math.inf, where: str = ""
-) -> float:
-    """`value` as a float, so that 8 and 8.0 make the same plan and the same JSON."""
-    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < at_least or value <= above:
-        bound = (
-            f" of at least {at_least:g}" if at_least > -math.inf else f" above {above:g}" if above > -math.inf else ""
-        )
-        raise InputError(f"{where + ': ' if where else ''}{what} {name} must be a finite number{bound}, not {value!r}")
-    return float(value) + 0.0  # + 0.0 turns -0.0 into 0.0
-
-
-def _whole(what: str, name: str, value: Any) -> int:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{what} {name} must be a whole number of at least 1, not {value!r}")
-    return int(value)

@@ -12,8 +12,9 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from core_encoder.clip_plan import Clip, ClipPlan, Preprocessing
+from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.errors import InputError
+from core_encoder.preprocessing import Preprocessing
 from core_encoder.storage import nearest
 
 FeatureKind = Literal["tokens", "frames", "clip"]

@@ -1,0 +1,93 @@
+"""From decoded frames to the encoder's square input, resized as they are decoded: no full-size clip is ever held."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core_encoder.errors import InputError
+from core_encoder.fields import finite_number, record_from_dict, set_field, whole_number
+from core_encoder.storage import nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Geometry = Literal["resize", "center_crop"]
+Interpolation = Literal["bilinear", "bicubic"]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a decoded frame becomes the encoder's square input.
+
+    `resize` squeezes the whole frame to `image_size` x `image_size` (VideoPrism); `center_crop` scales the short side
+    to `image_size` and cuts the middle square (CLIP). The encoder applies `mean` and `std` to pixels in [0, 1] itself.
+
+    Raises:
+        InputError: a field is out of range.
+    """
+
+    image_size: int
+    geometry: Geometry = "resize"
+    interpolation: Interpolation = "bicubic"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        set_field(self, "image_size", whole_number("preprocessing", "image_size", self.image_size))
+        for name, known in (("geometry", ("resize", "center_crop")), ("interpolation", ("bilinear", "bicubic"))):
+            value = getattr(self, name)
+            if value not in known:
+                raise InputError(f"preprocessing: {name} {value!r} is unknown{nearest(str(value), known)}")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if not isinstance(values, tuple | list) or len(values) != 3:
+                raise InputError(f"preprocessing: {name} must hold three numbers, not {values!r}")
+            above = 0.0 if name == "std" else -math.inf
+            set_field(self, name, tuple(finite_number("preprocessing", name, value, above=above) for value in values))
+
+    def describe(self) -> dict[str, Any]:
+        """Every field, ready for JSON; `Preprocessing.from_dict` reads them back."""
+        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Preprocessing:
+        """The preprocessing that `describe` gave.
+
+        Raises:
+            InputError: an unknown or missing field, or a value the constructor refuses.
+        """
+        return record_from_dict(cls, "preprocessing", given)
+
+    def apply(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Resize one frame `(H, W, 3)` to `(image_size, image_size, 3)`, antialiased, within a grey level of PIL."""
+        import torch.nn.functional as F
+        from torch import from_numpy
+
+        size = self.image_size
+        height, width = frame.shape[:2]
+        scaled = (size, size)
+        if self.geometry == "center_crop":  # the long side is cut to a whole number, as in CLIP's own preprocessing
+            short = min(height, width)
+            scaled = (size * height // short, size * width // short)
+        if scaled != (height, width):
+            pixels = from_numpy(frame).permute(2, 0, 1)[None]  # (1, 3, H, W), still channels last in memory
+            pixels = F.interpolate(pixels, scaled, mode=self.interpolation, antialias=True, align_corners=False)
+            frame = pixels[0].permute(1, 2, 0).numpy()
+        top, left = (scaled[0] - size) // 2, (scaled[1] - size) // 2
+        return frame[top : top + size, left : left + size]
+
+
+def to_video_tensor(frames: NDArray[np.uint8] | Tensor) -> Tensor:
+    """Turn uint8 frames `(..., T, H, W, 3)` into a float32 video `(..., T, 3, H, W)` in [0, 1]."""
+    import torch
+
+    pixels = torch.as_tensor(frames)
+    if pixels.dtype != torch.uint8 or pixels.ndim < 4 or pixels.shape[-1] != 3:
+        raise ValueError(f"frames must be uint8 (..., T, H, W, 3), not {pixels.dtype} {tuple(pixels.shape)}")
+    return pixels.movedim(-1, -3).to(torch.float32, memory_format=torch.contiguous_format).div_(255)

@@ -1,1 +1,62 @@
 """Floor 3: what the benchmarks are. A task offers samples and judges predictions; it never sees a model."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tasks.annotations import Sample, label_names, read_samples
+    from tasks.classification import ClassificationTask
+    from tasks.metrics import (
+        ConfusionMatrix,
+        MacroAccuracy,
+        MeanClassAccuracy,
+        MultiLabelMAP,
+        TopKAccuracy,
+        average_views,
+        bootstrap_interval,
+    )
+    from tasks.splits import split_samples
+    from tasks.task import Score, Scores, Task
+
+_HOME = {
+    "Sample": "annotations",
+    "label_names": "annotations",
+    "read_samples": "annotations",
+    "split_samples": "splits",
+    "Score": "task",
+    "Scores": "task",
+    "Task": "task",
+    "ClassificationTask": "classification",
+    "ConfusionMatrix": "metrics",
+    "MacroAccuracy": "metrics",
+    "MeanClassAccuracy": "metrics",
+    "MultiLabelMAP": "metrics",
+    "TopKAccuracy": "metrics",
+    "average_views": "metrics",
+    "bootstrap_interval": "metrics",
+}
+__all__ = [
+    "Sample",
+    "read_samples",
+    "split_samples",
+    "label_names",
+    "Task",
+    "ClassificationTask",
+    "Score",
+    "Scores",
+    "TopKAccuracy",
+    "MeanClassAccuracy",
+    "MacroAccuracy",
+    "MultiLabelMAP",
+    "ConfusionMatrix",
+    "average_views",
+    "bootstrap_interval",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,311 @@
+"""Labelled videos on disk become samples: class-per-folder, CSV, JSON lines, `path label` lines. No torch.
+
+    folder/<class>/x.mp4                    the class is the folder, the split is made later
+    folder/train/<class>/x.mp4              so is the split
+    folder/metadata.csv or .jsonl           `file_name` and `label`; also one in each of folder/train, folder/val, ...
+    folder/train.csv, val.csv, test.csv     or .jsonl, .txt: one manifest per split
+    list.csv, list.jsonl, list.txt          one manifest; relative paths are relative to it
+
+Only what is written is read here: a video that is missing or broken is found, and recorded, when it is decoded.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from core_encoder.clip_plan import Clip
+from core_encoder.errors import InputError
+from core_encoder.storage import nearest, read_json
+from tasks.manifests import SUFFIXES, Columns, Row, read_rows
+from tasks.splits import SPLIT_NAMES, split_name, split_samples, split_warnings
+
+__all__ = [
+    "Sample",
+    "is_multi_label",
+    "label_names",
+    "name_labels",
+    "read_class_list",
+    "read_samples",
+    "split_samples",
+    "split_warnings",
+]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled clip; `id` is its path (relative to the data's folder) with its bounds, or the id of its row."""
+
+    id: str
+    clip: Clip
+    labels: tuple[str, ...]
+    split: str | None = None
+
+
+def read_samples(
+    source: str | Path,
+    *,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    split_column: str | None = None,
+    start_column: str | None = None,
+    end_column: str | None = None,
+    id_column: str | None = None,
+    label_separator: str | None = None,
+) -> list[Sample]:
+    """Read a folder or a manifest; the layout is recognized (see the head of this module).
+
+    Args:
+        source: a folder or a manifest file.
+        path_column, label_column, ...: columns whose name is not one of the usual (`tasks.manifests.ALIASES`).
+        label_separator: several labels in one field are separated by this; a column called `labels` is separated by
+            `|` or `;` without being asked. A JSON list holds several labels anyway; an empty list means none applies.
+
+    Raises:
+        InputError: one line with file, line, field and the fix.
+    """
+    root = Path(os.path.normpath(Path(source).expanduser().absolute()))  # links stay: ids follow the names given
+    columns = Columns(path_column, label_column, split_column, start_column, end_column, id_column)
+    if label_separator == "":
+        raise InputError("label_separator is empty; give the character between two labels, such as '|'")
+    if not root.exists():
+        raise InputError(f"{source}: no such file or folder")
+    if root.is_file():
+        manifests: list[tuple[Path, str | None]] = [(root, None)]
+        root = root.parent
+    else:
+        manifests = _manifests_in(root)
+    if not manifests:
+        if columns != Columns() or label_separator is not None:
+            raise InputError(f"{root}: holds no manifest (metadata.csv, train.csv, ...), so there is no column to name")
+        return _read_class_folders(root)
+    placed = []
+    for file, split in manifests:
+        rows = read_rows(file, columns, _video_suffixes())
+        placed += [(row, _sample(row, root, split, label_separator)) for row in rows]
+    _refuse_duplicates(placed)
+    samples = _splits_from_folders([sample for _, sample in placed], root)
+    if not any(Path(sample.clip.path).exists() for sample in samples):
+        raise InputError(
+            f"{manifests[0][0]}: none of its {len(samples)} videos exists, e.g. {samples[0].clip.path}"
+            "; relative paths are relative to the manifest"
+        )
+    return samples
+
+
+def is_multi_label(samples: Iterable[Sample]) -> bool:
+    """Whether any sample has no label or more than one."""
+    return any(len(sample.labels) != 1 for sample in samples)
+
+
+def label_names(samples: Iterable[Sample]) -> tuple[str, ...]:
+    """The distinct labels in the order of their indices: by number if all are integers, else alphabetical."""
+    names = {label for sample in samples for label in sample.labels}
+    if all(_is_integer(name) for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))
+
+
+def read_class_list(path: str | Path) -> tuple[str, ...]:
+    """Read class names in the order of their indices: a text file with one a line, or a JSON list.
+
+    Raises:
+        InputError: unreadable, empty, or a name twice.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".json":
+        names = read_json(path)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise InputError(f"{path}: must be a JSON list of class names")
+    else:
+        try:
+            names = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot be read as a list of class names ({error})") from error
+    names = [name.strip() for name in names if name.strip()]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated or not names:
+        raise InputError(f"{path}: " + (f"class {repeated[0]!r} is listed twice" if names else "holds no class name"))
+    return tuple(names)
+
+
+def name_labels(samples: Iterable[Sample], classes: Sequence[str]) -> list[Sample]:
+    """Replace numeric labels by the class of that index; every label must be one of `classes` or an index into them.
+
+    Raises:
+        InputError: a label is neither.
+    """
+    known = set(classes)
+
+    def named(sample: Sample, label: str) -> str:
+        if label in known:
+            return label
+        if _is_integer(label) and 0 <= int(label) < len(classes):
+            return classes[int(label)]
+        raise InputError(f"{sample.id}: label {label!r} is not in the class list{nearest(label, classes)}")
+
+    return [replace(sample, labels=tuple(named(sample, label) for label in sample.labels)) for sample in samples]
+
+
+def _manifests_in(folder: Path) -> list[tuple[Path, str | None]]:
+    """`metadata.*` here or in the split folders, else one manifest per split; at most one for each split."""
+    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    found: list[tuple[Path, str | None]] = [(path, None) for path in files if path.stem.lower() == "metadata"]
+    if not found:
+        inner = [path for path in sorted(folder.glob("*/metadata.*")) if path.suffix.lower() in SUFFIXES]
+        found = [(path, split_name(path.parent.name)) for path in inner if split_name(path.parent.name)]
+    if not found:
+        found = [(path, split_name(path.stem)) for path in files if split_name(path.stem)]
+    by_split: dict[str | None, Path] = {}
+    for path, split in found:
+        other = by_split.setdefault(split, path)
+        if other is not path:
+            raise InputError(f"{folder}: holds both {other.name} and {path.name}; remove one or give the file itself")
+    return found
+
+
+def _read_class_folders(root: Path) -> list[Sample]:
+    from core_encoder.video import find_videos
+
+    videos = [Path(path).relative_to(root) for path in find_videos(root)]
+    videos = sorted(path for path in videos if not any(part.startswith((".", "__MACOSX")) for part in path.parts))
+    if not videos:
+        hint = ", ".join(path.name for path in sorted(root.iterdir()) if path.suffix.lower() in SUFFIXES)
+        hint = f"; to read a manifest give the file itself ({hint})" if hint else "; expected <class>/<video>"
+        raise InputError(f"{root}: holds no videos{hint}")
+    loose = [path for path in videos if len(path.parts) == 1]
+    if loose:
+        raise InputError(f"{root / loose[0]}: lies in no class folder; expected {root.name}/<class>/{loose[0].name}")
+    tops = {path.parts[0] for path in videos}
+    if not any(split_name(path.parts[0]) and len(path.parts) > 2 for path in videos):
+        if all(split_name(top) for top in tops):
+            raise InputError(f"{root / videos[0]}: lies in no class folder; expected {videos[0].parts[0]}/<class>/...")
+        return [_folder_sample(root, path, path.parts[0], None) for path in videos]
+    folders: dict[str, str] = {}
+    for folder in sorted(path.name for path in root.iterdir() if path.is_dir()):
+        split = split_name(folder)
+        if split is None:
+            if folder in tops:
+                raise InputError(f"{root / folder}: lies beside split folders; move it into one of them")
+            continue
+        if folder not in tops:
+            raise InputError(f"{root / folder}: this split holds no videos; fill it or remove it")
+        if folders.setdefault(split, folder) != folder:
+            raise InputError(f"{root}: holds both {folders[split]}/ and {folder}/; keep one")
+    short = [path for path in videos if len(path.parts) == 2]
+    if short:
+        raise InputError(f"{root / short[0]}: lies in no class folder; expected {short[0].parts[0]}/<class>/...")
+    return [_folder_sample(root, path, path.parts[1], split_name(path.parts[0])) for path in videos]
+
+
+def _folder_sample(root: Path, path: Path, label: str, split: str | None) -> Sample:
+    return Sample(path.as_posix(), Clip(str(root / path)), (label,), split)
+
+
+def _sample(row: Row, root: Path, split: str | None, separator: str | None) -> Sample:
+    values = row.values
+    given = values["path"]
+    if not isinstance(given, str) or not given.strip():
+        raise row.error(f"{row.names['path']} is empty; give the video's path")
+    given = given.strip()
+    path = Path(os.path.normpath(row.file.parent / given))
+    start_s = _seconds(row, "start")
+    end_s = _seconds(row, "end")
+    if end_s is not None and end_s <= (start_s or 0.0):
+        raise row.error(f"end {end_s:g} is not after start {start_s or 0.0:g}; times are seconds")
+    if "split" in values and split is None:
+        written = str(values["split"] or "").strip()
+        split = split_name(written)
+        if split is None:
+            raise row.error(f"split {written!r} is unknown{nearest(written.lower(), SPLIT_NAMES)}")
+    clip = Clip(str(path), start_s or 0.0, end_s)
+    own_id = str(values.get("id", "")).strip() if values.get("id") is not None else ""
+    return Sample(own_id or _clip_id(clip, given, root), clip, _labels(row, separator), split)
+
+
+def _clip_id(clip: Clip, given: str, root: Path) -> str:
+    """`walk/a.mp4#1.5-3`: the same wherever the data's folder lies, unless the manifest has paths outside of it."""
+    path = Path(clip.path)
+    inside = path.is_relative_to(root) or not Path(given).is_absolute()
+    name = Path(os.path.relpath(path, root)).as_posix() if inside else path.as_posix()
+    if clip.start_s == 0.0 and clip.end_s is None:
+        return name
+    return f"{name}#{_short(clip.start_s)}-{_short(clip.end_s)}"
+
+
+def _short(time_s: float | None) -> str:
+    return "" if time_s is None else f"{time_s:.3f}".rstrip("0").rstrip(".")
+
+
+def _seconds(row: Row, role: str) -> float | None:
+    value = row.values.get(role)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    try:
+        seconds = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not 0.0 <= seconds < math.inf:
+        raise row.error(f"{row.names[role]} {value!r} is not a time; give seconds, 0 or more")
+    return seconds
+
+
+def _labels(row: Row, separator: str | None) -> tuple[str, ...]:
+    value: Any = row.values["label"]
+    name = row.names["label"]
+    if isinstance(value, str):
+        if separator is not None:
+            value = value.split(separator)
+        elif name.lower() == "labels":
+            value = value.replace(";", "|").split("|")
+    values = value if isinstance(value, list) else [value]
+    labels = []
+    for one in values:
+        if isinstance(one, bool) or not (one is None or isinstance(one, str | int)):
+            raise row.error(f"{name} {one!r} is not a label; give a string or an integer")
+        text = "" if one is None else str(one).strip()
+        if not text:
+            raise row.error(f"{name} is empty; give a label or remove the row")
+        labels.append(text)
+    return tuple(dict.fromkeys(labels))
+
+
+def _refuse_duplicates(placed: Sequence[tuple[Row, Sample]]) -> None:
+    seen: dict[object, Row] = {}
+    for row, sample in placed:
+        clip = sample.clip
+        bounds = (clip.path, round(clip.start_s * 1000), None if clip.end_s is None else round(clip.end_s * 1000))
+        for key, what in ((bounds, "clip"), (sample.id, "id")):
+            first = seen.setdefault(key, row)
+            if first is not row:
+                where = f"line {first.line}" if first.file == row.file else f"line {first.line} of {first.file.name}"
+                fix = "remove one, or join its labels in one row" if what == "clip" else "give each row its own"
+                raise row.error(f"the same {what} as {where} ({sample.id}); {fix}")
+
+
+def _splits_from_folders(samples: list[Sample], root: Path) -> list[Sample]:
+    """Where no split is written but every path starts with a split folder, that is the split."""
+    if any(sample.split for sample in samples):
+        return samples
+    paths = [Path(os.path.relpath(sample.clip.path, root)).parts for sample in samples]
+    splits = [split_name(parts[0]) if len(parts) > 1 else None for parts in paths]
+    if not all(splits):
+        return samples
+    return [replace(sample, split=split) for sample, split in zip(samples, splits, strict=True)]
+
+
+def _is_integer(text: str) -> bool:
+    return text.isascii() and text.removeprefix("-").isdigit()
+
+
+def _video_suffixes() -> tuple[str, ...]:
+    from core_encoder.video import VIDEO_SUFFIXES
+
+    return tuple(VIDEO_SUFFIXES)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from core_encoder.contrastive import VideoTextConfig, VideoTextModel
 from core_encoder.errors import InputError
+from core_encoder.storage import nearest, write_text
 from core_encoder.text_tower import Tokenizer
 from core_encoder.video import Preprocessing
 from core_encoder.vivit import PRESETS, initialize
@@ -91,7 +92,7 @@ class Encoder(nn.Module):
     @property
     def embedding_dim(self) -> int | None:
         """Width E of an embedding, or None when the encoder makes none."""
-        return self.model.embedding_dim  # type: ignore[no-any-return]
+        return self.model.embedding_dim
 
     @property
     def has_text(self) -> bool:
@@ -151,18 +152,18 @@ class Encoder(nn.Module):
         """Video (B, T, 3, H, W) -> unit vectors (B, E)."""
         embedding = self(video, frame_mask, embed=True).embedding
         assert embedding is not None
-        return embedding  # type: ignore[no-any-return]
+        return embedding
 
     @torch.no_grad()
     def encode_spatial(self, video: Tensor) -> Tensor:
         """The half that sees one frame alone: video (B, T, 3, H, W) -> (B, T, N, D)."""
-        return self.model.encode_spatial(self._normalize(video))  # type: ignore[no-any-return]
+        return self.model.encode_spatial(self._normalize(video))
 
     @torch.no_grad()
     def encode_temporal(self, spatial: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         """The half that mixes frames: outputs of `encode_spatial` (B, T, N, D) -> tokens (B, T, N, D)."""
         spatial = spatial.to(self.device, self.dtype)
-        return self.model.encode_temporal(spatial, frame_mask)  # type: ignore[no-any-return]
+        return self.model.encode_temporal(spatial, frame_mask)
 
     def embed_text(self, texts: Sequence[str]) -> Tensor:
         """A list of texts -> unit vectors (len(texts), E); texts that are too long are cut, which is said once.
@@ -193,7 +194,7 @@ class Encoder(nn.Module):
             ValueError: shapes that do not fit, too many tokens, an id outside the vocabulary.
         """
         self._require_text()
-        return self.model.embed_token_ids(ids.to(self.device), mask.to(self.device))  # type: ignore[no-any-return]
+        return self.model.embed_token_ids(ids.to(self.device), mask.to(self.device))
 
     def _require_text(self) -> None:
         if not self.has_text:
@@ -245,11 +246,11 @@ class EncoderInfo:
 
 
 _KNOWN = (
-    EncoderInfo("nano", "video", 1_237_888, 8, 48, text=False, bundled=True),
-    EncoderInfo("google/videoprism-base-f16r288", "video", 114_364_416, 16, 288, text=False, bundled=False),
-    EncoderInfo("google/videoprism-large-f8r288", "video", 353_978_368, 8, 288, text=False, bundled=False),
-    EncoderInfo("google/videoprism-lvt-base-f16r288", "video-text", 0, 16, 288, text=True, bundled=False),
-    EncoderInfo("google/videoprism-lvt-large-f8r288", "video-text", 0, 8, 288, text=True, bundled=False),
+    EncoderInfo("nano", "video", 1_220_480, 8, 48, text=False, bundled=True),
+    EncoderInfo("google/videoprism-base-f16r288", "video", 114_365_184, 16, 288, text=False, bundled=False),
+    EncoderInfo("google/videoprism-large-f8r288", "video", 353_965_056, 8, 288, text=False, bundled=False),
+    EncoderInfo("google/videoprism-lvt-base-f16r288", "video-text", 247_623_424, 16, 288, text=True, bundled=False),
+    EncoderInfo("google/videoprism-lvt-large-f8r288", "video-text", 579_877_120, 8, 288, text=True, bundled=False),
     EncoderInfo("openai/clip-vit-large-patch14", "image-text", 427_616_513, 16, 224, text=True, bundled=False),
 )
 
@@ -297,4 +298,71 @@ def _nano() -> Encoder:
 
 
 def _from_files(source: str | Path, local_files_only: bool) -> Encoder:
-    raise InputError(f"no such encoder: {source}")
+    from core_encoder.checkpoints import read_folder
+    from core_encoder.flax_checkpoint import read_npz
+
+    path, name = _locate(source, local_files_only)
+    checkpoint = read_folder(path) if path.is_dir() else read_npz(path)
+    return Encoder(checkpoint.model, name, checkpoint.preprocessing, checkpoint.tokenizer, checkpoint.trained)
+
+
+def _locate(source: str | Path, local_files_only: bool) -> tuple[Path, str]:
+    """The folder or file that `source` means, and a short name for it."""
+    from core_encoder.hub import HUB_ID, download
+
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path, path.resolve().name
+    if path.is_file():
+        if path.suffix == ".npz":
+            return path, path.stem
+        raise InputError(f"{path}: give the folder that holds it, or a Flax .npz file")
+    text = str(source)
+    looks_like_path = isinstance(source, Path) or text.startswith(("/", ".", "~")) or "\\" in text
+    if looks_like_path or text.count("/") > 1 or text.endswith((".npz", ".safetensors", "/")):
+        raise InputError(f"{source}: no such file or folder")
+    if HUB_ID.fullmatch(text):
+        return download(text, local_files_only), text
+    known = [info.name for info in _KNOWN]
+    raise InputError(f"no encoder is called {text!r}, and no such folder exists{nearest(text, known)}")
+
+
+def save_encoder(encoder: Encoder, folder: str | Path) -> Path:
+    """Write `encoder` as a folder in `transformers` format: config, safetensors, tokenizer, README.
+
+    `transformers.AutoModel` opens it with the same outputs, and `load_encoder` with the same fingerprint (weights are
+    written in the dtype they have, so save before casting). Every file is whole or absent.
+
+    Raises:
+        InputError: the disk is full, or `transformers` has no class for this model.
+    """
+    from core_encoder.checkpoints import write_folder
+
+    folder = Path(folder).expanduser()
+    if isinstance(encoder.model, VideoTextModel):
+        write_folder(folder, encoder.model, encoder.tokenizer, encoder.trained)
+    else:
+        from core_encoder.clip import write_clip_folder
+
+        write_clip_folder(folder, encoder.model, encoder.preprocessing, encoder.tokenizer)
+    write_text(folder / "README.md", _card(encoder))
+    return folder
+
+
+def _card(encoder: Encoder) -> str:
+    state = "" if encoder.trained else "\n**Untrained: random weights, for trying things out.**\n"
+    return f"""---
+library_name: transformers
+tags: [prismhub, video]
+---
+
+# {encoder.name}
+{state}
+Frozen video encoder: {encoder.num_frames} frames of {encoder.image_size} x {encoder.image_size} pixels, patches of \
+{encoder.patch_size} pixels, {encoder.num_layers} layers of width {encoder.dim}, \
+{encoder.num_parameters / 1e6:.1f} M parameters, {"with" if encoder.has_text else "without"} a text tower.
+
+Open it with `core_encoder.load_encoder(folder)` or `transformers.AutoModel.from_pretrained(folder)`.
+
+Fingerprint: `{encoder.fingerprint}`
+"""

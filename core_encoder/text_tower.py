@@ -141,13 +141,13 @@ class TextTokenizer:
     @classmethod
     def find(cls, folder: Path, vocab_size: int, max_length: int = 64) -> TextTokenizer | None:
         """The tokenizer that lies in `folder`, if one does."""
-        for name in ("tokenizer.json", *SENTENCEPIECE_FILES):
+        for name in (*SENTENCEPIECE_FILES, "tokenizer.json"):
             if (folder / name).is_file():
                 return cls(folder / name, vocab_size, max_length)
         return None
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """`texts` -> ids (B, L) padded with 0, and mask (B, L) True for real tokens; longer texts are cut, said once."""
+        """`texts` -> ids (B, L) padded with 0, and mask (B, L), True = real; longer texts are cut, said once."""
         rows = self._encode([canonicalize(text) for text in texts])
         longest = max(map(len, rows), default=0)
         if longest > self.max_length and not self._said_cut:
@@ -166,11 +166,14 @@ class TextTokenizer:
         return ids, mask
 
     def save(self, folder: Path) -> None:
-        """Copy the tokenizer file into `folder`, under the name `transformers` looks for."""
-        name = "tokenizer.json" if self.path.suffix == ".json" else "spiece.model"
-        if (folder / name).resolve() != self.path.resolve():
-            with atomic_path(folder / name) as aside:
-                shutil.copyfile(self.path, aside)
+        """Copy the tokenizer files into `folder`, under the names that `transformers` looks for."""
+        names = {self.path.name: "tokenizer.json" if self.path.suffix == ".json" else "spiece.model"}
+        for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+            names.setdefault(name, name)
+        for name, target in names.items():
+            if (self.path.parent / name).is_file() and self.path.parent.resolve() != folder.resolve():
+                with atomic_path(folder / target) as aside:
+                    shutil.copyfile(self.path.parent / name, aside)
 
 
 def _json_encoder(path: Path) -> Any:

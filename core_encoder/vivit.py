@@ -137,7 +137,7 @@ class ViViT(nn.Module):
         Raises:
             ValueError: a shape, mask or layer that does not fit; `frame_mask` and `visible` together.
         """
-        wanted = self._resolve(layers)
+        wanted = resolve_layers(layers, self.config.num_layers)
         if visible is not None:
             if frame_mask is not None:
                 raise ValueError("give either frame_mask or visible: leave padded frames out of visible instead")
@@ -155,18 +155,8 @@ class ViViT(nn.Module):
         """The half that mixes frames: output of `encode_spatial` (B, T, N, D) -> tokens (B, T, N, D)."""
         return self._temporal(spatial, frame_mask, {}, {})
 
-    def _resolve(self, layers: Sequence[int]) -> dict[int, list[int]]:
-        """Layer number -> the names it was asked by."""
-        count = self.config.num_layers
-        wanted: dict[int, list[int]] = {}
-        for index in layers:
-            if not -count <= index < count:
-                raise ValueError(f"layer {index} does not exist: this encoder has layers 0 to {count - 1}")
-            wanted.setdefault(index % count, []).append(index)
-        return wanted
-
     def _spatial(self, video: Tensor, wanted: dict[int, list[int]], hidden: dict[int, Tensor]) -> Tensor:
-        batch, frames, rows, columns = self._grid_of(video)
+        batch, frames, rows, columns = patch_grid(video, self.config.patch_size)
         x = self.patch_projection(self._patches(video).flatten(-3))  # (B, T, gh, gw, D)
         x = x.flatten(0, 1).flatten(1, 2)  # (B*T, N, D)
         x = x + self._spatial_positions(rows, columns).to(x.dtype)
@@ -204,7 +194,7 @@ class ViViT(nn.Module):
     def _forward_visible(
         self, video: Tensor, visible: Tensor, wanted: dict[int, list[int]]
     ) -> tuple[Tensor, dict[int, Tensor]]:
-        batch, frames, rows, columns = self._grid_of(video)
+        batch, frames, rows, columns = patch_grid(video, self.config.patch_size)
         expected = (batch, frames, rows * columns)
         if visible.dtype != torch.bool or visible.shape != expected:
             raise ValueError(f"visible must be bool {expected}, not {visible.dtype} {tuple(visible.shape)}")
@@ -231,16 +221,6 @@ class ViViT(nn.Module):
         x = self.temporal_norm(run(self.temporal_layers, self.config.spatial_layers, same_place, x))
         return x.unflatten(0, (batch, -1)), hidden  # (B, V, D)
 
-    def _grid_of(self, video: Tensor) -> tuple[int, int, int, int]:
-        """(B, T, patch rows, patch columns) of a video (B, T, 3, H, W)."""
-        size = self.config.patch_size
-        if video.ndim != 5 or video.shape[2] != 3 or 0 in video.shape:
-            raise ValueError(f"a video is (B, T, 3, H, W), not {tuple(video.shape)}")
-        batch, frames, _, height, width = video.shape
-        if height % size or width % size:
-            raise ValueError(f"height and width must be multiples of the patch size {size}, not {height} x {width}")
-        return batch, frames, height // size, width // size
-
     def _patches(self, video: Tensor) -> Tensor:
         """A view: video (B, T, 3, H, W) -> patches (B, T, gh, gw, 3, p, p)."""
         size = self.config.patch_size
@@ -263,6 +243,34 @@ class ViViT(nn.Module):
         line = self.temporal_positions.float().T[None, :, :, None]  # (1, D, num_frames, 1)
         line = F.interpolate(line, size=(frames, 1), mode="bilinear", antialias=True)  # (1, D, T, 1)
         return line[0, :, :, 0].T  # (T, D)
+
+
+def resolve_layers(layers: Sequence[int], count: int) -> dict[int, list[int]]:
+    """Layer number -> the names it was asked by, negative ones counted from the end.
+
+    Raises:
+        ValueError: a layer that does not exist.
+    """
+    wanted: dict[int, list[int]] = {}
+    for index in layers:
+        if not -count <= index < count:
+            raise ValueError(f"layer {index} does not exist: this encoder has layers 0 to {count - 1}")
+        wanted.setdefault(index % count, []).append(index)
+    return wanted
+
+
+def patch_grid(video: Tensor, size: int) -> tuple[int, int, int, int]:
+    """(B, T, patch rows, patch columns) of a video (B, T, 3, H, W).
+
+    Raises:
+        ValueError: not such a shape, or H and W are not multiples of the patch size.
+    """
+    if video.ndim != 5 or video.shape[2] != 3 or 0 in video.shape:
+        raise ValueError(f"a video is (B, T, 3, H, W), not {tuple(video.shape)}")
+    batch, frames, _, height, width = video.shape
+    if height % size or width % size:
+        raise ValueError(f"height and width must be multiples of the patch size {size}, not {height} x {width}")
+    return batch, frames, height // size, width // size
 
 
 def real_frame_counts(frame_mask: Tensor, batch: int, frames: int) -> list[int] | None:

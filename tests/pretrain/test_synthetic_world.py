@@ -232,7 +232,7 @@ def test_a_written_dataset_is_real_and_repeatable(tmp_path: Path) -> None:
         assert (stream.codec_context.name, stream.width, stream.height) == ("h264", 32, 32)
         decoded = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
     number = next(index for index, row in enumerate(row for row in rows if row.split == "test") if row.path == files[0])
-    world = SyntheticWorld(0, "test", size=32, num_frames=6, spread=0.5)
+    world = SyntheticWorld(0, "test", size=32, num_frames=6)
     wanted = world.clip(number, DEMO_CLASSES[number].thing, DEMO_CLASSES[number].motion).frames
     assert decoded.shape == wanted.shape
     assert np.abs(decoded.astype(int) - wanted).mean() < 12  # half the colour resolution is lost in yuv420p

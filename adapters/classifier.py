@@ -1,0 +1,128 @@
+"""What the classification heads share: options, feature scale, loss, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from adapters.adapter import Adapter
+from adapters.config import option
+from adapters.features import Batch, FeatureDataset, ids_of, read_batch, targets_of
+from adapters.reweighting import ClassificationLoss, Reweighting
+from core_encoder.errors import InputError
+
+SCALE_SAMPLES = 64  # how many training samples the feature scale is measured on
+MIN_SCALE = 0.05  # of the root mean square over channels: silent channels are not blown up into noise
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """Options of every classification head."""
+
+    multi_label: bool = option(False, "a video may have several labels: binary cross entropy, sigmoid", grid=False)
+    dropout: float = option(0.5, "dropout before the linear classifier")
+    label_smoothing: float = option(0.1, "share of the target spread over all classes")
+    class_weights: Reweighting = option(
+        "none",
+        "long tails: 'balanced' weights classes by inverse frequency, 'eql' spares rare ones (equalization loss)",
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("dropout", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
+
+
+class FeatureScale(nn.Module):
+    """Mean and standard deviation of every feature channel in the training set, `(..., D)`; 0 and 1 until measured.
+
+    Encoders differ in scale by orders of magnitude, and most of a token is the same in all videos: heads read
+    `(feature - mean) / std`. It is a linear map, so attention pooling folds it into its projections for free.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("std", torch.ones(shape))
+
+    def measure(self, rows: Tensor) -> None:
+        """Take the statistics of `rows (R, ..., D)`."""
+        rows = rows.double()
+        self.mean.copy_(rows.mean(0))
+        std = rows.std(0, correction=0)
+        floor = MIN_SCALE * std.square().mean(-1, keepdim=True).sqrt()
+        self.std.copy_(torch.maximum(std, floor.clamp_min(1e-6)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Standardize features `(..., D)`."""
+        return (features.to(self.mean.dtype) - self.mean) / self.std
+
+
+class Classifier(Adapter):
+    """A head whose `forward` gives logits `(B, K)`, one column a label name."""
+
+    criterion: ClassificationLoss
+
+    def __init__(self, config: Any, dim: int, label_names: Sequence[str] = ()) -> None:
+        super().__init__(config, dim, label_names)
+        names = self.label_names
+        least = 1 if config.multi_label else 2
+        if len(names) < least or len(set(names)) < len(names):
+            raise InputError(f"{self.kind} needs at least {least} different label names, not {list(names)[:5]}")
+        self.criterion = ClassificationLoss(
+            len(names), config.multi_label, config.class_weights, config.label_smoothing
+        )
+
+    def calibrate(self, dataset: FeatureDataset) -> None:
+        """Count the classes and measure the feature scale on some evenly spread samples.
+
+        Raises:
+            InputError: a target is no class index or `(K,)` vector, features are not finite, or of another width.
+        """
+        targets = targets_of(dataset)
+        counts = torch.zeros(len(self.label_names), dtype=torch.long)
+        for index, target in enumerate(targets):
+            counts += self._one_hot(target, dataset, index)
+        self.criterion.set_counts(counts, len(targets))
+        chosen = np.unique(np.linspace(0, len(targets) - 1, SCALE_SAMPLES).round().astype(int))
+        batches = [read_batch(dataset, [int(i)]) for i in chosen]
+        for batch in batches:
+            if batch.features.shape[-1] != self.dim:
+                raise InputError(f"features of {batch.ids[0]!r} have width {batch.features.shape[-1]}, not {self.dim}")
+            if not batch.features.isfinite().all():
+                raise InputError(f"features of {batch.ids[0]!r} hold NaN or infinity: encode again")
+        self.measure_scale(batches)
+
+    def _one_hot(self, target: Any, dataset: FeatureDataset, index: int) -> Tensor:
+        classes = len(self.label_names)
+        value = torch.as_tensor(target)
+        if self.config.multi_label:
+            if value.shape == (classes,) and bool(((value == 0) | (value == 1)).all()):
+                return value.long()
+            wanted = f"{classes} zeros and ones"
+        else:
+            if value.ndim == 0 and not value.is_floating_point() and 0 <= int(value) < classes:
+                return torch.nn.functional.one_hot(value.long(), classes)
+            wanted = f"a class index from 0 to {classes - 1}"
+        shown = value.tolist() if value.numel() < 10 else f"a tensor of shape {tuple(value.shape)}"
+        raise InputError(f"the target of {ids_of(dataset)[index]!r} must be {wanted}, not {shown}")
+
+    def measure_scale(self, batches: Sequence[Batch]) -> None:
+        """Set the head's `FeatureScale` from some training samples, one a batch; nothing by default."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The mean loss of a batch."""
+        return self.criterion(self(batch.features, batch.mask), batch.targets).mean()
+
+    def scores(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Class probabilities `(B, K)`."""
+        logits = self(features, mask).float()
+        return logits.sigmoid() if self.config.multi_label else logits.softmax(-1)

@@ -1,0 +1,83 @@
+"""Options of the training loop, what it reports while it runs, and how it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+from adapters.config import option
+from core_encoder.errors import InputError
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Options of `adapters.train`: AdamW, cosine schedule with warm-up, early stop on the validation metric."""
+
+    epochs: int = option(30, "passes over the training samples", grid=False)
+    batch_size: int = option(32, "samples a step, over all devices together", grid=False)
+    lr: float = option(5e-4, "peak learning rate")
+    weight_decay: float = option(1e-2, "decoupled weight decay; norms, biases and queries are left out")
+    warmup_fraction: float = option(0.05, "share of the steps in which the learning rate rises from 0")
+    clip_grad_norm: float = option(1.0, "the largest gradient norm of a step; 0 leaves gradients alone")
+    patience: int | None = option(None, "stop after so many epochs without a better validation score; by default never")
+    seed: int = option(0, "seed of initial weights, sample order and dropout", grid=False)
+    accelerator: str = option("auto", "Lightning's accelerator: auto, cpu, gpu, mps", grid=False)
+    devices: int | Literal["auto"] = option(1, "how many devices (processes on a CPU)", grid=False)
+    precision: Literal["32-true", "bf16-mixed"] = option("32-true", "Lightning's precision", grid=False)
+    checkpoint_every_s: float = option(
+        20.0, "seconds between checkpoints, the most that a killed run repeats", grid=False
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "patience", "devices"):
+            value = getattr(self, name)
+            if isinstance(value, int) and value < 1:
+                raise InputError(f"{name} must be at least 1, not {value}")
+        if not self.lr > 0:
+            raise InputError(f"lr must be above 0, not {self.lr}")
+        for name in ("weight_decay", "clip_grad_norm", "checkpoint_every_s", "seed"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} must not be negative, not {getattr(self, name)}")
+        if not 0 <= self.warmup_fraction < 1:
+            raise InputError(f"warmup_fraction must be at least 0 and below 1, not {self.warmup_fraction}")
+
+
+class Metric(Protocol):
+    """What judges a head on the validation set; higher is better. A `torchmetrics.Metric` keyed by sample id is one."""
+
+    def update(self, scores: Tensor, targets: Tensor, ids: Sequence[str]) -> None:
+        """Take scores `(B, K)` of the samples `ids`; views of one video share an id."""
+
+    def compute(self) -> float | Tensor:
+        """The score of everything seen."""
+
+    def reset(self) -> None:
+        """Forget everything seen."""
+
+
+MetricFactory = Callable[[], Metric]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: `step` of `steps` over all epochs, the last losses by setting, the best scores so far."""
+
+    phase: Literal["train", "validate"]
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    losses: dict[str, float]
+    scores: dict[str, float]
+    samples_per_s: float
+    eta_s: float
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss or the gradient of every setting became NaN or infinite; the message says where."""

@@ -15,9 +15,9 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -30,6 +30,15 @@ from core_encoder.clip_plan import Clip, ClipPlan, VideoFacts, View
 from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.preprocessing import Preprocessing, to_video_tensor
 from core_encoder.storage import nearest
+from core_encoder.timeline import (
+    Packet,
+    StreamFacts,
+    Timeline,
+    build_timeline,
+    check_whole,
+    must_be_counted,
+    shown_packets,
+)
 from core_encoder.video_files import VIDEO_SUFFIXES, check_file, find_videos, video_digest
 
 __all__ = [
@@ -108,7 +117,7 @@ class VideoReader(ABC):
 
     decoder: str
 
-    def __init__(self, path: str, timeline: _Timeline) -> None:
+    def __init__(self, path: str, timeline: Timeline) -> None:
         self.path = path
         self.timeline = timeline
 
@@ -173,20 +182,6 @@ class VideoReader(ABC):
         return f"{type(self).__name__.lstrip('_')}({self.path!r}, {size})"
 
 
-@dataclass(frozen=True)
-class _Timeline:
-    """The frames of a file in presentation order, and how one gets to them."""
-
-    facts: VideoFacts
-    pts: NDArray[np.int64] | None  # in the stream's time base; None: the container's are useless, frames are counted
-    key_pts: NDArray[np.int64]
-    key_dts: NDArray[np.int64]
-    quarter_turns: int  # counter-clockwise, to make a decoded frame upright
-    decord_seeks: bool  # frames before a keyframe in decoding order are those before it on screen
-    decord_trouble: str | None  # why decord cannot number these frames at all
-    decord_is_exact: bool
-
-
 class _PyAVReader(VideoReader):
     decoder = "pyav"
 
@@ -198,7 +193,6 @@ class _PyAVReader(VideoReader):
         try:
             self._restart()
             super().__init__(path, self._read_timeline())
-            self._restart()
         except BaseException:
             self.close()
             raise
@@ -216,6 +210,8 @@ class _PyAVReader(VideoReader):
         stream = self._container.streams.best("video")
         if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
             raise UnreadableVideo(self.path, "the file holds no video stream")
+        if stream.codec_context is None:
+            raise UnreadableVideo(self.path, "no decoder for its codec in this build of PyAV")
         for other in self._container.streams:
             if other.index != stream.index:
                 other.discard = av.stream.Discard.all
@@ -240,75 +236,74 @@ class _PyAVReader(VideoReader):
         reason = getattr(error, "strerror", None) or str(error)
         return UnreadableVideo(self.path, f"cannot be decoded: {reason}" + (f" ({log[2].strip()})" if log else ""))
 
-    def _read_timeline(self) -> _Timeline:
+    def _read_timeline(self) -> Timeline:
         import av
 
-        formats = self._container.format.name.split(",")
-        expected = len(self._stream.index_entries) if "mp4" in formats else 0  # complete at opening only there
+        stream = self._stream_facts()
         try:
-            packets = [p for p in map(_Packet.of, self._container.demux(self._stream)) if p is not None]
+            packets = [
+                Packet(p.pts, p.dts, p.duration or 0, p.is_keyframe, p.is_discard, p.is_corrupt)
+                for p in self._container.demux(self._stream)
+                if p.size
+            ]
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._unreadable(error) from error
-        if not packets:
-            raise UnreadableVideo(self.path, "the video stream holds no frames")
-        rate = float(self._stream.average_rate or self._stream.guessed_rate or 25)
-        self._check_whole(packets, expected, rate)
-        self._restart()
-        first = next(self._frames, None)
-        if first is None:
-            raise UnreadableVideo(self.path, "none of its frames can be decoded")
+        check_whole(self.path, packets, stream)
+        first = self._first_frame(packets)
         turns = round((first.rotation or 0) / 90) % 4
-        width, height = (first.height, first.width) if turns % 2 else (first.width, first.height)
-        codec = self._stream.codec_context
-        proven = codec.name in _DECORD_CODECS and codec.pix_fmt in ("yuv420p", "yuvj420p")
+        size = (first.width, first.height) if turns % 2 else (first.height, first.width)
+        counted_s = None
+        if must_be_counted(shown_packets(packets, first.pts), stream, first.pts):
+            counted_s = self._times_by_decoding(stream)
+        return build_timeline(packets, stream, first.pts, size, turns, counted_s)
 
-        # Frames before the first decodable one (a cut in mid-GOP) are not there for anyone.
-        shown = [p for p in packets if not p.discarded and (p.pts is None or p.pts >= (first.pts or 0))]
-        stamps = {p.pts for p in shown}
-        counted = "avi" in formats or None in stamps or first.pts not in stamps
-        time_base = float(self._stream.time_base)
-        pts = None if counted else np.array(sorted(p.pts for p in shown if p.pts is not None), dtype=np.int64)
-        times = self._times_by_decoding(time_base, rate) if pts is None else (pts - pts[0]) * time_base
-        last_s = 0.0 if counted else max(shown, key=lambda p: p.pts or 0).duration * time_base
-        if last_s <= 0:
-            last_s = float(np.median(np.diff(times))) if len(times) > 1 else 1 / rate
-        duration_s = float(times[-1]) + max(last_s, 1e-6)
-        keys = [(p.pts, p.pts if p.dts is None else p.dts) for p in shown if p.is_key and p.pts is not None]
-        key_pts, key_dts = np.array(sorted(keys), dtype=np.int64).reshape(-1, 2).T
-        seeks = not counted and len(shown) == len(packets) and _keys_divide(packets)
-        trouble = _decord_trouble(formats, len(shown) < len(packets))
-        return _Timeline(
-            VideoFacts(len(times), len(times) / duration_s, duration_s, width, height, times),
-            pts,
-            key_pts=key_pts,
-            key_dts=key_dts,
-            quarter_turns=turns,
-            decord_seeks=seeks,
-            decord_trouble=trouble,
-            decord_is_exact=seeks and trouble is None and proven,
+    def _stream_facts(self) -> StreamFacts:
+        stream = self._stream
+        formats = tuple(self._container.format.name.split(","))
+        return StreamFacts(
+            formats=formats,
+            codec=stream.codec_context.name,
+            pixel_format=stream.codec_context.pix_fmt or "",
+            time_base_s=float(stream.time_base),
+            fps=float(stream.average_rate or stream.guessed_rate or 25),
+            num_packets=len(stream.index_entries) if "mp4" in formats else 0,  # complete at opening only there
+            duration_s=self._stated_s() if "matroska" in formats else 0.0,
         )
 
-    def _check_whole(self, packets: list[_Packet], expected: int, rate: float) -> None:
-        """Refuse a file that ends before its own header says."""
-        if packets[-1].corrupt or len(packets) < expected:
-            of = f" of {expected}" if expected else ""
-            whole = len(packets) - packets[-1].corrupt
-            raise UnreadableVideo(self.path, f"the file is truncated: only {whole}{of} frames are in it")
-        stated = self._stream.metadata.get("DURATION", "")  # Matroska; hours:minutes:seconds
-        parts = stated.split(":")
-        if len(parts) == 3 and packets[-1].pts is not None:
-            stated_s = float(parts[0]) * 3600 + float(parts[1]) * 60 + float(parts[2])
-            ends_s = max(p.pts or 0 for p in packets) * float(self._stream.time_base) + 1 / rate
-            if ends_s < stated_s - 1.0:
-                raise UnreadableVideo(self.path, f"the file is truncated: {ends_s:.1f} of {stated_s:.1f} s are in it")
+    def _stated_s(self) -> float:
+        """Matroska's duration of the stream, `hours:minutes:seconds` in a tag that must agree with the file's own."""
+        tag = self._stream.metadata.get("DURATION", "")
+        if not self._container.duration or not re.fullmatch(r"\d+:\d+:\d+(\.\d+)?", tag):
+            return 0.0
+        hours, minutes, seconds = (float(part) for part in tag.split(":"))
+        return min(hours * 3600 + minutes * 60 + seconds, self._container.duration / 1_000_000)
 
-    def _times_by_decoding(self, time_base: float, rate: float) -> NDArray[np.float64]:
-        """Presentation times where the container has none: decoders give frames in order, so decode them all once."""
+    def _first_frame(self, packets: Sequence[Packet]) -> Any:
+        """Go back to the beginning and decode one frame, which knows the picture's size and rotation."""
+        first = None
+        if packets[0].seek_at is not None:
+            self._seek(packets[0].seek_at)
+            first = next(self._frames, None)
+        if first is None or any(p.pts is None or p.pts < first.pts for p in packets if not p.is_cut):
+            self._restart()  # not every container can seek to its first frame
+            first = next(self._frames, None)
+        if first is None:
+            raise UnreadableVideo(self.path, "none of its frames can be decoded")
+        self._last_pts = first.pts
+        return first
+
+    def _seek(self, dts: int) -> None:
+        self._container.seek(dts, stream=self._stream)
+        self._frames = self._decoded()
+
+    def _times_by_decoding(self, stream: StreamFacts) -> NDArray[np.float64]:
+        """Decoders give frames in order of presentation, so decode them all once."""
         self._restart()
         stamps = [frame.pts for frame in self._frames]
+        self._restart()
         if any(stamp is None for stamp in stamps) or any(b <= a for a, b in pairwise(stamps)):
-            return np.arange(len(stamps)) / rate
-        return (np.array(stamps, dtype=np.int64) - stamps[0]) * time_base
+            return np.arange(len(stamps)) / stream.fps
+        return (np.array(stamps, dtype=np.int64) - stamps[0]) * stream.time_base_s
 
     def _decode(self, index: int) -> NDArray[np.uint8]:
         frame = self._find(index)
@@ -341,8 +336,7 @@ class _PyAVReader(VideoReader):
             behind = self._last_pts is not None and self._last_pts >= wanted
             at = pts[0] if self._last_pts is None else self._last_pts
             if key >= 0 and (behind or self.timeline.key_pts[key] > at):
-                self._container.seek(int(self.timeline.key_dts[key]), stream=self._stream)
-                self._frames = self._decoded()
+                self._seek(int(self.timeline.key_dts[key]))
             elif behind:
                 self._restart()
         for frame in self._frames:
@@ -360,7 +354,7 @@ class _PyAVReader(VideoReader):
 class _DecordReader(VideoReader):
     decoder = "decord"
 
-    def __init__(self, path: str, num_threads: int, timeline: _Timeline) -> None:
+    def __init__(self, path: str, num_threads: int, timeline: Timeline) -> None:
         super().__init__(path, timeline)
         if timeline.decord_trouble:
             raise UnreadableVideo(path, f"decord misnumbers frames {timeline.decord_trouble}; use decoder 'pyav'")
@@ -392,7 +386,7 @@ class _DecordReader(VideoReader):
     def _decode(self, index: int) -> NDArray[np.uint8]:
         decord = _decord()
         try:
-            if self.timeline.decord_seeks:
+            if self.timeline.keys_divide:
                 frame = self._video[index]
             else:
                 if index < self._next:
@@ -407,44 +401,6 @@ class _DecordReader(VideoReader):
 
     def close(self) -> None:
         self._video = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Packet:
-    pts: int | None
-    dts: int | None
-    duration: int
-    is_key: bool
-    discarded: bool  # an edit list cuts it off: decoded for others' sake, never shown
-    corrupt: bool
-
-    @classmethod
-    def of(cls, packet: Any) -> _Packet | None:
-        if not packet.size:
-            return None
-        return cls(
-            packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe, packet.is_discard, packet.is_corrupt
-        )
-
-
-_DECORD_CODECS = ("h264", "hevc", "mpeg4", "vp8", "vp9")  # its libavcodec is of 2018: no AV1 worth the name
-
-
-def _keys_divide(packets: Sequence[_Packet]) -> bool:
-    """Whether each keyframe parts what comes before from what comes after, in the file as on the screen."""
-    pts = np.array([p.pts for p in packets], dtype=np.int64)
-    keys = np.array([p.is_key for p in packets])
-    before = np.concatenate([[np.iinfo(np.int64).min], np.maximum.accumulate(pts)[:-1]])
-    from_here = np.minimum.accumulate(pts[::-1])[::-1]
-    return bool(keys[0] and (before < pts)[keys].all() and (from_here == pts)[keys].all())
-
-
-def _decord_trouble(formats: Sequence[str], cut: bool) -> str | None:
-    if cut:
-        return "in files with an edit list"
-    if not {"mp4", "matroska", "webm", "avi"} & set(formats):
-        return f"in {formats[0]} files"
-    return None
 
 
 def _check_decoder(decoder: str) -> None:

@@ -12,9 +12,9 @@ from torch import Tensor
 
 __all__ = ["TokenGroups", "soft_capped_attention"]
 
-# Bytes of logits held at once. On a CPU a block has to stay in the cache, because several elementwise passes go over
-# it; elsewhere it only has to be large enough to keep the device busy.
-_CPU_BLOCK_BYTES = 2 << 20
+# Bytes of logits held at once. On a CPU each core's share has to stay in its second-level cache, because several
+# elementwise passes go over it; elsewhere a block only has to be large enough to keep the device busy.
+_CORE_BLOCK_BYTES = 3 << 19
 _DEVICE_BLOCK_BYTES = 256 << 20
 # exp(60) times a million keys still fits float32, so logits capped below it need no maximum subtracted.
 _LARGEST_PLAIN_CAP = 60.0
@@ -36,7 +36,7 @@ def soft_capped_attention(q: Tensor, k: Tensor, v: Tensor, cap: float | None, ma
     if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
         out: Tensor = _SoftCappedAttention.apply(q, k, v, cap, mask)
         return out
-    return _forward(q, k, v, cap, mask)[0]
+    return _forward(q, k, v, cap, mask)
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
@@ -54,11 +54,14 @@ def _check(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
 
 
 def _blocks(q: Tensor, k: Tensor) -> Iterator[tuple[slice, slice, slice]]:
-    """Cut (batch, heads, queries) into boxes whose logits fit the block size: queries first, then heads, samples."""
-    size = (_CPU_BLOCK_BYTES if q.device.type == "cpu" else _DEVICE_BLOCK_BYTES) // 4
+    """Cut (batch, heads, queries) into boxes of one sample or of one head whose logits fit the block size.
+
+    Such a box is a plain batch of matrices even where q, k, v are views of one fused projection: nothing is copied.
+    """
+    on_cpu = q.device.type == "cpu"
+    room = (_CORE_BLOCK_BYTES * torch.get_num_threads() if on_cpu else _DEVICE_BLOCK_BYTES) // 4 // max(1, k.shape[2])
     steps = [1, 1, 1]
-    room = size // max(1, k.shape[2])
-    for axis in (2, 1, 0):
+    for axis in (2, 1) if q.shape[1] >= q.shape[0] else (2, 0):
         steps[axis] = max(1, min(q.shape[axis], room))
         room //= steps[axis]
     for b in range(0, q.shape[0], steps[0]):
@@ -68,63 +71,70 @@ def _blocks(q: Tensor, k: Tensor) -> Iterator[tuple[slice, slice, slice]]:
 
 
 def _mask_block(mask: Tensor | None, box: tuple[slice, ...]) -> Tensor | None:
+    """The box's part of a 4-D mask, `(n, rows, Lk)` or sizes of one."""
     if mask is None:
         return None
-    return mask[tuple(part if size > 1 else slice(None) for part, size in zip(box, mask.shape, strict=False))]
+    part = mask[tuple(cut if size > 1 else slice(None) for cut, size in zip(box, mask.shape, strict=False))]
+    return part.flatten(0, 1)
 
 
-def _weights(q: Tensor, k: Tensor, cap: float, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Of one block, in at least float32: `tanh(logits / cap)` and the weights, not yet divided by their sum."""
-    logits = torch.matmul(q, k.transpose(-1, -2))  # (b, h, rows, Lk)
-    logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-    squashed = logits.mul_(q.shape[-1] ** -0.5 / cap).tanh_()
-    weights = squashed * cap
+def _squashed_logits(q: Tensor, k: Tensor, cap: float) -> Tensor:
+    """`tanh(q k^T / sqrt(hd) / cap)` of a block `(n, rows, Lk)`, in at least float32."""
+    logits = q.new_empty(*q.shape[:2], k.shape[1])
+    torch.baddbmm(logits, q, k.transpose(1, 2), beta=0, alpha=q.shape[2] ** -0.5 / cap, out=logits)
+    return (logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits).tanh_()
+
+
+def _softmax_(capped: Tensor, cap: float, mask: Tensor | None) -> Tensor:
+    """Softmax over the keys, in place; a query without any key gets zeros. The cap spares the pass for the maximum."""
+    if mask is not None:
+        capped.masked_fill_(~mask, -torch.inf)
     if cap > _LARGEST_PLAIN_CAP:
-        weights -= weights.amax(-1, keepdim=True)
-    weights.exp_()
-    return squashed, weights if mask is None else weights.masked_fill_(~mask, 0.0)
+        capped -= capped.amax(-1, keepdim=True).clamp_min_(-cap)
+    total = capped.exp_().sum(-1, keepdim=True)
+    return capped.div_(total if mask is None else total.masked_fill_(total == 0, 1.0))
 
 
-def _forward(q: Tensor, k: Tensor, v: Tensor, cap: float, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The output `(B, H, Lq, hd)`, and each query's sum of weights `(B, H, Lq, 1)`, for the backward pass."""
+def _forward(q: Tensor, k: Tensor, v: Tensor, cap: float, mask: Tensor | None) -> Tensor:
     batch, heads, queries, head_dim = q.shape
     out = q.new_empty(batch, queries, heads, head_dim).transpose(1, 2)  # (B, H, Lq, hd), stored as (B, Lq, H, hd)
-    sums = q.new_empty(batch, heads, queries, 1, dtype=torch.promote_types(q.dtype, torch.float32))
     for box in _blocks(q, k):
-        _, weights = _weights(q[box], k[box[:2]], cap, _mask_block(mask, box))
-        total = weights.sum(-1, keepdim=True)
-        sums[box] = total.masked_fill_(total == 0, 1.0)
-        out[box] = torch.matmul(weights.div_(total).to(v.dtype), v[box[:2]])
-    return out, sums
+        keys, values = k[box[:2]].flatten(0, 1), v[box[:2]].flatten(0, 1)  # (n, Lk, hd)
+        weights = _squashed_logits(q[box].flatten(0, 1), keys, cap).mul_(cap)  # (n, rows, Lk)
+        weights = _softmax_(weights, cap, _mask_block(mask, box))
+        out[box] = torch.bmm(weights.to(v.dtype), values).view_as(out[box])
+    return out
 
 
 class _SoftCappedAttention(torch.autograd.Function):
-    """The training path: keeps one number per query and computes the logits again in the backward pass."""
+    """The training path: keeps nothing but its arguments and result, and computes the logits again on the way back."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, cap: float, mask: Tensor | None) -> Tensor:
-        out, sums = _forward(q, k, v, cap, mask)
-        ctx.save_for_backward(q, k, v, out, sums, mask)
+        out = _forward(q, k, v, cap, mask)
+        ctx.save_for_backward(q, k, v, out, mask)
         ctx.cap = cap
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, out, sums, mask = ctx.saved_tensors
+        q, k, v, out, mask = ctx.saved_tensors
+        scale, cap = q.shape[-1] ** -0.5, ctx.cap
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         for box in _blocks(q, k):
-            pair, queries, keys, grad = box[:2], q[box], k[box[:2]], grad_out[box]
-            squashed, weights = _weights(queries, keys, ctx.cap, _mask_block(mask, box))
-            weights /= sums[box]  # (b, h, rows, Lk)
-            grad_v[pair] += torch.matmul(weights.to(grad.dtype).transpose(-1, -2), grad)
+            pair = box[:2]
+            queries, grad, result = (x[box].flatten(0, 1) for x in (q, grad_out, out))  # (n, rows, hd)
+            keys, values = k[pair].flatten(0, 1), v[pair].flatten(0, 1)  # (n, Lk, hd)
+            squashed = _squashed_logits(queries, keys, cap)  # (n, rows, Lk)
+            weights = _softmax_(squashed * cap, cap, _mask_block(mask, box))
+            grad_v[pair] += torch.bmm(weights.to(grad.dtype).transpose(1, 2), grad).view_as(grad_v[pair])
             # Backwards through the softmax, the tanh and the scale.
-            mean = (grad * out[box]).sum(-1, keepdim=True, dtype=weights.dtype)
-            grad_logits = torch.matmul(grad, v[pair].transpose(-1, -2)).sub(mean).mul_(weights)
-            grad_logits *= squashed.square_().neg_().add_(1.0)
-            grad_logits = grad_logits.mul_(q.shape[-1] ** -0.5).to(keys.dtype)
-            grad_q[box] = torch.matmul(grad_logits, keys)
-            grad_k[pair] += torch.matmul(grad_logits.transpose(-1, -2), queries)
+            mean = (grad * result).sum(-1, keepdim=True, dtype=weights.dtype)
+            grad_logits = weights.mul_(torch.bmm(grad, values.transpose(1, 2)) - mean)
+            grad_logits = grad_logits.mul_(1.0 - squashed.square_()).mul_(scale).to(q.dtype)
+            grad_q[box] = torch.bmm(grad_logits, keys).view_as(grad_q[box])
+            grad_k[pair] += torch.bmm(grad_logits.transpose(1, 2), queries).view_as(grad_k[pair])
         return grad_q, grad_k, grad_v, None, None
 
 

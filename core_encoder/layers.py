@@ -24,6 +24,11 @@ __all__ = [
 ]
 
 
+# glibc gives allocations above 32 MB back to the kernel when freed; the page faults of the next one cost more than
+# the elementwise work inside it.
+_TEMPORARY_BYTES = 24 << 20
+
+
 class LayerNorm(nn.Module):
     """Layer normalization that stores its weight as an offset, as VideoPrism does: it multiplies by `1 + weight`."""
 
@@ -80,26 +85,44 @@ class TransformerLayer(nn.Module):
             raise ValueError(f"x is (B, L, D), or (V, D) together with groups; not {(*x.shape,)} with groups={groups}")
         if groups is not None and (mask is not None or causal):
             raise ValueError("packed tokens are masked by their groups: give neither mask nor causal")
+        if mask is not None and mask.ndim == 2:
+            mask = mask[:, None, None, :]  # (B, 1, 1, L)
+        if causal:
+            past = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
+            mask = past[None, None] if mask is None else mask & past
+        if groups is not None or self._records_gradients(x):
+            return self._transform(x, mask, groups)
+        step = self._samples_at_once(x)
+        parts = (slice(first, first + step) for first in range(0, len(x), step))
+        return torch.cat([self._transform(x[part], _mask_of(mask, part)) for part in parts]) if len(x) else x
+
+    def _transform(self, x: Tensor, mask: Tensor | None, groups: TokenGroups | None = None) -> Tensor:
         q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).unbind(-3)  # (..., H, hd) each
         if groups is not None:
             attended = groups.attend(q, k, v, self.cap)
         else:
-            allowed = _pair_mask(x, mask, causal)
             q, k, v = (part.transpose(1, 2) for part in (q, k, v))  # (B, H, L, hd)
-            attended = soft_capped_attention(q, k, v, self.cap, allowed).transpose(1, 2)
+            attended = soft_capped_attention(q, k, v, self.cap, mask).transpose(1, 2)
         x = x + self.out(attended.flatten(-2))
-        return x + self._mlp(self.norm2(x))
+        hidden = self.fc1(self.norm2(x))
+        return x + self.fc2(self._activate(hidden))
 
-    def _mlp(self, x: Tensor) -> Tensor:
-        hidden = self.fc1(x)
-        return self.fc2(F.gelu(hidden) if self.activation == "gelu" else F.relu(hidden))
+    def _activate(self, hidden: Tensor) -> Tensor:
+        if self.activation == "relu":
+            return F.relu(hidden)
+        # A second tensor this size would cost as much in memory traffic as the activation itself.
+        return F.gelu(hidden) if hidden.requires_grad else torch.ops.aten.gelu_(hidden)
+
+    def _records_gradients(self, x: Tensor) -> bool:
+        return torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters()))
+
+    def _samples_at_once(self, x: Tensor) -> int:
+        """On a CPU, as many samples as keep every temporary below the size that malloc returns to the kernel."""
+        if x.device.type != "cpu":
+            return len(x)
+        widest = max(self.qkv.out_features, self.fc1.out_features) * x.element_size()
+        return max(1, _TEMPORARY_BYTES // (widest * max(1, x.shape[1])))
 
 
-def _pair_mask(x: Tensor, mask: Tensor | None, causal: bool) -> Tensor | None:
-    """The mask over (query, key) pairs, broadcastable to `(B, H, L, L)`."""
-    if mask is not None and mask.ndim == 2:
-        mask = mask[:, None, None, :]
-    if not causal:
-        return mask
-    past = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
-    return past if mask is None else mask & past
+def _mask_of(mask: Tensor | None, part: slice) -> Tensor | None:
+    return mask if mask is None or len(mask) == 1 else mask[part]

@@ -32,6 +32,7 @@ from core_encoder.storage import offline, prismhub_home, read_tensors, write_jso
 
 if TYPE_CHECKING:
     from core_encoder.encoder import Encoder
+    from core_encoder.feature_spec import Record
 
 SAVED_FILES = frozenset({WEIGHTS_FILE, CONFIG_FILE, CARD_FILE})
 
@@ -156,11 +157,15 @@ class Adapter(LightningModule, ABC):
             for records in source.records(clips[first : first + batch_size]):
                 if isinstance(records, Failure):
                     raise UnreadableVideo(records.path, records.reason)
-                features = torch.stack([record.values for record in records])  # (V, ...)
-                mask = torch.stack([record.frame_mask for record in records])  # (V, T)
-                spans = [slice(v, v + batch_size) for v in range(0, len(records), batch_size)]
-                rows.append(torch.cat([self.predict_batch(features[s], mask[s]) for s in spans]).mean(0))
+                rows.append(self.predict_records(records, batch_size))
         return torch.stack(rows) if rows else torch.empty(0, len(self.label_names))
+
+    def predict_records(self, records: Sequence[Record], batch_size: int = 8) -> Tensor:
+        """The scores `(K,)` of one clip from the records of its views, the mean over views."""
+        features = torch.stack([record.values for record in records])  # (V, ...)
+        mask = torch.stack([record.frame_mask for record in records])  # (V, T)
+        spans = [slice(first, first + batch_size) for first in range(0, len(records), batch_size)]
+        return torch.cat([self.predict_batch(features[span], mask[span]) for span in spans]).mean(0)
 
     def use_encoder(self, encoder: Encoder) -> None:
         """Predict with this encoder from now on, instead of loading the recorded one.

@@ -56,6 +56,11 @@ def check_name(name: str, what: str = "name") -> str:
     return name
 
 
+def plain_name(text: str, otherwise: str = "unnamed") -> str:
+    """`text` as a name that `check_name` takes: what cannot be in a name becomes `-`."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:96].rstrip("-._") or otherwise
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A closing phrase that offers the nearest known names: `; did you mean 'x'?`, or the list when none is near."""
     names = sorted(set(known))

@@ -1,48 +1,55 @@
-"""Progress bars on stderr, with rate and time left; none where stderr is no terminal or the user asked for quiet."""
+"""What a job tells the person who waits: notes and bars on stderr; stdout stays for results."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 
-class Bar(Protocol):
-    """What a job tells its bar."""
+class Bar:
+    """One bar; without a terminal it is silent."""
 
-    def update(self, done: int, total: int, note: str = "") -> None: ...
-
-
-class _NoBar:
-    def update(self, done: int, total: int, note: str = "") -> None:
-        pass
-
-
-class _RichBar:
-    def __init__(self, progress: Progress, what: str) -> None:
+    def __init__(self, progress: Progress | None = None, task: TaskID = TaskID(0)) -> None:  # noqa: B008
         self._progress = progress
-        self._task = progress.add_task(what, total=None, note="")
+        self._task = task
 
     def update(self, done: int, total: int, note: str = "") -> None:
-        self._progress.update(self._task, completed=done, total=total, note=note)
+        """`done` of `total` items, with a note such as the rate."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=done, total=total, note=note)
 
 
-@contextmanager
-def bar(what: str, quiet: bool = False) -> Iterator[Bar]:
-    """Show one bar named `what` while the block runs."""
-    if quiet or not sys.stderr.isatty():
-        yield _NoBar()
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(compact=True),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        yield _RichBar(progress, what)
+class Show:
+    """Notes and bars on stderr; `quiet` leaves both out. Bars are drawn only on a terminal."""
+
+    def __init__(self, quiet: bool = True) -> None:
+        self.quiet = quiet
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """One line of what is being done."""
+        if not self.quiet:
+            self._console.print(text, markup=False)
+
+    @contextmanager
+    def bar(self, what: str) -> Iterator[Bar]:
+        """Show one bar named `what` while the block runs."""
+        if self.quiet or not sys.stderr.isatty():
+            yield Bar()
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(compact=True),
+        )
+        with Progress(*columns, console=self._console) as progress:
+            yield Bar(progress, progress.add_task(what, total=None, note=""))
+
+
+SILENT = Show()

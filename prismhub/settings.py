@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from adapters.config import option
+from adapters.training_config import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,12 @@ class DataSettings:
     data: Path | None = option(
         None, "Folder of videos (one per class, or with metadata), or a CSV, JSONL or list file."
     )
-    path_column: str | None = option(None, "Column that holds the video's path (default: found by name).")
-    label_column: str | None = option(None, "Column that holds the label (default: found by name).")
-    split_column: str | None = option(None, "Column that holds train, val or test (default: found by name).")
-    val_fraction: float = option(0.15, "Share of the training videos kept for validation where the data names none.")
-    test_fraction: float = option(0.15, "Share kept for the test where the data names no split at all.")
-    multi_label: bool | None = option(None, "A video may have several labels (default: when any row has several).")
+    path_column: str | None = option(None, "Column of the video's path (default: found by name).")
+    label_column: str | None = option(None, "Column of the label (default: found by name).")
+    split_column: str | None = option(None, "Column of train, val or test (default: found by name).")
+    label_separator: str | None = option(None, "Character between several labels in one field.")
+    multi_label: bool | None = option(None, "A video may have several labels (default: if any has).")
+    max_unreadable: float = option(0.1, "Stop when a larger share of the videos cannot be read; the rest is skipped.")
 
 
 @dataclass(frozen=True)
@@ -34,20 +35,77 @@ class EncodingSettings:
     fps: float | None = option(None, "Frames per second, with --sampling fps or dense.")
     stride: int | None = option(None, "Every n-th source frame, with --sampling stride or dense.")
     window_stride: int | None = option(None, "Sampled frames between two dense windows.")
-    views: int = option(1, "Temporal views per clip; scores are averaged over them.")
-    layers: tuple[int, ...] = option((), "Keep the outputs of these encoder layers instead of the last (MLAP).")
+    views: int = option(1, "Temporal views of a clip; scores are averaged over them.")
+    layers: tuple[int, ...] = option((), "Outputs of these encoder layers instead of the last (MLAP).")
     feature_dtype: Literal["fp32", "fp16", "bf16", "int8"] = option("fp16", "Precision of stored features.")
-    decoder: Literal["auto", "decord", "pyav"] = option("auto", "Video decoder; its name is part of the cache key.")
-    store: Path | None = option(None, "Feature store folder (default: features/ in PRISMHUB_HOME).")
+    decoder: Literal["auto", "decord", "pyav"] = option("auto", "Video decoder; part of the cache key.")
+    encoder_dtype: Literal["fp32", "bf16", "fp16"] = option("fp32", "Precision the encoder runs in.")
     clips_per_batch: int = option(8, "Clips encoded at once; halved when memory runs out.")
     workers: int = option(2, "Decoding threads.")
-    accelerator: str = option("auto", "auto, cpu, gpu or mps.")
-    encoder_dtype: Literal["fp32", "bf16", "fp16"] = option("fp32", "Precision the encoder runs in.")
+    store: Path | None = option(None, "Feature store (default: features/ in PRISMHUB_HOME).")
 
 
 @dataclass(frozen=True)
 class OutputSettings:
     """What a command shows."""
 
-    quiet: bool = option(False, "No progress bars and no notes, only the result.")
-    json: bool = option(False, "Print the result as JSON on stdout.")
+    quiet: bool = option(False, "No progress and no notes, only the result.")
+    json: bool = option(False, "The result as JSON on stdout.")
+
+
+@dataclass(frozen=True)
+class EncodeSettings(OutputSettings, EncodingSettings):
+    """Options of `prismhub encode`."""
+
+    videos: tuple[str, ...] = option((), "Videos, folders of videos, or manifests.")
+    kind: Literal["tokens", "frames", "clip"] = option("tokens", "What to keep of each view.")
+    accelerator: str = option("auto", "auto, cpu, gpu or mps.")
+    failures: Path | None = option(None, "List of unreadable videos (default: failures.jsonl in the store).")
+    dry_run: bool = option(False, "Only say how large the features will be.")
+
+
+@dataclass(frozen=True)
+class TrainSettings(OutputSettings, TrainingConfig, EncodingSettings, DataSettings):
+    """Options of `prismhub train`."""
+
+    adapter: str = option("map_classifier", "Kind of adapter.")
+    name: str | None = option(None, "Name in the registry (default: the data's name with the kind).")
+    val_fraction: float = option(0.15, "Share of the training videos kept for validation where the data names none.")
+    test_fraction: float = option(0.15, "Share kept for the test where the data names no split at all.")
+    head: tuple[str, ...] = option((), "Options of the head, as key=value ...")
+    grid: tuple[str, ...] = option((), "Settings trained side by side, as key=value,value ...; the best is kept.")
+    seeds: int = option(1, "Train so many times with seeds from --seed on; gives mean and standard deviation.")
+    metric: str | None = option(None, "Validation metric (default: top1, or map when multi-label).")
+    run: Path | None = option(None, "Folder of the run (default: runs/ in PRISMHUB_HOME).")
+    restart: bool = option(False, "Train anew instead of going on.")
+
+
+@dataclass(frozen=True)
+class EvaluateSettings(OutputSettings, DataSettings):
+    """Options of `prismhub evaluate`."""
+
+    adapter: str = option("", "Adapter: registry name[@version], folder or Hub id.")
+    encoder: str | None = option(None, "Where the adapter's encoder lies (default: where it was in training).")
+    split: Literal["test", "val", "train", "all"] | None = option(None, "Split (default: test, val, or all there is).")
+    clips_per_batch: int = option(8, "Clips encoded at once; halved when memory runs out.")
+    workers: int = option(2, "Decoding threads.")
+    store: Path | None = option(None, "Feature store (default: features/ in PRISMHUB_HOME).")
+    accelerator: str = option("auto", "auto, cpu, gpu or mps.")
+    encoder_dtype: Literal["fp32", "bf16", "fp16"] = option("fp32", "Precision the encoder runs in.")
+    seed: int = option(0, "Seed of the bootstrap.")
+    out: Path | None = option(None, "Where to write the result (default: results/ in PRISMHUB_HOME).")
+
+
+@dataclass(frozen=True)
+class PredictSettings(OutputSettings):
+    """Options of `prismhub predict`."""
+
+    videos: tuple[str, ...] = option((), "Videos or folders of videos.")
+    adapter: str = option("", "Adapter: registry name[@version], folder or Hub id.")
+    encoder: str | None = option(None, "Where the adapter's encoder lies (default: where it was in training).")
+    top: int = option(1, "So many best classes of each video.")
+    all_scores: bool = option(False, "The score of every class, with --json.")
+    clips_per_batch: int = option(8, "Clips encoded at once; halved when memory runs out.")
+    workers: int = option(2, "Decoding threads.")
+    accelerator: str = option("auto", "auto, cpu, gpu or mps.")
+    encoder_dtype: Literal["fp32", "bf16", "fp16"] = option("fp32", "Precision the encoder runs in.")

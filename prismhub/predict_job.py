@@ -1,0 +1,57 @@
+"""`prismhub predict`: what a saved adapter says of new videos."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from adapters.predictions import ClassScores
+from prismhub.encode_job import default_store, find_clips, open_encoder
+from prismhub.evaluate_job import recorded_spec, required
+from prismhub.progress import SILENT, Show
+from prismhub.settings import PredictSettings
+
+if TYPE_CHECKING:
+    from core_encoder.failures import Failure
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """The answers of `predict`, and the videos that could not be read."""
+
+    predictions: list[ClassScores]
+    failures: tuple[Failure, ...]
+
+
+def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
+    """Answer for new videos; those that cannot be read are returned as failures.
+
+    Raises:
+        InputError: no such adapter or video, or the encoder is not the one the adapter was trained on.
+    """
+    from adapters.registry import load_adapter
+    from core_encoder.failures import Failure
+    from core_encoder.feature_source import FeatureSource
+
+    adapter = load_adapter(required(settings.adapter, "adapter"))
+    spec = recorded_spec(adapter, settings.adapter)
+    clips = find_clips(settings.videos)
+    encoder = open_encoder(
+        settings.encoder or adapter.info.encoder_source, settings.accelerator, settings.encoder_dtype
+    )
+    adapter.use_encoder(encoder)
+    source = FeatureSource(
+        encoder, spec, default_store(), batch_size=settings.clips_per_batch, num_workers=settings.workers
+    )
+    predictions: list[ClassScores] = []
+    failures: list[Failure] = []
+    with show.bar("predicting") as bar:
+        for first in range(0, len(clips), settings.clips_per_batch):
+            several = clips[first : first + settings.clips_per_batch]
+            for clip, found in zip(several, source.records(several), strict=True):
+                if isinstance(found, Failure):
+                    failures.append(found)
+                else:
+                    predictions.append(ClassScores(clip.path, adapter.predict_records(found), adapter.label_names))
+            bar.update(first + len(several), len(clips))
+    return Predicted(predictions, tuple(failures))

@@ -1,0 +1,246 @@
+"""`prismhub train`: from a folder of labelled videos to an adapter in the registry, with its scores."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adapters.config import config_from_dict, parse_grid
+from adapters.training_config import Progress, TrainingConfig
+from core_encoder.errors import InputError
+from core_encoder.storage import check_name, nearest, plain_name, prismhub_home
+from prismhub.encode_job import default_store, extract_features, feature_spec, open_encoder
+from prismhub.evaluate_job import answers, columns, described, readable_samples, required, result_of
+from prismhub.progress import SILENT, Show
+from prismhub.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from adapters.adapter import Adapter
+    from adapters.card import MetricValue
+    from adapters.predictions import ClassScores
+    from adapters.registry import RegisteredAdapter
+    from adapters.training import TrainingResult
+    from benchmarks.results import Result
+    from core_encoder.extraction import ExtractionReport
+    from core_encoder.failures import Failure
+    from core_encoder.feature_source import FeatureSource
+    from core_encoder.feature_spec import FeatureSpec
+    from tasks.annotations import Sample
+    from tasks.classification import ClassificationTask
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What `train` made: the adapter kept, where it lies, its scores, and what every seed and setting reached."""
+
+    adapter: Adapter
+    ref: str
+    folder: Path
+    run: Path
+    task: ClassificationTask
+    result: Result
+    predictions: list[ClassScores]
+    training: TrainingResult
+    extraction: ExtractionReport
+    failures: tuple[Failure, ...]
+    frames_decoded: int  # over the whole job: 0 when every feature was cached
+    seed_scores: tuple[float, ...]
+
+
+def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
+    """Train an adapter on the features of labelled videos, evaluate it and save it in the registry.
+
+    The same settings again go on with a run that was cut off, and find a finished one finished.
+
+    Raises:
+        InputError: something in the settings, the data or the run folder does not fit.
+        TrainingDiverged: the loss became NaN.
+    """
+    from adapters.registry import adapter_kind
+    from benchmarks.results import write_predictions
+    from core_encoder.feature_source import FeatureSource
+
+    kind = adapter_kind(settings.adapter)
+    task = _training_task(settings)
+    head = _assignments(settings.head) | ({"multi_label": True} if task.multi_label else {})
+    if settings.layers:
+        head["layers"] = settings.layers
+    layers = getattr(config_from_dict(kind.Config, head, settings.adapter), "layers", ())
+    name = check_name(settings.name or plain_name(f"{task.name}-{settings.adapter}"), "adapter name")
+    for warning in task.warnings:
+        show.note(f"note: {warning}")
+    encoder = open_encoder(settings.encoder, settings.accelerator, settings.encoder_dtype)
+    spec = feature_spec(encoder, settings, kind.feature_kind, layers)
+    root = settings.store or default_store()
+    clips = [sample.clip for samples in task.splits.values() for sample in samples]
+    report = extract_features(encoder, clips, spec, root, settings, show)
+    source = FeatureSource(encoder, spec, root, batch_size=settings.clips_per_batch, num_workers=settings.workers)
+    readable = readable_samples(task, report.failures, settings.max_unreadable)
+
+    run = settings.run or prismhub_home() / "runs" / f"{name}-{_identity(settings, spec, task)}"
+    runs = {
+        settings.seed + k: run if settings.seeds == 1 else run / f"seed-{settings.seed + k}"
+        for k in range(settings.seeds)
+    }
+    trainings = [
+        _train_once(settings, task, readable, kind, head, source, folder, seed, show) for seed, folder in runs.items()
+    ]
+    best = max(trainings, key=lambda training: -math.inf if training.score is None else training.score)
+    adapter = best.best
+    split = "test" if readable.get("test") else "val" if readable.get("val") else "train"
+    predictions = answers(adapter, readable[split], source, show)
+    result = result_of(settings, task, split, predictions, adapter, name, report.failures)
+    adapter.info = replace(
+        adapter.info,
+        features=spec,
+        encoder_source=_portable_source(settings.encoder),
+        task=task.family,
+        dataset=task.name,
+        metrics=_metric_values(result),
+        training=adapter.info.training | _split_record(settings, task),
+    )
+    saved = _save_once(adapter, name)
+    result = replace(result, adapter=saved.ref)
+    result.write(run / "result.json")
+    write_predictions(run / "predictions.jsonl", predictions, {sample.id: sample.labels for sample in readable[split]})
+    return Trained(
+        adapter=adapter,
+        ref=saved.ref,
+        folder=saved.path,
+        run=run,
+        task=task,
+        result=result,
+        predictions=predictions,
+        training=best,
+        extraction=report,
+        failures=report.failures,
+        frames_decoded=report.frames_decoded + source.frames_decoded,
+        seed_scores=tuple(training.score for training in trainings if training.score is not None),
+    )
+
+
+def _train_once(
+    settings: TrainSettings,
+    task: ClassificationTask,
+    samples: Mapping[str, Sequence[Sample]],
+    kind: type[Adapter],
+    head: dict[str, Any],
+    source: FeatureSource,
+    run: Path,
+    seed: int,
+    show: Show,
+) -> TrainingResult:
+    from adapters.features import ClipFeatures
+    from adapters.training import train as train_head
+
+    sets = {
+        split: ClipFeatures(source, [s.clip for s in some], task.targets(some), [s.id for s in some], settings.views)
+        for split, some in samples.items()
+        if some
+    }
+    given = {field.name: getattr(settings, field.name) for field in fields(TrainingConfig)}
+    metric_name = settings.metric or task.main_metric
+    if metric_name not in task.metrics:
+        raise InputError(f"unknown metric {metric_name!r}{nearest(metric_name, task.metrics)}")
+    with show.bar("training") as bar:
+        return train_head(
+            kind,
+            sets["train"],
+            sets.get("val"),
+            label_names=task.label_names,
+            head=head,
+            config=TrainingConfig(**(given | {"seed": seed})),
+            grid=parse_grid(settings.grid),
+            run_dir=run,
+            metric=functools.partial(task.metric, metric_name),
+            progress=lambda p: bar.update(p.step, p.steps, _training_note(p, metric_name)),
+            restart=settings.restart,
+        )
+
+
+def _training_note(p: Progress, metric: str) -> str:
+    loss = min(p.losses.values(), default=math.nan)
+    best = f", best {metric} {max(p.scores.values()):.3f}" if p.scores else ""
+    return f"epoch {p.epoch} of {p.epochs}, loss {loss:.3f}{best}, {p.samples_per_s:.0f} samples/s"
+
+
+def _training_task(settings: TrainSettings) -> ClassificationTask:
+    from tasks.classification import ClassificationTask
+
+    return ClassificationTask.read(
+        required(settings.data, "data"),
+        multi_label=settings.multi_label,
+        val_fraction=settings.val_fraction,
+        test_fraction=settings.test_fraction,
+        seed=settings.seed,
+        **columns(settings),
+    )
+
+
+def _metric_values(result: Result) -> tuple[MetricValue, ...]:
+    from adapters.card import MetricValue
+
+    ordered = sorted(result.scores.items(), key=lambda item: item[0] != result.main_metric)
+    return tuple(
+        MetricValue(name, score.value, result.split, result.n_evaluated, result.n_total, (score.low, score.high))
+        for name, score in ordered
+    )
+
+
+def _save_once(adapter: Adapter, name: str) -> RegisteredAdapter:
+    """Save as a new version, unless the newest version is this very adapter: a finished run that was run again."""
+    import torch
+
+    from adapters.registry import list_adapters, load_adapter, save_to_registry
+
+    versions = list_adapters(name)
+    if versions:
+        before = load_adapter(versions[-1].ref)
+        ours, theirs = adapter.state_dict(), before.state_dict()
+        same_weights = ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+        if same_weights and before.info.config == adapter.info.config and before.info.features == adapter.info.features:
+            return versions[-1]
+    return save_to_registry(adapter, name)
+
+
+def _split_record(settings: TrainSettings, task: ClassificationTask) -> dict[str, Any]:
+    """What `evaluate` needs to find the same splits again."""
+    return {
+        "data_digest": task.digest("train"),
+        "split_seed": settings.seed,
+        "val_fraction": settings.val_fraction,
+        "test_fraction": settings.test_fraction,
+    }
+
+
+def _identity(settings: TrainSettings, spec: FeatureSpec, task: ClassificationTask) -> str:
+    """A short hash of all that decides a run: other settings get another folder."""
+    decisive = described(settings)
+    for name in ("quiet", "json", "run", "restart", "workers", "clips_per_batch", "store", "data", "devices"):
+        decisive.pop(name)
+    digests = {split: task.digest(split) for split in task.splits}
+    whole = json.dumps([decisive, spec.describe(), digests], sort_keys=True)
+    return hashlib.sha256(whole.encode()).hexdigest()[:10]
+
+
+def _assignments(words: Sequence[str]) -> dict[str, Any]:
+    """`["dropout=0.5", "heads=8"]` as options of a head."""
+    given = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name or not value:
+            raise InputError(f"head option {word!r} is not of the form key=value (for example dropout=0.5)")
+        given[name] = value
+    return given
+
+
+def _portable_source(source: str) -> str:
+    """A folder or file is recorded whole, so that the adapter finds its encoder from wherever it is used."""
+    path = Path(source).expanduser()
+    return str(path.absolute()) if path.exists() else source

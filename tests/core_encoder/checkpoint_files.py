@@ -152,3 +152,38 @@ def jax_sinusoids(length: int, width: int) -> np.ndarray:
     inverse = np.exp(-np.arange(count) * np.log(10_000.0) / max(count - 1, 1))
     angles = np.arange(length)[:, None] * inverse[None]
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+
+
+def sentencepiece_model(path: Path) -> Path:
+    """A small unigram model with the special ids of the C4 one: pad 0, end 1, unknown 2, no begin."""
+    import io
+
+    from sentencepiece import SentencePieceTrainer
+
+    words = "the a man woman dog plays drums jumps runs two quartz zebra and over water bottle playing video of."
+    sentences = [f"{a} {b} {c}." for a in words.split() for b in words.split()[::2] for c in words.split()[::3]]
+    model = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences),
+        model_writer=model,
+        vocab_size=40,
+        model_type="unigram",
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+        num_threads=1,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(model.getvalue())
+    return path
+
+
+def transformers_tokenizer(model: Path) -> Any:
+    """The tokenizer that a converted checkpoint carries, made the way the conversion makes it."""
+    from transformers.models.videoprism.tokenization_videoprism import VideoPrismTokenizer
+
+    made = VideoPrismTokenizer.convert_to_native_format(vocab_file=str(model), extra_ids=100)
+    charsmap = made.get("_spm_precompiled_charsmap")
+    return VideoPrismTokenizer(vocab=made["vocab"], extra_ids=100, _spm_precompiled_charsmap=charsmap)

@@ -26,15 +26,10 @@ class Packet:
     """One coded frame, in the order of the file; times in units of the stream's time base."""
 
     pts: int | None
-    dts: int | None
     duration: int
     is_key: bool
     is_cut: bool  # by an edit list: decoded for the sake of others, never shown
     is_corrupt: bool
-
-    @property
-    def seek_at(self) -> int | None:
-        return self.pts if self.dts is None else self.dts
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,6 @@ class Timeline:
     facts: VideoFacts
     pts: NDArray[np.int64] | None  # None: the packets' timestamps are no guide, frames are counted
     key_pts: NDArray[np.int64]
-    key_dts: NDArray[np.int64]
     quarter_turns: int  # to the left, to make a decoded frame upright
     keys_divide: bool
     decord_trouble: str | None  # why decord cannot number these frames at all
@@ -116,8 +110,7 @@ def build_timeline(
         last_s = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 0.0
     duration_s = float(times_s[-1]) + (last_s if last_s > 0 else 1 / stream.fps)
 
-    keys = sorted((p.pts, p.seek_at) for p in shown if p.is_key and p.pts is not None)
-    key_pts, key_dts = np.array(keys, dtype=np.int64).reshape(-1, 2).T
+    key_pts = np.array(sorted(p.pts for p in shown if p.is_key and p.pts is not None), dtype=np.int64)
     divided = pts is not None and len(shown) == len(packets) and _keys_divide(packets)
     trouble = None
     if len(shown) < len(packets):
@@ -130,7 +123,6 @@ def build_timeline(
         VideoFacts(len(times_s), len(times_s) / duration_s, duration_s, width, height, times_s),
         pts,
         key_pts,
-        key_dts,
         quarter_turns,
         divided,
         trouble,

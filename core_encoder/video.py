@@ -189,6 +189,7 @@ class _PyAVReader(VideoReader):
         check_file(path)
         self._num_threads = num_threads
         self._container: Any = None
+        self._keys_back = 0  # how many keyframes before the right one seeks must aim
         self.path = path
         try:
             self._restart()
@@ -242,7 +243,7 @@ class _PyAVReader(VideoReader):
         stream = self._stream_facts()
         try:
             packets = [
-                Packet(p.pts, p.dts, p.duration or 0, p.is_keyframe, p.is_discard, p.is_corrupt)
+                Packet(p.pts, p.duration or 0, p.is_keyframe, p.is_discard, p.is_corrupt)
                 for p in self._container.demux(self._stream)
                 if p.size
             ]
@@ -281,8 +282,8 @@ class _PyAVReader(VideoReader):
     def _first_frame(self, packets: Sequence[Packet]) -> Any:
         """Go back to the beginning and decode one frame, which knows the picture's size and rotation."""
         first = None
-        if packets[0].seek_at is not None:
-            self._seek(packets[0].seek_at)
+        if packets[0].pts is not None:
+            self._seek(packets[0].pts)
             first = next(self._frames, None)
         if first is None or any(p.pts is None or p.pts < first.pts for p in packets if not p.is_cut):
             self._restart()  # not every container can seek to its first frame
@@ -292,8 +293,9 @@ class _PyAVReader(VideoReader):
         self._last_pts = first.pts
         return first
 
-    def _seek(self, dts: int) -> None:
-        self._container.seek(dts, stream=self._stream)
+    def _seek(self, key_pts: int) -> None:
+        # libav's demuxers take presentation times: from the decoding time MP4 would go one keyframe too far back.
+        self._container.seek(key_pts, stream=self._stream)
         self._frames = self._decoded()
 
     def _times_by_decoding(self, stream: StreamFacts) -> NDArray[np.float64]:
@@ -307,7 +309,10 @@ class _PyAVReader(VideoReader):
 
     def _decode(self, index: int) -> NDArray[np.uint8]:
         frame = self._find(index)
-        if frame is None or frame.is_corrupt:  # some seeks land late; from the beginning every frame is found
+        if frame is None and self._keys_back == 0:  # MPEG-TS has no index: seeks may land on the next keyframe
+            self._keys_back = 1
+            frame = self._find(index)
+        if frame is None or frame.is_corrupt:
             self._restart()
             frame = self._find(index, seek=False)
         if frame is None or frame.is_corrupt:
@@ -332,11 +337,11 @@ class _PyAVReader(VideoReader):
             return None
         wanted = int(pts[index])
         if seek:
-            key = int(np.searchsorted(self.timeline.key_pts, wanted, side="right")) - 1
+            key = int(np.searchsorted(self.timeline.key_pts, wanted, side="right")) - 1 - self._keys_back
             behind = self._last_pts is not None and self._last_pts >= wanted
             at = pts[0] if self._last_pts is None else self._last_pts
             if key >= 0 and (behind or self.timeline.key_pts[key] > at):
-                self._seek(int(self.timeline.key_dts[key]))
+                self._seek(int(self.timeline.key_pts[key]))
             elif behind:
                 self._restart()
         for frame in self._frames:

@@ -92,9 +92,7 @@ def estimate(
         num_clips=len(clips),
         num_cached=len(clips) - len(missing),
         num_views=num_views,
-        bytes_per_view={
-            kind: replace(spec, kind=kind).record_bytes(patches, encoder.dim) for kind in get_args(FeatureKind)
-        },
+        bytes_per_view={kind: replace(spec, kind=kind).record_bytes(patches, encoder.dim) for kind in kinds},
         free_bytes=free_bytes(store.folder),
         exact=len(probed) == len(missing),
     )

@@ -1,1 +1,88 @@
-"""The face of the hub: public API and command line."""
+"""The face of the hub: one frozen video encoder, many cheap adapters.
+
+    import prismhub
+
+    trained = prismhub.train(data="my_videos/", adapter="map_classifier", encoder="nano", name="my-adapter")
+    adapter = prismhub.load_adapter("my-adapter")
+    print(adapter.predict(["new.mp4"])[0].top(5))
+
+Every name here is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adapters import ClassScores, list_adapters, load_adapter, register_adapter
+    from core_encoder import Clip, ClipPlan, InputError, encoders, load_encoder, save_encoder
+
+_HOME = {
+    "Clip": "core_encoder",
+    "ClipPlan": "core_encoder",
+    "InputError": "core_encoder",
+    "encoders": "core_encoder",
+    "load_encoder": "core_encoder",
+    "save_encoder": "core_encoder",
+    "ClassScores": "adapters",
+    "list_adapters": "adapters",
+    "load_adapter": "adapters",
+    "register_adapter": "adapters",
+}
+_JOBS = {
+    "encode": "EncodeSettings",
+    "train": "TrainSettings",
+    "evaluate": "EvaluateSettings",
+    "predict": "PredictSettings",
+}
+__all__ = [
+    "load_encoder",
+    "save_encoder",
+    "encoders",
+    "Clip",
+    "ClipPlan",
+    "list_adapters",
+    "load_adapter",
+    "register_adapter",
+    "ClassScores",
+    "encode",
+    "train",
+    "evaluate",
+    "predict",
+    "InputError",
+]
+
+
+def encode(**options: Any) -> Any:
+    """Encode videos into the feature store; options are those of `prismhub encode`, `videos=[...]` among them."""
+    return _run("encode", options)
+
+
+def train(**options: Any) -> Any:
+    """Train, evaluate and save an adapter; options are those of `prismhub train`. Returns a `Trained`."""
+    return _run("train", options)
+
+
+def evaluate(**options: Any) -> Any:
+    """Evaluate a saved adapter; options are those of `prismhub evaluate`. Returns an `Evaluated`."""
+    return _run("evaluate", options)
+
+
+def predict(**options: Any) -> Any:
+    """Ask a saved adapter about videos; options are those of `prismhub predict`. Returns a `Predicted`."""
+    return _run("predict", options)
+
+
+def _run(job: str, options: dict[str, Any]) -> Any:
+    from adapters.config import config_from_dict
+
+    settings = importlib.import_module("prismhub.settings")
+    function = getattr(importlib.import_module(f"prismhub.{job}_job"), job)
+    return function(config_from_dict(getattr(settings, _JOBS[job]), options, f"prismhub.{job}"))
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

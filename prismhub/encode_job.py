@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from core_encoder.encoder import Encoder
     from core_encoder.estimate import Estimate
     from core_encoder.extraction import ExtractionReport
-    from core_encoder.feature_spec import FeatureSpec
+    from core_encoder.feature_spec import FeatureKind, FeatureSpec
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def gather_lists(arguments: Sequence[str], options: Sequence[str] = ("--grid", "
 def _parameter(field: dataclasses.Field[Any], hint: Any, positional: bool) -> inspect.Parameter:
     inner = _without_none(hint)
     several = get_origin(inner) is tuple
-    help_text = str(field.metadata.get("help", ""))
+    help_text = str(field.metadata.get("help", "")) + _default_text(field)
     flag = "--" + field.name.replace("_", "-")
     annotation: Any
     if positional:
@@ -111,8 +111,7 @@ def _parameter(field: dataclasses.Field[Any], hint: Any, positional: bool) -> in
     elif inner is bool:
         annotation = Annotated[bool | None, typer.Option(f"{flag}/--no-{flag[2:]}", help=help_text, show_default=False)]
     else:
-        shown = _default_text(field)
-        option = typer.Option(flag, help=help_text, metavar=_metavar(inner), show_default=shown)
+        option = typer.Option(flag, help=help_text, metavar=_metavar(inner), show_default=False)
         annotation = Annotated[list[str] | None if several else str | None, option]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
@@ -124,11 +123,11 @@ def _without_none(hint: Any) -> Any:
     return hint
 
 
-def _default_text(field: dataclasses.Field[Any]) -> str | bool:
+def _default_text(field: dataclasses.Field[Any]) -> str:
     default = field.default
-    if default is None or default is dataclasses.MISSING or default == ():
-        return False
-    return f"{default:g}" if isinstance(default, float) else str(default)
+    if default in (None, (), "", False, dataclasses.MISSING):
+        return ""
+    return f" [default: {default:g}]" if isinstance(default, float) else f" [default: {default}]"
 
 
 def _metavar(hint: Any) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tasks.annotations import Sample, label_names, read_samples
+    from tasks.bootstrap import bootstrap_interval
     from tasks.classification import ClassificationTask
     from tasks.metrics import (
         ConfusionMatrix,
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
         MultiLabelMAP,
         TopKAccuracy,
         average_views,
-        bootstrap_interval,
     )
     from tasks.splits import split_samples
     from tasks.task import Score, Scores, Task
@@ -35,7 +35,7 @@ _HOME = {
     "MultiLabelMAP": "metrics",
     "TopKAccuracy": "metrics",
     "average_views": "metrics",
-    "bootstrap_interval": "metrics",
+    "bootstrap_interval": "bootstrap",
 }
 __all__ = [
     "Sample",

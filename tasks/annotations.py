@@ -11,7 +11,6 @@ Only what is written is read here: a video that is missing or broken is found, a
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -22,6 +21,7 @@ from typing import Any
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from core_encoder.storage import nearest, read_json
+from core_encoder.video_files import find_videos
 from tasks.manifests import SUFFIXES, Columns, Row, read_rows
 from tasks.splits import SPLIT_NAMES, split_name, split_samples, split_warnings
 
@@ -35,8 +35,6 @@ __all__ = [
     "split_samples",
     "split_warnings",
 ]
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def read_samples(
         return _read_class_folders(root)
     placed = []
     for file, split in manifests:
-        rows = read_rows(file, columns, _video_suffixes())
+        rows = read_rows(file, columns)
         placed += [(row, _sample(row, root, split, label_separator)) for row in rows]
     _refuse_duplicates(placed)
     samples = _splits_from_folders([sample for _, sample in placed], root)
@@ -172,14 +170,12 @@ def _manifests_in(folder: Path) -> list[tuple[Path, str | None]]:
 
 
 def _read_class_folders(root: Path) -> list[Sample]:
-    from core_encoder.video import find_videos
-
-    videos = [Path(path).relative_to(root) for path in find_videos(root)]
-    videos = sorted(path for path in videos if not any(part.startswith((".", "__MACOSX")) for part in path.parts))
-    if not videos:
-        hint = ", ".join(path.name for path in sorted(root.iterdir()) if path.suffix.lower() in SUFFIXES)
-        hint = f"; to read a manifest give the file itself ({hint})" if hint else "; expected <class>/<video>"
-        raise InputError(f"{root}: holds no videos{hint}")
+    try:
+        videos = [path.relative_to(root) for path in find_videos(root)]
+    except InputError as error:
+        lists = [path.name for path in sorted(root.iterdir()) if path.suffix.lower() in SUFFIXES]
+        hint = f"to read a list give the file itself ({', '.join(lists)})" if lists else "expected <class>/<video>"
+        raise InputError(f"{error}; {hint}") from error
     loose = [path for path in videos if len(path.parts) == 1]
     if loose:
         raise InputError(f"{root / loose[0]}: lies in no class folder; expected {root.name}/<class>/{loose[0].name}")
@@ -303,9 +299,3 @@ def _splits_from_folders(samples: list[Sample], root: Path) -> list[Sample]:
 
 def _is_integer(text: str) -> bool:
     return text.isascii() and text.removeprefix("-").isdigit()
-
-
-def _video_suffixes() -> tuple[str, ...]:
-    from core_encoder.video import VIDEO_SUFFIXES
-
-    return tuple(VIDEO_SUFFIXES)

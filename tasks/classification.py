@@ -23,7 +23,8 @@ from tasks.annotations import (
     split_samples,
     split_warnings,
 )
-from tasks.metrics import METRICS, SampleMetric, average_views, bootstrap_interval, confusion_matrix, value_of
+from tasks.bootstrap import bootstrap_interval, value_of
+from tasks.metrics import METRICS, SampleMetric, average_views, confusion_matrix
 from tasks.task import Score, Scores, Task
 
 PROTOCOL = "classification-v1"

@@ -16,6 +16,7 @@ from typing import Any
 
 from core_encoder.errors import InputError
 from core_encoder.storage import nearest
+from core_encoder.video_files import VIDEO_SUFFIXES
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".list", ".jsonl", ".ndjson")
 """File name endings of manifests."""
@@ -57,8 +58,8 @@ class Row:
         return InputError(f"{self.file}: line {self.line}: {message}")
 
 
-def read_rows(file: Path, columns: Columns, video_suffixes: Iterable[str]) -> list[Row]:
-    """Read every row of a manifest; `video_suffixes` tell a first row from a header.
+def read_rows(file: Path, columns: Columns) -> list[Row]:
+    """Read every row of a manifest.
 
     Raises:
         InputError: not a manifest, not UTF-8, no such column, a row that does not fit, or no row at all.
@@ -69,7 +70,7 @@ def read_rows(file: Path, columns: Columns, video_suffixes: Iterable[str]) -> li
     if file.suffix.lower() in (".jsonl", ".ndjson"):
         rows = _json_rows(file, text, columns)
     else:
-        rows = _delimited_rows(file, text, columns, tuple(video_suffixes))
+        rows = _delimited_rows(file, text, columns)
     if not rows:
         raise InputError(f"{file}: holds no samples; add rows or remove the file")
     return rows
@@ -101,16 +102,15 @@ def _json_rows(file: Path, text: str, columns: Columns) -> list[Row]:
     return rows
 
 
-def _delimited_rows(file: Path, text: str, columns: Columns, video_suffixes: tuple[str, ...]) -> list[Row]:
+def _delimited_rows(file: Path, text: str, columns: Columns) -> list[Row]:
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = _delimiter(first, file.suffix.lower(), columns)
     lines = _space_separated(file, text) if delimiter == " " else _csv(file, text, delimiter)
     if not lines:
         return []
     start, header = lines[0]
-    if any(cell.lower().endswith(video_suffixes) for cell in header) or (
-        delimiter == " " and not _is_header(header, columns)
-    ):
+    holds_video = any(cell.lower().endswith(tuple(VIDEO_SUFFIXES)) for cell in header)
+    if holds_video or (delimiter == " " and not _is_header(header, columns)):  # the first line is a row already
         if len(header) != 2:
             raise InputError(f"{file}: line {start}: no header line; add one such as path,label")
         header = ["path", "label"]

@@ -1,0 +1,91 @@
+"""Base encoder forward: ours, the one of `transformers` on the same weights, and the bare matrix products.
+
+    python -m benchmarks.speed.encoder_forward --json encoder_forward.json
+
+About two minutes on two quiet cores. The matrix products are the floor: the same multiply-adds of the encoder with its
+own weights, as plain `torch.mm` and `torch.bmm` into buffers that exist already, and nothing else.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import VideoPrismVisionConfig, VideoPrismVisionModel
+
+from benchmarks.speed.timing import Report, arguments, take_turns
+from core_encoder.encoder import Encoder, load_encoder
+
+
+def same_encoder_twice(config: VideoPrismVisionConfig, seed: int = 0) -> tuple[Any, Encoder]:
+    """A random model of `transformers`, and ours loaded from the folder it writes."""
+    torch.manual_seed(seed)
+    theirs = VideoPrismVisionModel(config).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        theirs.save_pretrained(folder)
+        return theirs, load_encoder(folder, local_files_only=True)
+
+
+def matrix_products(config: VideoPrismVisionConfig, frames: int, patches: int) -> tuple[Callable[[], None], float]:
+    """A function that does the encoder's matrix products alone, and how many billions of multiply-adds they are."""
+    rows, width, heads = frames * patches, config.hidden_size, config.num_attention_heads
+    linears = [(width, 3 * width), (width, width), (width, config.intermediate_size), (config.intermediate_size, width)]
+    layers = config.num_spatial_layers + config.num_temporal_layers
+    inputs = {size: torch.randn(rows, size) for size in (width, config.intermediate_size)}
+    weights = [[torch.randn(n, m) for n, m in linears] for _ in range(layers)]
+    outputs = {m: torch.empty(rows, m) for _, m in linears}
+    pixels = 3 * config.tubelet_size[1] * config.tubelet_size[2]
+    image, projection = torch.randn(rows, pixels), torch.randn(pixels, width)
+
+    def attention(batch: int, length: int) -> tuple[Tensor, ...]:
+        q = torch.randn(batch * heads, length, width // heads)
+        return q, q.transpose(1, 2), torch.empty(batch * heads, length, length), torch.empty_like(q)
+
+    spatial, temporal = attention(frames, patches), attention(patches, frames)
+
+    def run() -> None:
+        torch.mm(image, projection, out=outputs[width])
+        for number, layer in enumerate(weights):
+            for weight in layer:
+                torch.mm(inputs[weight.shape[0]], weight, out=outputs[weight.shape[1]])
+            q, k, logits, out = spatial if number < config.num_spatial_layers else temporal
+            torch.bmm(q, k, out=logits)
+            torch.bmm(logits, q, out=out)
+
+    per_token = sum(n * m for n, m in linears) * layers + pixels * width
+    per_token += 2 * width * (config.num_spatial_layers * patches + config.num_temporal_layers * frames)
+    return run, rows * per_token / 1e9
+
+
+def main() -> None:
+    parser = arguments("Base encoder forward against transformers and against bare matrix products.", rounds=5)
+    parser.add_argument("--image-size", type=int, default=288, help="side of a frame in pixels")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.set_grad_enabled(False)
+    config = VideoPrismVisionConfig(image_size=options.image_size)
+    theirs, ours = same_encoder_twice(config)
+    video = torch.rand(1, config.num_frames, 3, options.image_size, options.image_size)
+    patches = (options.image_size // config.tubelet_size[1]) ** 2
+    products, multiply_adds = matrix_products(config, config.num_frames, patches)
+
+    difference = (ours(video).tokens.flatten(1, 2) - theirs(video).last_hidden_state).abs().max().item()
+    candidates = {"prismhub": lambda: ours(video), "transformers": lambda: theirs(video), "matrix products": products}
+    timings = take_turns(candidates, options.rounds)
+    report = Report(
+        "encoder_forward",
+        timings,
+        {"model": "base", "frames": config.num_frames, "image_size": options.image_size, "dtype": "fp32"},
+    )
+    report.at_least("times faster than transformers", timings.ratio("transformers", "prismhub"), 1.35)
+    report.at_most("time over the matrix products", timings.ratio("prismhub", "matrix products"), 1.35)
+    report.at_most("largest difference of the tokens", difference, 1e-4)
+    report.note("GFLOP/s of the matrix products", 2 * multiply_adds / timings.median_s("matrix products"))
+    report.publish(options.json)
+
+
+if __name__ == "__main__":
+    main()

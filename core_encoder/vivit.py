@@ -240,9 +240,10 @@ class ViViT(nn.Module):
         """Learned positions (T, D), resized when the frame count differs from the trained one."""
         if frames == self.config.num_frames:
             return self.temporal_positions
-        line = self.temporal_positions.float().T[None, :, :, None]  # (1, D, num_frames, 1)
-        line = F.interpolate(line, size=(frames, 1), mode="bilinear", antialias=True)  # (1, D, T, 1)
-        return line[0, :, :, 0].T  # (T, D)
+        # The width is an axis of this image, kept as it is: torch 2.13 resamples wrongly when an image is 1 pixel wide.
+        image = self.temporal_positions.float()[None, None]  # (1, 1, num_frames, D)
+        size = (frames, self.config.width)
+        return F.interpolate(image, size=size, mode="bilinear", antialias=True)[0, 0]  # (T, D)
 
 
 def resolve_layers(layers: Sequence[int], count: int) -> dict[int, list[int]]:

@@ -87,6 +87,28 @@ def test_any_number_of_frames_and_any_multiple_of_the_patch(frames: int, rows: i
     assert torch.isfinite(tokens).all()
 
 
+def resampling(source: int, target: int) -> Tensor:
+    """Weights (target, source) of linear resampling, with the triangle widened when shrinking (antialiasing)."""
+    scale = source / target
+    centers = (torch.arange(target, dtype=torch.float64)[:, None] + 0.5) * scale
+    distance = (torch.arange(source, dtype=torch.float64) + 0.5 - centers).abs()
+    weights = (1 - distance / max(scale, 1.0)).clamp(min=0)
+    return weights / weights.sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 6, 9, 16])
+def test_temporal_positions_are_resampled_linearly(model: ViViT, frames: int) -> None:
+    expected = resampling(5, frames) @ model.temporal_positions.double()
+    torch.testing.assert_close(model._temporal_positions(frames).double(), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 3), (2, 3), (3, 1), (4, 7), (6, 6)])
+def test_spatial_positions_are_resampled_linearly(model: ViViT, rows: int, columns: int) -> None:
+    table = model.spatial_positions.double().unflatten(0, (3, 3))
+    expected = torch.einsum("ri,cj,ijd->rcd", resampling(3, rows), resampling(3, columns), table).flatten(0, 1)
+    torch.testing.assert_close(model._spatial_positions(rows, columns).double(), expected, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("shape", [(1, 5, 3, 12, 14), (1, 5, 4, 12, 12), (5, 3, 12, 12), (1, 0, 3, 12, 12)])
 def test_a_video_that_does_not_fit_is_refused(model: ViViT, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"multiples of the patch size 4|a video is"):

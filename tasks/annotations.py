@@ -11,7 +11,6 @@ Only what is written is read here: a video that is missing or broken is found, a
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from core_encoder.storage import nearest, read_json
 from core_encoder.video_files import find_videos
-from tasks.manifests import SUFFIXES, Columns, Row, read_rows
+from tasks.manifests import SUFFIXES, Columns, Row, read_rows, refuse_absent
 from tasks.splits import SPLIT_NAMES, split_name, split_samples, split_warnings
 
 __all__ = [
@@ -90,11 +89,7 @@ def read_samples(
         placed += [(row, _sample(row, root, split, label_separator)) for row in rows]
     _refuse_duplicates(placed)
     samples = _splits_from_folders([sample for _, sample in placed], root)
-    if not any(Path(sample.clip.path).exists() for sample in samples):
-        raise InputError(
-            f"{manifests[0][0]}: none of its {len(samples)} videos exists, e.g. {samples[0].clip.path}"
-            "; relative paths are relative to the manifest"
-        )
+    refuse_absent(manifests[0][0], [sample.clip for sample in samples])
     return samples
 
 
@@ -135,17 +130,18 @@ def read_class_list(path: str | Path) -> tuple[str, ...]:
 
 
 def name_labels(samples: Iterable[Sample], classes: Sequence[str]) -> list[Sample]:
-    """Replace numeric labels by the class of that index; every label must be one of `classes` or an index into them.
+    """Replace numbers by the class of that index, unless classes are numbers; other labels must be one of `classes`.
 
     Raises:
         InputError: a label is neither.
     """
     known = set(classes)
+    numbered = any(_is_integer(name) for name in classes)  # then a number is a name, never an index
 
     def named(sample: Sample, label: str) -> str:
         if label in known:
             return label
-        if _is_integer(label) and 0 <= int(label) < len(classes):
+        if not numbered and _is_integer(label) and 0 <= int(label) < len(classes):
             return classes[int(label)]
         raise InputError(f"{sample.id}: label {label!r} is not in the class list{nearest(label, classes)}")
 
@@ -206,30 +202,20 @@ def _folder_sample(root: Path, path: Path, label: str, split: str | None) -> Sam
 
 
 def _sample(row: Row, root: Path, split: str | None, separator: str | None) -> Sample:
-    values = row.values
-    given = values["path"]
-    if not isinstance(given, str) or not given.strip():
-        raise row.error(f"{row.names['path']} is empty; give the video's path")
-    given = given.strip()
-    path = Path(os.path.normpath(row.file.parent / given))
-    start_s = _seconds(row, "start")
-    end_s = _seconds(row, "end")
-    if end_s is not None and end_s <= (start_s or 0.0):
-        raise row.error(f"end {end_s:g} is not after start {start_s or 0.0:g}; times are seconds")
+    values, clip = row.values, row.clip()
     if "split" in values and split is None:
         written = str(values["split"] or "").strip()
         split = split_name(written)
         if split is None:
             raise row.error(f"split {written!r} is unknown{nearest(written.lower(), SPLIT_NAMES)}")
-    clip = Clip(str(path), start_s or 0.0, end_s)
-    own_id = str(values.get("id", "")).strip() if values.get("id") is not None else ""
-    return Sample(own_id or _clip_id(clip, given, root), clip, _labels(row, separator), split)
+    own_id = "" if values.get("id") is None else str(values["id"]).strip()
+    return Sample(own_id or _clip_id(clip, values["path"], root), clip, _labels(row, separator), split)
 
 
 def _clip_id(clip: Clip, given: str, root: Path) -> str:
     """`walk/a.mp4#1.5-3`: the same wherever the data's folder lies, unless the manifest has paths outside of it."""
     path = Path(clip.path)
-    inside = path.is_relative_to(root) or not Path(given).is_absolute()
+    inside = path.is_relative_to(root) or not Path(given.strip()).is_absolute()
     name = Path(os.path.relpath(path, root)).as_posix() if inside else path.as_posix()
     if clip.start_s == 0.0 and clip.end_s is None:
         return name
@@ -238,19 +224,6 @@ def _clip_id(clip: Clip, given: str, root: Path) -> str:
 
 def _short(time_s: float | None) -> str:
     return "" if time_s is None else f"{time_s:.3f}".rstrip("0").rstrip(".")
-
-
-def _seconds(row: Row, role: str) -> float | None:
-    value = row.values.get(role)
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return None
-    try:
-        seconds = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        seconds = math.nan
-    if not 0.0 <= seconds < math.inf:
-        raise row.error(f"{row.names[role]} {value!r} is not a time; give seconds, 0 or more")
-    return seconds
 
 
 def _labels(row: Row, separator: str | None) -> tuple[str, ...]:

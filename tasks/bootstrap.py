@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from core_encoder.errors import InputError
+
 Floats = NDArray[np.floating[Any]]
 Statistic = Callable[[NDArray[np.float32]], Floats]
 """Sample weights `(R, n)` -> values `(R,)`; nan where the statistic is not defined."""
@@ -71,9 +73,9 @@ def value_of(statistic: Statistic, num_samples: int) -> float:
     """The statistic with every sample counted once.
 
     Raises:
-        ValueError: it is not defined, because no class has ground truth.
+        InputError: it is not defined, because no class has ground truth.
     """
     value = float(statistic(np.ones((1, num_samples), dtype=np.float32))[0])
     if np.isnan(value):
-        raise ValueError("the metric is not defined: no class has ground truth")
+        raise InputError("the metric is not defined: no class has ground truth")
     return value

@@ -154,7 +154,7 @@ class ClassificationTask(Task):
             statistic = METRICS[name](len(names)).statistic(scores, targets)
             try:
                 value = value_of(statistic, len(evaluated))
-            except ValueError as error:
+            except InputError as error:
                 raise InputError(f"task {self.name}, split {split}: {name}: {error}") from error
             low, high = bootstrap_interval(statistic, len(evaluated), groups=groups, seed=seed, num_draws=num_draws)
             values[name] = Score(value, low, high)

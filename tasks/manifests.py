@@ -9,11 +9,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from core_encoder.storage import nearest
 from core_encoder.video_files import VIDEO_SUFFIXES
@@ -57,9 +60,61 @@ class Row:
         """An error that says where: file and line."""
         return InputError(f"{self.file}: line {self.line}: {message}")
 
+    def clip(self) -> Clip:
+        """The clip of this row; a relative path is relative to the manifest.
 
-def read_rows(file: Path, columns: Columns) -> list[Row]:
-    """Read every row of a manifest.
+        Raises:
+            InputError: no path, a time that is not seconds, or an end that is not after the start.
+        """
+        given = self.values["path"]
+        if not isinstance(given, str) or not given.strip():
+            raise self.error(f"{self.names['path']} is empty; give the video's path")
+        start_s, end_s = self._seconds("start") or 0.0, self._seconds("end")
+        if end_s is not None and end_s <= start_s:
+            raise self.error(f"end {end_s:g} is not after start {start_s:g}; times are seconds")
+        return Clip(os.path.normpath(self.file.parent / given.strip()), start_s, end_s)
+
+    def _seconds(self, role: str) -> float | None:
+        value = self.values.get(role)
+        if value is None or (isinstance(value, str) and not value.strip()):
+            return None
+        try:
+            seconds = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            seconds = math.nan
+        if not 0.0 <= seconds < math.inf:
+            raise self.error(f"{self.names[role]} {value!r} is not a time; give seconds, 0 or more")
+        return seconds
+
+
+def read_clips(file: str | Path, path_column: str | None = None) -> list[Clip]:
+    """The distinct clips of a manifest, which needs no labels: also plain lines of one path each.
+
+    Raises:
+        InputError: as `read_rows` and `Row.clip`, or none of the videos exists.
+    """
+    file = Path(os.path.normpath(Path(file).expanduser().absolute()))
+    rows = read_rows(file, Columns(path=path_column), labelled=False)
+    clips = list(dict.fromkeys(row.clip() for row in rows))
+    refuse_absent(file, clips)
+    return clips
+
+
+def refuse_absent(file: Path, clips: Sequence[Clip]) -> None:
+    """Raise when not one of the videos a manifest names exists: then its paths are meant relative to elsewhere.
+
+    Raises:
+        InputError: none exists.
+    """
+    if not any(Path(clip.path).exists() for clip in clips):
+        raise InputError(
+            f"{file}: none of its {len(clips)} videos exists, e.g. {clips[0].path}"
+            "; relative paths are relative to the manifest"
+        )
+
+
+def read_rows(file: Path, columns: Columns, labelled: bool = True) -> list[Row]:
+    """Read every row of a manifest; without `labelled` a row needs no label.
 
     Raises:
         InputError: not a manifest, not UTF-8, no such column, a row that does not fit, or no row at all.
@@ -68,9 +123,9 @@ def read_rows(file: Path, columns: Columns) -> list[Row]:
         raise InputError(f"{file}: not a manifest; take a folder of videos or a file ending in {', '.join(SUFFIXES)}")
     text = _text(file)
     if file.suffix.lower() in (".jsonl", ".ndjson"):
-        rows = _json_rows(file, text, columns)
+        rows = _json_rows(file, text, columns, labelled)
     else:
-        rows = _delimited_rows(file, text, columns)
+        rows = _delimited_rows(file, text, columns, labelled)
     if not rows:
         raise InputError(f"{file}: holds no samples; add rows or remove the file")
     return rows
@@ -86,7 +141,7 @@ def _text(file: Path) -> str:
         raise InputError(f"{file}: line {line}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from error
 
 
-def _json_rows(file: Path, text: str, columns: Columns) -> list[Row]:
+def _json_rows(file: Path, text: str, columns: Columns, labelled: bool) -> list[Row]:
     rows: list[Row] = []
     for line, content in enumerate(text.split("\n"), start=1):
         if not content.strip():
@@ -97,15 +152,15 @@ def _json_rows(file: Path, text: str, columns: Columns) -> list[Row]:
             raise InputError(f"{file}: line {line}: not valid JSON ({error.msg})") from error
         if not isinstance(record, dict):
             raise InputError(f'{file}: line {line}: must be an object such as {{"video": "a.mp4", "label": "walk"}}')
-        names = _names(record, columns, f"{file}: line {line}")
+        names = _names(record, columns, f"{file}: line {line}", labelled)
         rows.append(Row(file, line, {role: record[name] for role, name in names.items()}, names))
     return rows
 
 
-def _delimited_rows(file: Path, text: str, columns: Columns) -> list[Row]:
+def _delimited_rows(file: Path, text: str, columns: Columns, labelled: bool) -> list[Row]:
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = _delimiter(first, file.suffix.lower(), columns)
-    lines = _space_separated(file, text) if delimiter == " " else _csv(file, text, delimiter)
+    lines = _space_separated(file, text, labelled) if delimiter == " " else _csv(file, text, delimiter)
     if not lines:
         return []
     start, header = lines[0]
@@ -119,7 +174,7 @@ def _delimited_rows(file: Path, text: str, columns: Columns) -> list[Row]:
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise InputError(f"{file}: line {start}: two columns are called {repeated[0]!r}; rename one")
-    names = _names(header, columns, f"{file}: line {start}")
+    names = _names(header, columns, f"{file}: line {start}", labelled)
     positions = {role: header.index(name) for role, name in names.items()}
     rows = []
     for line, cells in lines:
@@ -162,18 +217,19 @@ def _csv(file: Path, text: str, delimiter: str) -> list[tuple[int, list[str]]]:
     return lines
 
 
-def _space_separated(file: Path, text: str) -> list[tuple[int, list[str]]]:
+def _space_separated(file: Path, text: str, labelled: bool) -> list[tuple[int, list[str]]]:
     lines: list[tuple[int, list[str]]] = []
     for line, content in enumerate(text.split("\n"), start=1):
         if content.strip():
-            cells = content.strip().rsplit(maxsplit=1)
+            bare = not labelled and content.strip().lower().endswith(tuple(VIDEO_SUFFIXES))
+            cells = [content.strip(), ""] if bare else content.strip().rsplit(maxsplit=1)
             if len(cells) != 2:
                 raise InputError(f"{file}: line {line}: {content.strip()!r} is not `path label`")
             lines.append((line, cells))
     return lines
 
 
-def _names(header: Iterable[str], columns: Columns, where: str) -> dict[str, str]:
+def _names(header: Iterable[str], columns: Columns, where: str, labelled: bool) -> dict[str, str]:
     """The column of each role; path and label must be there, and so must every column asked for."""
     known = list(header)
     by_lower = {name.lower(): name for name in reversed(known)}
@@ -185,6 +241,6 @@ def _names(header: Iterable[str], columns: Columns, where: str) -> dict[str, str
         found = asked or next((by_lower[alias] for alias in aliases if alias in by_lower), None)
         if found is not None:
             names[role] = found
-        elif role in ("path", "label"):
+        elif role == "path" or (role == "label" and labelled):
             raise InputError(f"{where}: no {role} column{nearest(role, known)}; name it with {role}_column")
     return names

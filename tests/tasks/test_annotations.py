@@ -218,6 +218,8 @@ def test_a_class_list_names_the_numbers(tmp_path: Path) -> None:
         name_labels(samples_of("walks"), names)
     with pytest.raises(InputError, match="'2' is not in the class list"):
         name_labels(samples_of("2"), names)
+    with pytest.raises(InputError, match="'1' is not in the class list"):  # a name that is a number is no index
+        name_labels(samples_of("1"), ("10", "20"))
     for text, words in [("a\na\n", "'a' is listed twice"), ("\n", "holds no class name")]:
         with pytest.raises(InputError, match=words):
             read_class_list(write(tmp_path / "classes.txt", text))

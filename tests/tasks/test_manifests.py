@@ -1,0 +1,48 @@
+"""Clips of manifests that carry no labels; what carries labels is in test_annotations.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core_encoder.clip_plan import Clip
+from core_encoder.errors import InputError
+from tasks.manifests import read_clips
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("l.txt", "a b.mp4\n\nsub/c.mp4\n"),
+        ("l.txt", "a b.mp4 3\nsub/c.mp4 12\n"),
+        ("l.csv", "path\na b.mp4\nsub/c.mp4\na b.mp4\n"),
+        ("l.csv", "a b.mp4\nsub/c.mp4\n"),
+        ("l.csv", "a b.mp4,walk\nsub/c.mp4,run\n"),
+        ("l.csv", "id;video\n1;a b.mp4\n2;./sub/c.mp4\n"),
+        ("l.jsonl", '{"video": "a b.mp4"}\n{"video": "sub/c.mp4"}\n'),
+    ],
+)
+def test_clips_without_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    (tmp_path / "a b.mp4").touch()
+    (tmp_path / name).write_text(text)
+    expected = [Clip(str(tmp_path / "a b.mp4")), Clip(str(tmp_path / "sub" / "c.mp4"))]
+    assert read_clips(tmp_path / name) == expected
+    monkeypatch.chdir(tmp_path)
+    assert read_clips(name) == expected
+
+
+def test_times_columns_and_mistakes(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    manifest = tmp_path / "l.csv"
+    manifest.write_text("clip,start,end\na.mp4,1,2.5\na.mp4,2.5,\n")
+    path = str(tmp_path / "a.mp4")
+    assert read_clips(manifest, path_column="clip") == [Clip(path, 1.0, 2.5), Clip(path, 2.5)]
+    with pytest.raises(InputError, match="line 1: no path column"):
+        read_clips(manifest)
+    manifest.write_text("path,start,end\na.mp4,3,2\n")
+    with pytest.raises(InputError, match="line 2: end 2 is not after start 3"):
+        read_clips(manifest)
+    manifest.write_text("path\nb.mp4\n")
+    with pytest.raises(InputError, match="none of its 1 videos exists"):
+        read_clips(manifest)

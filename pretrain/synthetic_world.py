@@ -154,9 +154,9 @@ class SyntheticWorld:
         distractors: at most so many small things move about on their own.
         camera_jitter: standard deviation of the camera's shake, as a fraction of the picture.
         background_contrast: 0 is one flat colour, 1 clouds as strong as half the brightness range.
-        spread: the part of the picture in which objects are found halfway through the clip. At 1 no single frame of a
-            translation, spin, circle, shake or bob tells its motion, even when the frame's time is known (the size of
-            an approaching object always tells something); less keeps objects away from the picture's edge.
+        spread: the part of the picture's width and height in which objects are found halfway through the clip. At 1 no
+            single frame of a translation along that axis tells its motion, even when the frame's time is known; less
+            keeps objects away from those edges. (At a known time the size of an approaching object always tells.)
     """
 
     seed: int
@@ -168,14 +168,14 @@ class SyntheticWorld:
     distractors: int = 2
     camera_jitter: float = 0.008
     background_contrast: float = 0.5
-    spread: float = 1.0
+    spread: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
         if self.seed < 0 or self.size < 8 or self.num_frames < 2:
             raise InputError("a synthetic world needs seed >= 0, size >= 8 pixels and at least 2 frames")
         if not self.objects or not self.motions:
             raise InputError("a synthetic world needs at least one object and one motion")
-        if self.distractors < 0 or self.camera_jitter < 0 or not 0 <= self.spread <= 1:
+        if self.distractors < 0 or self.camera_jitter < 0 or not all(0 <= part <= 1 for part in self.spread):
             raise InputError("distractors and camera_jitter must be 0 or more, spread between 0 and 1")
         for motion in self.motions:
             _check_motion(motion)
@@ -208,7 +208,7 @@ class SyntheticWorld:
         camera = _smooth(rng.normal(0, self.camera_jitter * self.size, (2, self.num_frames)).astype(np.float32))
         canvas = draw_clouds(self.size, u, camera, self.background_contrast, rng)  # (T, 3, S, S)
         for _ in range(rng.integers(self.distractors + 1)):
-            track = self._still(rng, u, radius=(0.035, 0.06), spread=1.0)
+            track = self._still(rng, u, radius=(0.035, 0.06), spread=(1.0, 1.0))
             drift = self.size * rng.uniform(-0.6, 0.6, 2)
             track.x += drift[0] * u + camera[0]
             track.y += drift[1] * u + camera[1]
@@ -223,9 +223,11 @@ class SyntheticWorld:
         pixels = (canvas * 255 + 0.5).clip(0, 255).astype(np.uint8)
         return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))  # (T, H, W, 3)
 
-    def _still(self, rng: np.random.Generator, u: Array, radius: tuple[float, float], spread: float) -> Track:
+    def _still(
+        self, rng: np.random.Generator, u: Array, radius: tuple[float, float], spread: tuple[float, float]
+    ) -> Track:
         """A track that stands still at a random place, size and angle."""
-        x, y = self.size * (0.5 + spread * rng.uniform(-0.5, 0.5, 2))
+        x, y = self.size * (0.5 + np.asarray(spread) * rng.uniform(-0.5, 0.5, 2))
         values = (x, y, self.size * rng.uniform(*radius), rng.uniform(0, 2 * math.pi))
         return Track(*(np.full_like(u, value) for value in values))
 
@@ -267,6 +269,7 @@ DEMO_CLASSES: tuple[WorldClass, ...] = tuple(
     for name in ("red circle", "blue star")
     for motion in ("approaching", "receding", "moving left", "moving right")
 )
+DEMO_SPREAD = (1.0, 0.5)  # nothing moves up or down there, so objects may keep away from the upper and lower edge
 DEMO_CLIPS: dict[str, int] = {"train": 24, "val": 6, "test": 10}  # per class
 
 
@@ -278,6 +281,7 @@ def write_dataset(
     size: int = 96,
     num_frames: int = 16,
     fps: int = 8,
+    spread: tuple[float, float] = DEMO_SPREAD,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[WrittenVideo]:
     """Write real H.264 files as `<split>/<class>/<number>.mp4`, and `metadata.jsonl` with a caption for each.
@@ -305,7 +309,7 @@ def write_dataset(
     total = len(classes) * sum(clips_per_class.values())
     written: list[WrittenVideo] = []
     for split, count in clips_per_class.items():
-        world = SyntheticWorld(seed, split, size, num_frames)
+        world = SyntheticWorld(seed, split, size, num_frames, spread=spread)
         for index, (kind, number) in enumerate(itertools.product(classes, range(count))):
             clip = world.clip(index, kind.thing, kind.motion)
             path = Path(split, kind.name, f"{number:04d}.mp4")

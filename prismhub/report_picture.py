@@ -11,6 +11,8 @@ import numpy as np
 from core_encoder.storage import atomic_path
 from prismhub.report import Confusion, CurvePanel, Example, ReportData, short
 
+GOOD, BAD = "#0b6e65", "#b1440e"
+
 
 def report_picture(path: str | Path, data: ReportData) -> Path:
     """Write a PNG summary for a README: confusion matrix, example strips and the last curve panel.
@@ -55,9 +57,11 @@ def _both_kinds(examples: Sequence[Example], count: int) -> list[Example]:
 
 
 def _draw_matrix(axis: Any, confusion: Confusion) -> None:
+    from matplotlib.colors import to_rgb
+
     counts = np.asarray(confusion.counts, dtype=float)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    good, bad = np.array((0.05, 0.47, 0.43)), np.array((0.80, 0.33, 0.10))
+    good, bad = np.array(to_rgb(GOOD)), np.array(to_rgb(BAD))
     colour = np.where(np.eye(len(counts), dtype=bool)[..., None], good, bad)
     axis.imshow(1 - share[..., None] * (1 - colour))
     labels = [_plain(short(label)) for label in confusion.labels]
@@ -85,19 +89,23 @@ def _draw_strip(axis: Any, example: Example) -> None:
     axis.set_axis_off()
     verdict = "right" if example.right else f"wrong, it is {short(example.truth)}"
     title = f"{short(example.predicted)} ({100 * example.scores[0][1]:.0f} %): {verdict}"
-    axis.set_title(_plain(title), loc="left", fontsize=9, pad=2, color="#0b6e65" if example.right else "#b1440e")
+    axis.set_title(_plain(title), loc="left", fontsize=9, pad=2, color=GOOD if example.right else BAD)
 
 
 def _draw_panel(axis: Any, panel: CurvePanel) -> None:
-    for curve in panel.curves:
+    others = [curve for curve in panel.curves if not curve.kept]
+    for curve in (*others, *(curve for curve in panel.curves if curve.kept)):
         values = np.asarray(curve.values, float) * (100 if panel.percent else 1)
-        look = (
-            {"color": "#0b6e65", "linewidth": 2.4, "zorder": 3} if curve.kept else {"color": "0.65", "linewidth": 1.1}
-        )
-        axis.plot(np.arange(1, len(values) + 1), values, label=_plain(curve.setting), **look)
+        look = {
+            "color": "0.7",
+            "linewidth": 1.1,
+            "label": "other settings" if curve is next(iter(others), None) else None,
+        }
+        if curve.kept:
+            look = {"color": GOOD, "linewidth": 2.4, "label": _plain(f"{curve.setting} (kept)")}
+        axis.plot(np.arange(1, len(values) + 1), values, **look)
     axis.set_title(_plain(panel.title) + (", %" if panel.percent else ""), loc="left", fontsize=10)
     axis.set_xlabel("epoch", fontsize=9)
     axis.grid(color="0.92")
     axis.spines[["top", "right"]].set_visible(False)
-    if len(panel.curves) <= 8:
-        axis.legend(fontsize=7.5, frameon=False)
+    axis.legend(fontsize=8, frameon=False, loc="best")

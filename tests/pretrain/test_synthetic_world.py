@@ -14,6 +14,7 @@ from core_encoder.errors import InputError
 from pretrain.drawing import COLOURS, SHAPES, TEXTURES, Track, paint
 from pretrain.synthetic_world import (
     DEMO_CLASSES,
+    DEMO_SPREAD,
     MOTIONS,
     OBJECTS,
     OPPOSITE,
@@ -132,7 +133,7 @@ def test_approaching_grows(index: int, shape: str) -> None:
 @given(index=indices)
 @settings(deadline=None, max_examples=10)
 def test_clockwise_is_clockwise(index: int) -> None:
-    spin = object_mask(bare_world(num_frames=9, spread=0.0).clip(index, RED_BAR, "spinning clockwise").frames)
+    spin = object_mask(bare_world(num_frames=9, spread=(0.0, 0.0)).clip(index, RED_BAR, "spinning clockwise").frames)
     y, x = np.mgrid[: spin.shape[1], : spin.shape[2]] + 0.5 - spin.shape[1] / 2
     axis = np.unwrap([np.angle((mask * (x + 1j * y) ** 2).sum()) for mask in spin]) / 2  # of the bar; y points down
     assert 1.2 < axis[-1] - axis[0] < 2.4
@@ -200,7 +201,7 @@ def test_edges_are_soft_and_places_are_subpixel() -> None:
         (lambda: SyntheticWorld(0, motions=("spinning clockwise",)).clip(0, WorldObject("red", "ring")), "shows none"),
         (lambda: SyntheticWorld(0, num_frames=1), "at least 2 frames"),
         (lambda: SyntheticWorld(0, motions=()), "at least one object and one motion"),
-        (lambda: SyntheticWorld(0, spread=1.5), "spread between 0 and 1"),
+        (lambda: SyntheticWorld(0, spread=(1.0, 1.5)), "spread between 0 and 1"),
     ],
 )
 def test_mistakes_are_answered_in_one_line(call: object, words: str) -> None:
@@ -232,7 +233,7 @@ def test_a_written_dataset_is_real_and_repeatable(tmp_path: Path) -> None:
         assert (stream.codec_context.name, stream.width, stream.height) == ("h264", 32, 32)
         decoded = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
     number = next(index for index, row in enumerate(row for row in rows if row.split == "test") if row.path == files[0])
-    world = SyntheticWorld(0, "test", size=32, num_frames=6)
+    world = SyntheticWorld(0, "test", size=32, num_frames=6, spread=DEMO_SPREAD)
     wanted = world.clip(number, DEMO_CLASSES[number].thing, DEMO_CLASSES[number].motion).frames
     assert decoded.shape == wanted.shape
     assert np.abs(decoded.astype(int) - wanted).mean() < 12  # half the colour resolution is lost in yuv420p

@@ -45,7 +45,7 @@ class Candidate:
         self.best: dict[str, Tensor] = {}
         self.last_loss = math.nan
         self._fabric = fabric
-        self._optimizer = torch.optim.AdamW(_parameter_groups(adapter, config.weight_decay), lr=config.lr)
+        self._optimizer = torch.optim.AdamW(_parameter_groups(adapter, config.weight_decay), lr=config.lr, fused=True)
         self._module, self._stepper = fabric.setup(adapter, self._optimizer)
         self._module.mark_forward_method("loss")
 

@@ -73,6 +73,12 @@ class PoolingRound(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, query: Tensor, tokens: Tensor, grid: tuple[int, int], mask: Tensor | None) -> Tensor:
+        with torch.autocast(tokens.device.type, enabled=False):  # the folded mean would drown in bfloat16
+            pooled = self._pool(query.float(), tokens, grid, mask)
+        x = query + self.o(pooled)  # (B, H)
+        return x + self.fc2(F.gelu(self.fc1(self.norm_mlp(x))))  # (B, H)
+
+    def _pool(self, query: Tensor, tokens: Tensor, grid: tuple[int, int], mask: Tensor | None) -> Tensor:
         scaled = self.q(self.norm_query(query)) * (query.shape[-1] // self.heads) ** -0.5  # (1 or B, H)
         # (token - mean) / std never happens: the division goes into both weights, the mean into the value bias.
         key, value = self.k.weight / self.scale.std, self.v.weight / self.scale.std  # (H, D)
@@ -81,16 +87,13 @@ class PoolingRound(nn.Module):
         if self.position is not None:
             place = self.position(token_places(*grid, device=tokens.device)) * self.scale.std  # (L, D)
         if len(query) == 1:
-            pooled = attention_pool(tokens, scaled, key, value, bias, self.heads, mask, place)[:, 0]  # (B, H)
-        else:  # every sample has its own query
-            masks = [None] * len(tokens) if mask is None else list(mask[:, None])
-            parts = [
-                attention_pool(tokens[b, None], scaled[b, None], key, value, bias, self.heads, masks[b], place)[:, 0]
-                for b in range(len(tokens))
-            ]
-            pooled = torch.cat(parts)  # (B, H)
-        x = query + self.o(pooled)  # (B, H)
-        return x + self.fc2(F.gelu(self.fc1(self.norm_mlp(x))))  # (B, H)
+            return attention_pool(tokens, scaled, key, value, bias, self.heads, mask, place)[:, 0]  # (B, H)
+        masks = [None] * len(tokens) if mask is None else list(mask[:, None])
+        parts = [  # every sample has its own query
+            attention_pool(tokens[b, None], scaled[b, None], key, value, bias, self.heads, masks[b], place)[:, 0]
+            for b in range(len(tokens))
+        ]
+        return torch.cat(parts)  # (B, H)
 
 
 class MapClassifier(Classifier):

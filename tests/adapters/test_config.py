@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import pytest
+
+from adapters import adapter_kinds
+from adapters.config import config_from_dict, expand_grid, option, parse_grid
+from adapters.registry import adapter_kind
+from adapters.training_config import TrainingConfig
+from core_encoder.errors import InputError
+
+
+@dataclass(frozen=True)
+class Example:
+    width: int = option(3, "a width")
+    rate: float | None = option(None, "a rate")
+    sizes: tuple[int, ...] = option((), "sizes")
+    on: bool = option(False, "a switch")
+
+
+def test_text_becomes_values() -> None:
+    made = config_from_dict(Example, {"width": "5", "rate": "1e-3", "sizes": ["2", 3], "on": "true"})
+    assert made == Example(5, 1e-3, (2, 3), True)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"widht": 1}, "run.yaml: unknown option 'widht'; did you mean 'width'?"),
+        ({"width": 1.5}, "run.yaml: option 'width' cannot be 1.5"),
+        ({"rate": "nan"}, "run.yaml: option 'rate' cannot be 'nan': input should be a finite number"),
+        ({"sizes": "abc"}, "run.yaml: option 'sizes' cannot be 'abc'"),
+    ],
+)
+def test_errors_name_the_key(values: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        config_from_dict(Example, values, "run.yaml")
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_grid_is_a_product() -> None:
+    assert expand_grid({"a": [1, 2], "b": [3, 4]}) == [
+        {"a": 1, "b": 3},
+        {"a": 1, "b": 4},
+        {"a": 2, "b": 3},
+        {"a": 2, "b": 4},
+    ]
+    assert parse_grid(["lr=1e-3, 3e-4", "dropout=0"]) == [
+        {"lr": "1e-3", "dropout": "0"},
+        {"lr": "3e-4", "dropout": "0"},
+    ]
+    assert parse_grid([]) == [{}]
+
+
+@pytest.mark.parametrize("text", ["lr", "lr=", "=1", "lr=1,,2"])
+def test_a_bad_grid_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="not of the form option=value,value"):
+        parse_grid([text])
+
+
+def test_an_option_given_twice_is_refused() -> None:
+    with pytest.raises(InputError, match="'lr' is given twice"):
+        parse_grid(["lr=1", "lr=2"])
+
+
+@pytest.mark.parametrize("config", [TrainingConfig, *(adapter_kind(kind).Config for kind in adapter_kinds())])
+def test_every_option_has_a_help_text(config: type) -> None:
+    assert all(field.metadata.get("help") for field in fields(config))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0),
+        ("batch_size", -1),
+        ("lr", 0),
+        ("weight_decay", -0.1),
+        ("warmup_fraction", 1.0),
+        ("patience", 0),
+        ("precision", "fp16"),
+        ("devices", 0),
+    ],
+)
+def test_training_options_out_of_range(name: str, value: object) -> None:
+    with pytest.raises(InputError, match=name):
+        config_from_dict(TrainingConfig, {name: value})

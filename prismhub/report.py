@@ -199,11 +199,11 @@ def _matrix_drawing(confusion: Confusion) -> dict[str, Any]:
     cell = min(46.0, max(18.0, 560.0 / max(count, 1)))
     font = 13.0 if cell >= 24 else 11.0
     labels = [short(label) for label in confusion.labels]
-    band = max((len(label) for label in labels), default=0) * font * 0.56 + 14  # room for the longest label
+    band = math.ceil(max((len(label) for label in labels), default=0) * font * 0.56) + 14  # room for the longest label
     cells, rows = [], []
     for i, row in enumerate(confusion.counts):
         samples = sum(row)
-        rows.append({"y": band + (i + 0.5) * cell, "right": row[i], "samples": samples})
+        rows.append({"y": round(band + (i + 0.5) * cell, 2), "right": row[i], "samples": samples})
         for j, value in enumerate(row):
             share = value / samples if samples else 0.0
             cells.append(
@@ -216,7 +216,7 @@ def _matrix_drawing(confusion: Confusion) -> dict[str, Any]:
                     "tip": f"{confusion.labels[i]} called {confusion.labels[j]}: {value} of {samples}",
                 }
             )
-    places = [band + (index + 0.5) * cell for index in range(count)]
+    places = [round(band + (index + 0.5) * cell, 2) for index in range(count)]
     side = band + count * cell
     return {
         "band": band,
@@ -256,11 +256,11 @@ def _panel_drawing(panel: CurvePanel, settings: Sequence[str]) -> dict[str, Any]
                 pieces[-1].append((x_of(epoch), y_of(value)))
             elif pieces[-1]:
                 pieces.append([])
-        paths = [" ".join(f"{x},{y}" for x, y in piece) for piece in pieces if piece]
         last = next((value for value in reversed(curve.values) if math.isfinite(value)), None)
         lines.append(
             {
-                "paths": paths,
+                "paths": [" ".join(f"{x},{y}" for x, y in piece) for piece in pieces if len(piece) > 1],
+                "dots": [piece[0] for piece in pieces if len(piece) == 1],
                 "end": next((piece[-1] for piece in reversed(pieces) if piece), None),
                 "number": settings.index(curve.setting),
                 "kept": curve.kept,

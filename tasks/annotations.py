@@ -209,17 +209,25 @@ def _sample(row: Row, root: Path, split: str | None, separator: str | None) -> S
         if split is None:
             raise row.error(f"split {written!r} is unknown{nearest(written.lower(), SPLIT_NAMES)}")
     own_id = "" if values.get("id") is None else str(values["id"]).strip()
+    row.check_text(own_id, "id")
     return Sample(own_id or _clip_id(clip, values["path"], root), clip, _labels(row, separator), split)
 
 
 def _clip_id(clip: Clip, given: str, root: Path) -> str:
     """`walk/a.mp4#1.5-3`: the same wherever the data's folder lies, unless the manifest has paths outside of it."""
-    path = Path(clip.path)
-    inside = path.is_relative_to(root) or not Path(given.strip()).is_absolute()
-    name = Path(os.path.relpath(path, root)).as_posix() if inside else path.as_posix()
+    name = _below(clip.path, root) or clip.path
+    if name == clip.path and not os.path.isabs(given.strip()):  # noqa: PTH117 (a Path for each row is slow)
+        name = os.path.relpath(clip.path, root)
+    name = name.replace(os.sep, "/")
     if clip.start_s == 0.0 and clip.end_s is None:
         return name
     return f"{name}#{_short(clip.start_s)}-{_short(clip.end_s)}"
+
+
+def _below(path: str, root: Path) -> str | None:
+    """The part of an absolute path below `root`, None when it lies elsewhere."""
+    top = os.path.join(root, "")  # noqa: PTH118 (ends in a slash)
+    return path[len(top) :] if path.startswith(top) else None
 
 
 def _short(time_s: float | None) -> str:
@@ -240,6 +248,7 @@ def _labels(row: Row, separator: str | None) -> tuple[str, ...]:
         if isinstance(one, bool) or not (one is None or isinstance(one, str | int)):
             raise row.error(f"{name} {one!r} is not a label; give a string or an integer")
         text = "" if one is None else str(one).strip()
+        row.check_text(text, "label")
         if not text:
             raise row.error(f"{name} is empty; give a label or remove the row")
         labels.append(text)
@@ -263,10 +272,12 @@ def _splits_from_folders(samples: list[Sample], root: Path) -> list[Sample]:
     """Where no split is written but every path starts with a split folder, that is the split."""
     if any(sample.split for sample in samples):
         return samples
-    paths = [Path(os.path.relpath(sample.clip.path, root)).parts for sample in samples]
-    splits = [split_name(parts[0]) if len(parts) > 1 else None for parts in paths]
-    if not all(splits):
-        return samples
+    splits = []
+    for sample in samples:
+        folder, slash, _ = (_below(sample.clip.path, root) or "").partition(os.sep)
+        splits.append(split_name(folder) if slash else None)
+        if splits[-1] is None:
+            return samples
     return [replace(sample, split=split) for sample, split in zip(samples, splits, strict=True)]
 
 

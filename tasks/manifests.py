@@ -69,10 +69,20 @@ class Row:
         given = self.values["path"]
         if not isinstance(given, str) or not given.strip():
             raise self.error(f"{self.names['path']} is empty; give the video's path")
+        self.check_text(given, "path")
         start_s, end_s = self._seconds("start") or 0.0, self._seconds("end")
         if end_s is not None and end_s <= start_s:
             raise self.error(f"end {end_s:g} is not after start {start_s:g}; times are seconds")
         return Clip(os.path.normpath(self.file.parent / given.strip()), start_s, end_s)
+
+    def check_text(self, text: str, role: str) -> None:
+        """Refuse what would break a line of a table, a log or another manifest.
+
+        Raises:
+            InputError: a line break or a NUL.
+        """
+        if len(text.splitlines()) > 1 or "\0" in text:
+            raise self.error(f"{self.names[role]} {text!r} holds a line break; give one line")
 
     def _seconds(self, role: str) -> float | None:
         value = self.values.get(role)
@@ -106,7 +116,7 @@ def refuse_absent(file: Path, clips: Sequence[Clip]) -> None:
     Raises:
         InputError: none exists.
     """
-    if not any(Path(clip.path).exists() for clip in clips):
+    if not any(os.path.exists(clip.path) for clip in clips):  # noqa: PTH110 (Path raises on names too long)
         raise InputError(
             f"{file}: none of its {len(clips)} videos exists, e.g. {clips[0].path}"
             "; relative paths are relative to the manifest"
@@ -134,11 +144,12 @@ def read_rows(file: Path, columns: Columns, labelled: bool = True) -> list[Row]:
 def _text(file: Path) -> str:
     content = file.read_bytes()
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         byte = content[error.start]
         raise InputError(f"{file}: line {line}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _json_rows(file: Path, text: str, columns: Columns, labelled: bool) -> list[Row]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
+from tasks.annotations import read_samples
 from tasks.manifests import read_clips
 
 
@@ -46,3 +49,61 @@ def test_times_columns_and_mistakes(tmp_path: Path) -> None:
     manifest.write_text("path\nb.mp4\n")
     with pytest.raises(InputError, match="none of its 1 videos exists"):
         read_clips(manifest)
+
+
+PIECES = [
+    "a.mp4",
+    "path",
+    "label",
+    "labels",
+    "start",
+    ",",
+    ";",
+    "\t",
+    " ",
+    "\n",
+    "\r\n",
+    "\r",
+    '"',
+    "1",
+    "|",
+    "x y",
+    "é",
+]
+PIECES += [
+    "\x00",
+    "\ufeff",
+    '{"video": "a.mp4", "label": ',
+    "[",
+    "]",
+    "}",
+    "{",
+    "null",
+    "NaN",
+    "9" * 400,
+    "\x85",
+    "\u2028",
+]
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(st.sampled_from(PIECES), max_size=14).map("".join),
+    st.sampled_from(["csv", "tsv", "txt", "jsonl"]),
+    st.booleans(),
+)
+def test_any_text_is_read_or_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, text: str, suffix: str, labelled: bool
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "fuzz"
+    folder.mkdir(exist_ok=True)
+    (folder / "a.mp4").touch()
+    manifest = folder / f"l.{suffix}"
+    manifest.write_bytes(text.encode())
+    try:
+        found = read_samples(manifest) if labelled else read_clips(manifest)
+    except InputError as error:
+        assert len(str(error).splitlines()) == 1
+        assert str(manifest) in str(error)
+    else:
+        assert found

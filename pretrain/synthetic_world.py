@@ -293,11 +293,11 @@ def write_dataset(
         progress: called with (files written, files in all) after each file.
 
     Raises:
-        InputError: fewer than two classes, two classes of one name, an odd size, or the disk is full.
+        InputError: no class, two classes of one name, a name no folder can have, an odd size, or the disk is full.
     """
     names = [kind.name for kind in classes]
-    if len(set(names)) < max(2, len(names)):
-        raise InputError(f"a dataset needs at least two classes of different names, not {names}")
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"a dataset needs classes of different names, not {names}")
     if size % 2:
         raise InputError(f"H.264 pictures need an even size, not {size}")
     for name, what in [

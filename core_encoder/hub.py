@@ -9,7 +9,8 @@ from core_encoder.errors import InputError
 from core_encoder.storage import offline
 
 HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
-_SMALL_FILES = ["*.json", "*.txt", "*.model"]
+_BESIDE_THE_WEIGHTS = ["*.json", "*.txt", "*.model"]
+_IN_SUBFOLDERS = ["*/*"]  # other formats and sizes of the same model
 
 
 def download(name: str, local_files_only: bool = False) -> Path:
@@ -24,63 +25,51 @@ def download(name: str, local_files_only: bool = False) -> Path:
     if found is None:
         raise InputError(f"{name!r} is not a Hub id: expected org/name or org/name@revision")
     repo, revision = found["repo"], found["revision"]
-    if not (local_files_only or offline()):
-        _fetch(name, repo, revision)
-    folder = _cached(name, repo, revision)
+    local = local_files_only or offline()
+    folder = _snapshot(name, repo, revision, "*.safetensors", local)
     if any(folder.glob("*.safetensors")) and (folder / "config.json").is_file():
         return folder
-    arrays = sorted(folder.glob("*.npz"))
+    arrays = sorted(_snapshot(name, repo, revision, "*.npz", local).glob("*.npz"))
     if len(arrays) == 1:
         return arrays[0]
     reason = f"{len(arrays)} .npz files" if arrays else "neither safetensors with a config.json nor an .npz file"
     raise InputError(f"{name}: the repository holds {reason}; download the file you mean and give its path")
 
 
-def _fetch(name: str, repo: str, revision: str | None) -> None:
-    """Bring the needed files into the cache; an unreachable Hub is left for the cache to decide."""
-    from huggingface_hub import HfApi, snapshot_download
+def _snapshot(name: str, repo: str, revision: str | None, weights: str, local: bool) -> Path:
+    """The folder in the cache with the weights that match a pattern, if there are any, and the small files."""
+    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
         HFValidationError,
         HTTPError,
+        LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
     try:
-        files = HfApi().list_repo_files(repo, revision=revision)
-        here = [file for file in files if "/" not in file]
-        safe = "config.json" in here and any(file.endswith(".safetensors") for file in here)
-        weights = ["*.safetensors"] if safe else ["*.npz"]
-        nested = ["*/*"]  # other formats and sizes often lie in subfolders
-        snapshot_download(repo, revision=revision, allow_patterns=_SMALL_FILES + weights, ignore_patterns=nested)
+        folder = snapshot_download(
+            repo,
+            revision=revision,
+            allow_patterns=[*_BESIDE_THE_WEIGHTS, weights],
+            ignore_patterns=_IN_SUBFOLDERS,
+            local_files_only=local,
+        )
+        return Path(folder)
     except GatedRepoError as error:
-        raise InputError(f"{name}: access is gated: accept its terms on the Hub and set HF_TOKEN") from error
+        reason = "access is gated: accept its terms on the Hub and set HF_TOKEN"
+        raise InputError(f"{name}: {reason}") from error
     except RevisionNotFoundError as error:
         raise InputError(f"{name}: the repository has no revision {revision!r}") from error
     except RepositoryNotFoundError as error:
         raise InputError(f"{name}: no such repository on the Hub, or a private one (then set HF_TOKEN)") from error
     except HFValidationError as error:
         raise InputError(f"{name!r} is not a Hub id: {' '.join(str(error).split())}") from error
-    except (HTTPError, HfHubHTTPError, OSError) as error:
-        try:
-            _cached(name, repo, revision)
-        except InputError:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"{name}: not in the local cache, and the Hub cannot be reached ({reason})") from error
-
-
-def _cached(name: str, repo: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(repo, revision=revision, local_files_only=True))
-    except HFValidationError as error:
-        raise InputError(f"{name!r} is not a Hub id: {' '.join(str(error).split())}") from error
     except LocalEntryNotFoundError as error:
-        raise InputError(
-            f"{name}: not in the local cache and downloads are off: connect once without the offline setting, "
-            "or give a local folder or .npz file"
-        ) from error
+        state = "downloads are switched off" if local else "the Hub cannot be reached"
+        advice = "connect once, or give a local folder or .npz file"
+        raise InputError(f"{name}: not in the local cache, and {state}: {advice}") from error
+    except (HTTPError, OSError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{name}: the download failed ({reason})") from error

@@ -76,7 +76,9 @@ class Preprocessing:
             short = min(height, width)
             scaled = (size * height // short, size * width // short)
         if scaled != (height, width):
-            pixels = from_numpy(frame).permute(2, 0, 1)[None]  # (1, 3, H, W), still channels last in memory
+            pixels = from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[
+                None
+            ]  # (1, 3, H, W), still channels last in memory
             pixels = F.interpolate(pixels, scaled, mode=self.interpolation, antialias=True, align_corners=False)
             frame = pixels[0].permute(1, 2, 0).numpy()
         top, left = (scaled[0] - size) // 2, (scaled[1] - size) // 2

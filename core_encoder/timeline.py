@@ -70,8 +70,8 @@ def check_whole(path: str, packets: Sequence[Packet], stream: StreamFacts) -> No
         of = f" of {stream.num_packets}" if stream.num_packets else ""
         whole = len(packets) - packets[-1].is_corrupt
         raise UnreadableVideo(path, f"the file is truncated: only {whole}{of} frames are in it")
-    end_s = max(p.pts or 0 for p in packets) * stream.time_base_s + 1 / stream.fps
-    if end_s < stream.duration_s - 1.0:
+    end_s = max((p.pts or 0) + p.duration for p in packets) * stream.time_base_s
+    if end_s < stream.duration_s - 0.25:  # writers round, and some count the last frame's time and some do not
         raise UnreadableVideo(path, f"the file is truncated: only {end_s:.1f} of {stream.duration_s:.1f} s are in it")
 
 

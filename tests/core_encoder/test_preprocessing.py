@@ -1,0 +1,102 @@
+"""Resizing, held against PIL; records and tensors."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from core_encoder.errors import InputError
+from core_encoder.preprocessing import Preprocessing, to_video_tensor
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Smooth shapes and hard edges, uint8 `(H, W, 3)`."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (9, 11, 3), dtype=np.uint8))
+    frame = np.array(coarse.resize((width, height), Image.Resampling.BICUBIC))
+    frame[height // 4 : height // 2, width // 3 : width // 2] = (250, 10, 130)
+    return frame
+
+
+def pil_resize(frame: np.ndarray, height: int, width: int, interpolation: str) -> np.ndarray:
+    resample = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}[interpolation]
+    return np.array(Image.fromarray(frame).resize((width, height), resample))
+
+
+def assert_close(ours: np.ndarray, expected: np.ndarray) -> None:
+    """Within one grey level, but for a rare two where PIL's and torch's fixed-point weights round apart."""
+    difference = np.abs(ours.astype(int) - expected)
+    assert difference.max() <= 2 and (difference > 1).mean() < 1e-4
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize(("height", "width", "size"), [(272, 640, 96), (65, 97, 48), (40, 30, 64), (720, 1280, 288)])
+def test_resize_agrees_with_pil(height: int, width: int, size: int, interpolation: str) -> None:
+    frame = picture(height, width)
+    ours = Preprocessing(size, "resize", interpolation).apply(frame)  # type: ignore[arg-type]
+    assert ours.shape == (size, size, 3) and ours.dtype == np.uint8
+    assert_close(ours, pil_resize(frame, size, size, interpolation))
+
+
+@pytest.mark.parametrize(("height", "width"), [(272, 640), (641, 273), (97, 96), (225, 224), (224, 229)])
+def test_center_crop_is_that_of_clip(height: int, width: int) -> None:
+    size, frame = 224, picture(height, width)
+    short, long = sorted((height, width))
+    scaled = int(size * long / short)
+    tall, wide = (scaled, size) if height > width else (size, scaled)
+    top, left = int((tall - size) / 2.0), int((wide - size) / 2.0)
+    expected = pil_resize(frame, tall, wide, "bicubic")[top : top + size, left : left + size]
+    ours = Preprocessing(size, "center_crop").apply(frame)
+    assert ours.shape == (size, size, 3)
+    assert_close(ours, expected)
+
+
+def test_frames_of_the_right_size_are_left_alone() -> None:
+    frame = picture(48, 48)
+    for geometry in ("resize", "center_crop"):
+        assert (Preprocessing(48, geometry).apply(frame) == frame).all()
+
+
+def test_views_of_rows_are_resized_like_copies() -> None:
+    frame = picture(90, 120)
+    turned = np.rot90(frame, 2)[:, ::-1]
+    assert (Preprocessing(32).apply(turned) == Preprocessing(32).apply(turned.copy())).all()
+
+
+def test_video_tensors_are_floats_from_0_to_1_with_channels_third() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 5, 3), dtype=np.uint8)
+    video = to_video_tensor(frames)
+    assert video.shape == (2, 4, 3, 6, 5) and video.dtype == torch.float32 and video.is_contiguous()
+    assert video[1, 2, 0, 3, 4].item() == pytest.approx(frames[1, 2, 3, 4, 0] / 255)
+    assert torch.equal(video, to_video_tensor(torch.from_numpy(frames)))
+    for wrong in (frames.astype(np.float32), frames[0, 0], frames[..., :2]):
+        with pytest.raises(ValueError, match="uint8"):
+            to_video_tensor(wrong)
+
+
+def test_preprocessing_survives_json() -> None:
+    clip = Preprocessing(224, "center_crop", mean=(0.48, 0.45, 0.4), std=(0.26, 0.26, 0.27))
+    again = Preprocessing.from_dict(json.loads(json.dumps(clip.describe())))
+    assert again == clip and hash(again) == hash(clip) and again != Preprocessing(224, "center_crop")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"image_size": 0}, "image_size"),
+        ({"image_size": 48, "geometry": "centre_crop"}, "did you mean 'center_crop'"),
+        ({"image_size": 48, "interpolation": "nearest"}, "interpolation 'nearest'"),
+        ({"image_size": 48, "std": (1, 0, 1)}, "std must be a finite number above 0"),
+        ({"image_size": 48, "mean": (1, 0)}, "three numbers"),
+        ({"image_size": 48, "size": 3}, "unknown field 'size'"),
+        ({}, "image_size"),
+    ],
+)
+def test_preprocessing_is_checked_at_birth(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Preprocessing.from_dict(fields)

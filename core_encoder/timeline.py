@@ -81,9 +81,13 @@ def shown_packets(packets: Sequence[Packet], first_pts: int | None) -> list[Pack
 
 
 def must_be_counted(shown: Sequence[Packet], stream: StreamFacts, first_pts: int | None) -> bool:
-    """Whether only decoding tells the times: AVI keeps none, and with B-frames what libav makes up for it is wrong."""
+    """Whether only decoding from the start tells which frame is which.
+
+    AVI keeps no times, and with B-frames what libav makes up for it is wrong; in MPEG program streams (`mpeg`) seeks
+    land anywhere and the times of the frames that follow are guesses.
+    """
     stamps = {p.pts for p in shown}
-    return "avi" in stream.formats or None in stamps or first_pts not in stamps
+    return bool({"avi", "mpeg"} & set(stream.formats)) or None in stamps or first_pts not in stamps
 
 
 def build_timeline(

@@ -88,11 +88,11 @@ def _evaluation_task(settings: EvaluateSettings, adapter: Adapter, show: Show) -
         )
 
     if settings.split != "all" and (given or "split_seed" in record):
-        drawn = {} if given else {name: record[name] for name in ("val_fraction", "test_fraction")}
-        task = task_of(samples, seed=record.get("split_seed", 0), **drawn)
+        fractions = {name: record[name] for name in ("val_fraction", "test_fraction") if name in record}
+        task = task_of(samples, seed=record.get("split_seed", 0), **fractions)
         known = "train" in task.splits and task.digest("train") == record.get("data_digest")
         if given or known or settings.split:
-            split = settings.split or next(name for name in ("test", "val", "train") if name in task.splits)
+            split: str = settings.split or next(name for name in ("test", "val", "train") if name in task.splits)
             task.samples(split)
             if known and not given:
                 show.note(f"note: these are the videos the adapter was trained on; evaluating its {split} split")
@@ -181,7 +181,7 @@ def described(settings: Any) -> dict[str, Any]:
 
 
 def columns(settings: DataSettings) -> dict[str, str | None]:
-    names = ("path_column", "label_column", "split_column", "label_separator")
+    names = ("path_column", "label_column", "split_column", "start_column", "end_column", "label_separator")
     return {name: getattr(settings, name) for name in names}
 
 

@@ -20,6 +20,8 @@ class DataSettings:
     path_column: str | None = option(None, "Column of the video's path (default: found by name).")
     label_column: str | None = option(None, "Column of the label (default: found by name).")
     split_column: str | None = option(None, "Column of train, val or test (default: found by name).")
+    start_column: str | None = option(None, "Column of a clip's start in seconds (default: found by name).")
+    end_column: str | None = option(None, "Column of a clip's end in seconds (default: found by name).")
     label_separator: str | None = option(None, "Character between several labels in one field.")
     multi_label: bool | None = option(None, "A video may have several labels (default: if any has).")
     max_unreadable: float = option(0.1, "Stop when a larger share of the videos cannot be read; the rest is skipped.")

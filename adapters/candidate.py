@@ -54,8 +54,8 @@ class Candidate:
         """Whether it still trains."""
         return not self.reached.stopped
 
-    def step(self, batch: Batch, step: int, share: float) -> None:
-        """Train on one batch; `share` is this process's part of the samples times the number of processes.
+    def step(self, batch: Batch, step: int, batch_size: int) -> None:
+        """Train on this process's part of a batch that has `batch_size` samples over all processes.
 
         A loss or gradient that is not finite changes no weight and stops the candidate.
         """
@@ -63,6 +63,7 @@ class Candidate:
         self._module.train()
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(_step_seed(self.config.seed, step, fabric.global_rank))
+            share = len(batch) * fabric.world_size / batch_size  # processes are averaged, whatever their parts' sizes
             loss = self._module.loss(batch) * share
         total = fabric.all_reduce(loss.detach(), reduce_op="mean") if fabric.world_size > 1 else loss.detach()
         self.last_loss = float(total)
@@ -77,8 +78,8 @@ class Candidate:
             group["lr"] = learning_rate(self.config, step, self.total_steps)
         self._stepper.step()
         self._stepper.zero_grad()
-        self.reached.loss_sum += self.last_loss * len(batch)
-        self.reached.loss_samples += len(batch)
+        self.reached.loss_sum += self.last_loss * batch_size
+        self.reached.loss_samples += batch_size
 
     def _diverge(self, reason: str) -> None:
         self.reached.stopped, self.reached.diverged = reason, True

@@ -211,7 +211,7 @@ def _launch(run: Any) -> None:
     from torch.multiprocessing import ProcessRaisedException
 
     try:
-        failure = fabric.launch(_run_in_process, replace(run, progress=None))
+        failure = fabric.launch(_InProcess(replace(run, progress=None)))
     except ProcessRaisedException as error:
         last = str(error).strip().splitlines()[-1]
         if "core_encoder.errors." in last:
@@ -221,12 +221,18 @@ def _launch(run: Any) -> None:
         raise failure
 
 
-def _run_in_process(fabric: Any, run: Any) -> TrainingDiverged | None:
-    try:
-        run(fabric)
-    except TrainingDiverged as error:  # every process meets it at the same step
-        return error
-    return None
+class _InProcess:
+    """A run as each spawned process executes it; opaque, because Lightning takes dataclasses among arguments apart."""
+
+    def __init__(self, run: Any) -> None:
+        self.run = run
+
+    def __call__(self, fabric: Any) -> TrainingDiverged | None:
+        try:
+            self.run(fabric)
+        except TrainingDiverged as error:  # every process meets it at the same step
+            return error
+        return None
 
 
 def _result(run: Any, info: AdapterInfo) -> TrainingResult:

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.fabric import Fabric
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -142,10 +141,9 @@ class _Pass:
         mine = [indices[rank::world] for indices in plan]
         for indices, batch in zip(plan, read_ahead(self.run.train_set, mine), strict=True):
             batch = batch.to(self.fabric.device)
-            share = len(batch) * world / len(indices)
             for candidate in self.candidates:
                 if candidate.active:
-                    candidate.step(batch, self.step, share)
+                    candidate.step(batch, self.step, len(indices))
                     self._check(candidate)
             state.step += 1
             self.samples += len(indices)
@@ -183,9 +181,8 @@ class _Pass:
                 scores, loss = candidate.judge(batch)
                 targets, ids = batch.targets, list(batch.ids)
                 if world > 1:
-                    rows = -(-len(indices) // world)
-                    scores, targets = (_gathered(self.fabric, part, rows, len(indices)) for part in (scores, targets))
-                    ids = [self.val_ids[i] for r in range(world) for i in indices[r::world]]
+                    scores, targets = (_whole(self.fabric, part, len(indices)) for part in (scores, targets))
+                    ids = [self.val_ids[i] for i in indices]
                     loss = self.fabric.all_reduce(loss, reduce_op="sum")
                 losses[place] += float(loss)
                 if metrics:
@@ -201,6 +198,10 @@ class _Pass:
             if not candidate.active:
                 continue
             score = scores.get(candidate.name)
+            if math.isnan(losses.get(candidate.name, 0.0)):
+                raise InputError(
+                    f"the validation loss of setting {candidate.name!r} is NaN: check the validation features"
+                )
             if score is not None and math.isnan(score):
                 raise InputError(
                     "the validation metric is NaN: does every class that it averages occur in the validation split?"
@@ -280,9 +281,8 @@ def split_tensors(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
     return found
 
 
-def _gathered(fabric: Fabric, part: Tensor, rows: int, total: int) -> Tensor:
-    """The rows of every process, process after process; each holds `rows` or one fewer, `total` together."""
-    world = fabric.world_size
-    padded = torch.cat([part, part.new_zeros(rows - len(part), *part.shape[1:])])
-    gathered = fabric.all_gather(padded)  # (world, rows, ...)
-    return torch.cat([gathered[r, : len(range(r, total, world))] for r in range(world)])
+def _whole(fabric: Fabric, part: Tensor, total: int) -> Tensor:
+    """The `total` rows of a batch, in order, from the parts that the processes hold."""
+    whole = part.new_zeros(total, *part.shape[1:])
+    whole[fabric.global_rank :: fabric.world_size] = part
+    return fabric.all_reduce(whole, reduce_op="sum")

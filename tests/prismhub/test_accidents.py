@@ -1,0 +1,288 @@
+"""Whatever a user can do wrong ends in one clear line and the documented exit code, never in a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core_encoder.storage import read_tensors, write_tensors
+from prismhub.cli import run
+from tests.videos import moving_square, write_video
+
+FAST = ("--encoder", "nano", "--epochs", "3", "--accelerator", "cpu", "--quiet")
+
+
+def write_classes(folder: Path, per_class: int = 4, classes: tuple[str, ...] = ("dim", "bright")) -> Path:
+    """Class-per-folder data: one brightness per class."""
+    for k, name in enumerate(classes):
+        for i in range(per_class):
+            frames = (moving_square(12, 64, 64, seed=10 * k + i) * (0.3 + 0.7 * k / max(len(classes) - 1, 1))).astype(
+                np.uint8
+            )
+            write_video(folder / name / f"{i}.mp4", frames)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of four videos; read only."""
+    return write_classes(tmp_path_factory.mktemp("data") / "my videos ü")
+
+
+@pytest.fixture
+def says(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """`says(code, *arguments)` runs a command, checks its exit code, and returns its one line on stderr."""
+
+    def check(code: int, *arguments: str) -> str:
+        capsys.readouterr()
+        assert run(arguments) == code
+        shown = capsys.readouterr()
+        assert "Traceback" not in shown.err + shown.out
+        lines = [line for line in shown.err.splitlines() if line.startswith("prismhub: ")]
+        assert len(lines) == (1 if code in (1, 2) else 0), shown.err
+        return lines[0] if lines else shown.out
+
+    return check
+
+
+def test_missing_and_empty_folders(says: Callable[..., str], tmp_path: Path) -> None:
+    assert "no such" in says(2, "train", "--data", str(tmp_path / "nowhere"), *FAST)
+    assert "no such" in says(2, "encode", str(tmp_path / "nowhere"), "--quiet")
+    (tmp_path / "empty").mkdir()
+    assert "empty" in says(2, "train", "--data", str(tmp_path / "empty"), *FAST)
+    assert "empty" in says(2, "encode", str(tmp_path / "empty"), "--quiet")
+    assert "--data is missing" in says(2, "train", *FAST)
+
+
+def test_label_column_that_does_not_exist_names_the_nearest(says: Callable[..., str], tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", moving_square(8))
+    (tmp_path / "list.csv").write_text("path,behaviour\na.mp4,walk\n")
+    line = says(2, "train", "--data", str(tmp_path / "list.csv"), "--label-column", "behavior", *FAST)
+    assert "'behavior'" in line and "'behaviour'" in line and "list.csv" in line
+
+
+def test_duplicate_ids_name_both_rows(says: Callable[..., str], tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", moving_square(8))
+    (tmp_path / "list.csv").write_text("path,label\na.mp4,walk\na.mp4,run\n")
+    line = says(2, "train", "--data", str(tmp_path / "list.csv"), *FAST)
+    assert "2" in line and "3" in line and "list.csv" in line
+
+
+def test_a_class_with_one_video_stays_in_train_and_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_classes(tmp_path / "data")
+    write_video(data / "rare" / "0.mp4", moving_square(12, 64, 64, seed=99))
+    assert run(["train", "--data", str(data), "--encoder", "nano", "--epochs", "2", "--name", "x"]) == 0
+    assert "'rare'" in capsys.readouterr().err
+
+
+def test_one_class_only(says: Callable[..., str], tmp_path: Path) -> None:
+    data = write_classes(tmp_path / "data", classes=("only",))
+    assert "only" in says(2, "train", "--data", str(data), *FAST)
+
+
+def test_unknown_names_offer_the_nearest(says: Callable[..., str], classes: Path) -> None:
+    data = ("--data", str(classes))
+    assert "'map_classifier'" in says(2, "train", *data, "--adapter", "map_clasifier", *FAST)
+    assert "'nano'" in says(2, "train", *data, "--encoder", "nanoo")
+    assert "--epochs" in says(2, "train", *data, "--epocs", "3")
+    assert "'lr'" in says(2, "train", *data, "--lr", "fast", *FAST)
+    assert "'dropout'" in says(2, "train", *data, "--grid", "dropuot=0,1", *FAST)
+    assert "'dropout'" in says(2, "train", *data, "--head", "droput=0.5", *FAST)
+    assert "'train'" in says(2, "trian")
+    assert "accelerator" in says(2, "train", *data, "--accelerator", "tpuu")
+    assert "'top1'" in says(2, "train", *data, "--metric", "top-1", *FAST)
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "", ".hidden", "con", "x" * 200])
+def test_a_name_that_is_no_name(says: Callable[..., str], classes: Path, tmp_path: Path, name: str) -> None:
+    if name:
+        assert "name" in says(2, "train", "--data", str(classes), "--name", name, *FAST)
+    assert says(2, "adapters", "rm", name)
+    assert says(2, "predict", str(classes), "--adapter", name)
+
+
+def test_unreadable_videos_are_listed_and_skipped(
+    says: Callable[..., str], tmp_path: Path, private_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_classes(tmp_path / "data", per_class=8)
+    whole = (data / "dim" / "0.mp4").read_bytes()
+    (data / "dim" / "zero.mp4").write_bytes(b"")
+    (data / "dim" / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    write_video(data / "dim" / "one frame.mp4", moving_square(1, 64, 64))
+    assert run(["train", "--data", str(data), *FAST, "--max-unreadable", "0.5", "--name", "x", "--json"]) == 3
+    done = json.loads(capsys.readouterr().out)
+    listed = [json.loads(line) for line in next(private_home.rglob("failures.jsonl")).read_text().splitlines()]
+    assert {Path(row["path"]).name for row in listed} == {"zero.mp4", "cut.mp4"}
+    assert all(row["reason"] for row in listed)
+    assert done["result"]["n_evaluated"] + len(done["result"]["skipped"]) == done["result"]["n_total"]
+    assert "max_unreadable" in says(2, "train", "--data", str(data), *FAST, "--max-unreadable", "0.01")
+
+    assert run(["predict", str(data / "dim"), "--adapter", "x", "--json", "--quiet"]) == 3
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == 11
+    assert {Path(row["video"]).name for row in rows if "error" in row} == {"zero.mp4", "cut.mp4"}
+    assert all(row["label"] in ("dim", "bright") and 0 < row["score"] <= 1 for row in rows if "error" not in row)
+
+
+def test_clip_bounds_beyond_the_file(
+    says: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_classes(tmp_path / "data")
+    rows = [f"{p.relative_to(data)},{p.parent.name},0,99" for p in sorted(data.rglob("*.mp4"))]
+    (data / "list.csv").write_text("\n".join(["path,label,start,end", *rows]))
+    assert run(["train", "--data", str(data / "list.csv"), *FAST, "--name", "clipped"]) == 0  # cut at the video's end
+    (data / "late.csv").write_text("\n".join(["path,label,start,end", *rows[:-1], rows[-1].replace(",0,", ",50,")]))
+    assert run(["train", "--data", str(data / "late.csv"), *FAST, "--max-unreadable", "0.5"]) == 3
+    (data / "odd.csv").write_text("path,label,start,end\ndim/0.mp4,dim,5,2\n")
+    assert "odd.csv: line 2" in says(2, "train", "--data", str(data / "odd.csv"), *FAST)
+
+
+def test_a_foreign_or_tampered_adapter_is_refused(
+    says: Callable[..., str], classes: Path, tmp_path: Path, private_home: Path
+) -> None:
+    assert run(["train", "--data", str(classes), *FAST, "--name", "x"]) == 0
+    good = private_home / "adapters" / "x" / "v1"
+    video = str(next(classes.rglob("*.mp4")))
+
+    from core_encoder import load_encoder, save_encoder
+
+    other = load_encoder("nano")
+    with torch.no_grad():
+        next(other.parameters()).add_(0.01)
+    other._fingerprint = None
+    save_encoder(other, tmp_path / "other")
+    assert "other" in says(2, "predict", video, "--adapter", "x", "--encoder", str(tmp_path / "other"), "--quiet")
+
+    tampered = tmp_path / "tampered"
+    shutil.copytree(good, tampered)
+    weights = read_tensors(tampered / "adapter_model.safetensors")
+    write_tensors(tampered / "adapter_model.safetensors", {name: tensor * 1.001 for name, tensor in weights.items()})
+    assert "adapter_model.safetensors" in says(2, "predict", video, "--adapter", str(tampered), "--quiet")
+
+    config = json.loads((good / "adapter_config.json").read_text())
+    for change, word in (
+        ({"schema_version": 99}, "schema"),
+        ({"label_names": ["a", "b"]}, "label"),
+        ({"kind": "map_clasifier"}, "map_classifier"),
+        ({"kindd": 1}, "kind"),
+    ):
+        folder = tmp_path / word
+        shutil.copytree(good, folder)
+        (folder / "adapter_config.json").write_text(json.dumps(config | change))
+        assert word in says(2, "predict", video, "--adapter", str(folder), "--quiet")
+
+
+def test_evaluating_other_classes_is_refused(says: Callable[..., str], classes: Path, tmp_path: Path) -> None:
+    assert run(["train", "--data", str(classes), *FAST, "--name", "x"]) == 0
+    other = write_classes(tmp_path / "other", classes=("dim", "purple"))
+    assert "purple" in says(2, "evaluate", "--data", str(other), "--adapter", "x", "--quiet")
+
+
+def test_checkpoint_with_missing_or_extra_tensors(says: Callable[..., str], classes: Path, tmp_path: Path) -> None:
+    from core_encoder import load_encoder, save_encoder
+
+    save_encoder(load_encoder("nano"), tmp_path / "enc")
+    file = tmp_path / "enc" / "model.safetensors"
+    tensors = read_tensors(file)
+    name = sorted(tensors)[0]
+    write_tensors(file, {key: value for key, value in tensors.items() if key != name}, {"format": "pt"})
+    assert name.split(".")[-1] in says(2, "encode", str(classes), "--encoder", str(tmp_path / "enc"), "--quiet")
+    write_tensors(file, tensors | {"stranger": torch.zeros(2)}, {"format": "pt"})
+    assert "stranger" in says(2, "encode", str(classes), "--encoder", str(tmp_path / "enc"), "--quiet")
+    file.write_bytes(file.read_bytes()[:-100])
+    assert "model.safetensors" in says(2, "encode", str(classes), "--encoder", str(tmp_path / "enc"), "--quiet")
+
+
+def test_nan_loss_says_at_which_step(says: Callable[..., str], classes: Path) -> None:
+    line = says(1, "train", "--data", str(classes), *FAST, "--lr", "1e30", "--clip-grad-norm", "0")
+    assert "epoch" in line and ("step" in line or "batch" in line)
+
+
+def test_features_that_cannot_fit_are_refused(
+    says: Callable[..., str], classes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000))
+    line = says(2, "encode", str(classes), "--encoder", "nano", "--quiet")
+    assert "free" in line and "KiB" in line
+
+
+def test_a_truncated_shard_is_encoded_again(
+    classes: Path, private_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encode = ["encode", str(classes), "--encoder", "nano", "--quiet", "--json"]
+    assert run(encode) == 0
+    assert json.loads(capsys.readouterr().out)["encoded"] == 8
+    for shard in private_home.rglob("shard-*.safetensors"):
+        shard.write_bytes(shard.read_bytes()[:-64])
+    assert run(["cache", "verify"]) == 1
+    capsys.readouterr()
+    assert run(encode) == 0
+    assert json.loads(capsys.readouterr().out)["encoded"] == 8
+    assert run(["cache", "prune"]) == 0
+    assert run(["cache", "verify", str(classes), "--encoder", "nano"]) == 0
+
+
+COMMAND = [sys.executable, "-m", "prismhub.cli"]
+
+
+def kill_after(command: list[str], seconds: float) -> int:
+    """Start a command, kill it without mercy after some seconds, return its exit code (negative when it was killed)."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
+@pytest.mark.slow
+def test_killed_training_ends_like_an_uninterrupted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_classes(tmp_path / "data", per_class=6)
+    options = ["--data", str(data), "--encoder", "nano", "--epochs", "40", "--batch-size", "4", "--name", "x"]
+    options += ["--checkpoint-every-s", "0", "--json", "--quiet", "--accelerator", "cpu"]
+    weights = []
+    for home, kills in (("calm", []), ("stormy", [2.5, 3.5, 4.5, 5.5])):
+        monkeypatch.setenv("PRISMHUB_HOME", str(tmp_path / home))
+        for seconds in kills:
+            kill_after([*COMMAND, "train", *options], seconds)
+        assert subprocess.run([*COMMAND, "train", *options], stdout=subprocess.DEVNULL, check=False).returncode == 0
+        weights.append(read_tensors(tmp_path / home / "adapters" / "x" / "v1" / "adapter_model.safetensors"))
+    calm, stormy = weights
+    assert calm.keys() == stormy.keys()
+    assert all(torch.equal(calm[name], stormy[name]) for name in calm)
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, private_home: Path) -> None:
+    import signal
+
+    data = write_classes(tmp_path / "data", per_class=60)
+    process = subprocess.Popen(
+        [*COMMAND, "encode", str(data), "--encoder", "nano"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    time.sleep(4)
+    process.send_signal(signal.SIGINT)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode in (0, 130)
+    assert "Traceback" not in shown
+    if process.returncode == 130:
+        assert "stopped" in shown
+    again = subprocess.run(
+        [*COMMAND, "encode", str(data), "--encoder", "nano", "--quiet", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    counts = json.loads(again.stdout)
+    assert counts["cached"] + counts["encoded"] == 120 and not counts["failed"]

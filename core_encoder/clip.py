@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core_encoder.checkpoints import CONFIG, WEIGHTS, Checkpoint, Source, assign, copy_files, read_weights
+from core_encoder.checkpoints import CONFIG, WEIGHTS, Checkpoint, assign, copy_files, read_weights
 from core_encoder.contrastive import l2_normalize
 from core_encoder.errors import InputError
 from core_encoder.storage import read_json, write_json, write_tensors
+from core_encoder.transformers_format import Source
 from core_encoder.video import Preprocessing
 from core_encoder.vivit import patch_grid, real_frame_counts, resolve_layers
 

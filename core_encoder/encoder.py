@@ -15,10 +15,13 @@ from torch import Tensor, nn
 
 from core_encoder.contrastive import VideoTextConfig, VideoTextModel
 from core_encoder.errors import InputError
+from core_encoder.known_encoders import EncoderInfo, encoders
 from core_encoder.storage import nearest, write_text
 from core_encoder.text_tower import Tokenizer
 from core_encoder.video import Preprocessing
 from core_encoder.vivit import PRESETS, initialize
+
+__all__ = ["Encoder", "EncoderInfo", "VideoFeatures", "encoders", "load_encoder", "save_encoder"]
 
 log = logging.getLogger(__name__)
 
@@ -232,34 +235,6 @@ class Encoder(nn.Module):
         )
 
 
-@dataclass(frozen=True)
-class EncoderInfo:
-    """One encoder that `load_encoder` knows by name; any other folder, `.npz` or Hub id of these kinds works too."""
-
-    name: str
-    kind: str
-    parameters: int
-    num_frames: int
-    image_size: int
-    text: bool
-    bundled: bool
-
-
-_KNOWN = (
-    EncoderInfo("nano", "video", 1_220_480, 8, 48, text=False, bundled=True),
-    EncoderInfo("google/videoprism-base-f16r288", "video", 114_365_184, 16, 288, text=False, bundled=False),
-    EncoderInfo("google/videoprism-large-f8r288", "video", 353_965_056, 8, 288, text=False, bundled=False),
-    EncoderInfo("google/videoprism-lvt-base-f16r288", "video-text", 247_623_424, 16, 288, text=True, bundled=False),
-    EncoderInfo("google/videoprism-lvt-large-f8r288", "video-text", 579_877_120, 8, 288, text=True, bundled=False),
-    EncoderInfo("openai/clip-vit-large-patch14", "image-text", 427_616_513, 16, 224, text=True, bundled=False),
-)
-
-
-def encoders() -> list[EncoderInfo]:
-    """The encoders known by name: bundled ones, then published ones."""
-    return list(_KNOWN)
-
-
 def load_encoder(
     source: str | Path,
     device: str | torch.device = "cpu",
@@ -323,7 +298,7 @@ def _locate(source: str | Path, local_files_only: bool) -> tuple[Path, str]:
         raise InputError(f"{source}: no such file or folder")
     if HUB_ID.fullmatch(text):
         return download(text, local_files_only), text
-    known = [info.name for info in _KNOWN]
+    known = [info.name for info in encoders()]
     raise InputError(f"no encoder is called {text!r}, and no such folder exists{nearest(text, known)}")
 
 

@@ -11,38 +11,58 @@ import re
 import zipfile
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from core_encoder.checkpoints import Checkpoint, Source, assign, build
+from core_encoder.checkpoints import Checkpoint, assign, build
 from core_encoder.contrastive import VideoHeadConfig, VideoTextConfig, VideoTextModel
 from core_encoder.errors import InputError
-from core_encoder.text_tower import TextConfig, TextTokenizer
+from core_encoder.text_tower import TextConfig, TextTokenizer, sinusoids
+from core_encoder.transformers_format import Source
 from core_encoder.video import Preprocessing
 from core_encoder.vivit import ViViTConfig
 
 _STACK = "transformers_stack/x_layers/"
 _POOLER = "params/contrastive_vision_pooler/"
-_STACKS = {"spatial_layers": f"spatial_encoder/{_STACK}", "temporal_layers": f"temporal_encoder/{_STACK}"}
-_STACKS |= {"auxiliary_layers": f"params/auxiliary_encoder/{_STACK}"}
-_STACKS |= {"layers": "params/text_encoder/unimodal_transformer/x_layers/"}
-_LEAVES = {"norm1": "layer_norm", "norm2": "ff_layer/layer_norm"}
-_LEAVES |= {"fc1": "ff_layer/ffn_layer1/linear", "fc2": "ff_layer/ffn_layer2/linear"}
-_LEAVES |= {"patch_projection": "patch_projection/linear", "spatial_norm": "spatial_ln", "temporal_norm": "temporal_ln"}
-_ALONE = {
+_TEXT = "params/text_encoder/"
+_STACKS = {
+    "vision.spatial_layers": f"spatial_encoder/{_STACK}",  # below the prefix of the encoder, as the next
+    "vision.temporal_layers": f"temporal_encoder/{_STACK}",
+    "video_head.auxiliary_layers": f"params/auxiliary_encoder/{_STACK}",
+    "text_tower.layers": f"{_TEXT}unimodal_transformer/x_layers/",
+}
+_MAPS = {
+    "norm1": "layer_norm",
+    "norm2": "ff_layer/layer_norm",
+    "fc1": "ff_layer/ffn_layer1/linear",
+    "fc2": "ff_layer/ffn_layer2/linear",
+    "vision.patch_projection": "patch_projection/linear",
+    "vision.spatial_norm": "spatial_ln",
+    "vision.temporal_norm": "temporal_ln",
+    "video_head.norm": f"{_POOLER}pooling_attention_layer_norm",
+    "text_tower.norm": f"{_TEXT}unimodal_ln",
+}
+_PROJECTIONS = {
+    "qkv": ("self_attention/", ("query", "key", "value")),
+    "out": ("self_attention/", ("post",)),
+    "video_head.pooling.q": (f"{_POOLER}pooling_attention/", ("query",)),
+    "video_head.pooling.k": (f"{_POOLER}pooling_attention/", ("key",)),
+    "video_head.pooling.v": (f"{_POOLER}pooling_attention/", ("value",)),
+    "video_head.pooling.o": (f"{_POOLER}pooling_attention/", ("post",)),
+}
+_VALUES = {
+    "vision.spatial_positions": "spatial_pos_emb/emb_var",
+    "vision.temporal_positions": "temporal_pos_emb/emb_var",
     "video_head.pooling.query": f"{_POOLER}pooling_attention_query",
     "video_head.pooling.per_dim_scale": f"{_POOLER}pooling_attention/per_dim_scale/per_dim_scale",
-    "video_head.norm.weight": f"{_POOLER}pooling_attention_layer_norm/scale",
-    "video_head.norm.bias": f"{_POOLER}pooling_attention_layer_norm/bias",
-    "text_tower.token_embedding.weight": "params/text_encoder/token_emb/emb_var",
-    "text_tower.class_embedding": "params/text_encoder/cls_emb",
-    "text_tower.norm.weight": "params/text_encoder/unimodal_ln/scale",
-    "text_tower.norm.bias": "params/text_encoder/unimodal_ln/bias",
+    "text_tower.token_embedding.weight": f"{_TEXT}token_emb/emb_var",
+    "text_tower.class_embedding": f"{_TEXT}cls_emb",
+    "text_tower.positions": "positions",  # in no file: it is fixed
 }
-_POOLING = {"q": "query", "k": "key", "v": "value", "o": "post"}
 
 
 def read_npz(path: Path) -> Checkpoint:
@@ -62,9 +82,7 @@ def read_npz(path: Path) -> Checkpoint:
         raise InputError(f"{path}: not a VideoPrism checkpoint: {reason}") from error
     model = build(config)
     text = config.text
-    if model.text_tower is not None and text is not None:  # the file holds no position table: it is fixed
-        from core_encoder.text_tower import sinusoids
-
+    if text is not None:
         tensors["positions"] = sinusoids(text.max_length, text.width)
     assign(model, _sources(model, prefix), tensors, set(), path)
     tokenizer = None if text is None else TextTokenizer.find(path.parent, text.vocab_size, text.max_length)
@@ -102,103 +120,75 @@ def _architecture(tensors: Mapping[str, Tensor], prefix: str) -> VideoTextConfig
     patch, grid = math.isqrt(pixels // 3), math.isqrt(places)
     if 3 * patch**2 != pixels or grid**2 != places:
         raise ValueError(f"patches of {pixels} numbers on {places} places: only square ones are supported")
-    spatial_layers, heads, mlp_dim = stack(prefix + _STACKS["spatial_layers"])
+    spatial_layers, heads, mlp_dim = stack(prefix + _STACKS["vision.spatial_layers"])
     vision = ViViTConfig(
         width=width,
         heads=heads,
         mlp_dim=mlp_dim,
         spatial_layers=spatial_layers,
-        temporal_layers=stack(prefix + _STACKS["temporal_layers"])[0],
+        temporal_layers=stack(prefix + _STACKS["vision.temporal_layers"])[0],
         patch_size=patch,
         image_size=grid * patch,
         num_frames=shape(f"{prefix}temporal_pos_emb/emb_var", 2)[0],
     )
     if prefix == "params/":
         return VideoTextConfig(vision)
-    auxiliary = _STACKS["auxiliary_layers"] + "self_attention/query/w"
+    auxiliary = _STACKS["video_head.auxiliary_layers"] + "self_attention/query/w"
     _, pooling_heads, head_width = shape(f"{_POOLER}pooling_attention/key/w", 3)
     head = VideoHeadConfig(shape(auxiliary, 4)[0] if auxiliary in tensors else 0, pooling_heads * head_width)
-    layers, heads, mlp_dim = stack(_STACKS["layers"])
-    vocabulary, width = shape("params/text_encoder/token_emb/emb_var", 2)
+    layers, heads, mlp_dim = stack(_STACKS["text_tower.layers"])
+    vocabulary, width = shape(_VALUES["text_tower.token_embedding.weight"], 2)
     return VideoTextConfig(vision, head, TextConfig(vocabulary, width, heads, mlp_dim, layers))
 
 
 def _sources(model: VideoTextModel, prefix: str) -> dict[str, Source]:
     """Our tensor names -> where the file keeps them."""
-    config = model.config
-    text_heads = config.text.heads if config.text is not None else 1
-    layers_of = {
-        "spatial_layers": config.vision.spatial_layers,
-        "temporal_layers": config.vision.temporal_layers,
-        "auxiliary_layers": config.video_head.auxiliary_layers if config.video_head is not None else 0,
-        "layers": config.text.layers if config.text is not None else 0,
-    }
-    return {
-        name: _source(name, tuple(tensor.shape), prefix, config.vision, text_heads, layers_of)
-        for name, tensor in model.state_dict().items()
-    }
+    vision, text = model.config.vision, model.config.text
+    depths = {"vision.spatial_layers": vision.spatial_layers, "vision.temporal_layers": vision.temporal_layers}
+    depths["video_head.auxiliary_layers"] = model.config.video_head.auxiliary_layers if model.config.video_head else 0
+    depths["text_tower.layers"] = text.layers if text else 0
+    sources = {}
+    for name, tensor in model.state_dict().items():
+        shape = tuple(tensor.shape)
+        heads = text.heads if text and name.startswith("text_tower.") else vision.heads
+        if in_stack := re.fullmatch(r"([\w.]*layers)\.(\d+)\.(\w+)\.(weight|bias)", name):
+            stack, layer, stem, leaf = in_stack.groups()
+            source = _map_source(stem, leaf, shape, heads, vision.patch_size)
+            names = tuple(_STACKS[stack] + path for path in source.names)
+            source = replace(source, names=names, shape=(depths[stack], *source.shape), layer=int(layer))
+        elif name in _VALUES:
+            source = Source((_VALUES[name],), shape[1:] if name == "video_head.pooling.query" else shape)
+        else:
+            stem, leaf = name.rsplit(".", 1)
+            source = _map_source(stem, leaf, shape, heads, vision.patch_size)
+        if name.startswith("vision."):
+            source = replace(source, names=tuple(prefix + path for path in source.names))
+        sources[name] = source
+    return sources
 
 
-def _source(
-    name: str, shape: tuple[int, ...], prefix: str, vision: ViViTConfig, text_heads: int, layers_of: Mapping[str, int]
-) -> Source:
-    if name == "text_tower.positions":
-        return Source(("positions",), shape)
-    if name in _ALONE:
-        return Source((_ALONE[name],), shape[1:] if name.endswith("pooling.query") else shape)
-    if name.endswith("_positions"):
-        return Source((f"{prefix}{name.split('.')[1].split('_')[0]}_pos_emb/emb_var",), shape)
-    part, rest = name.split(".", 1)
-    heads = text_heads if part == "text_tower" else vision.heads
-    if pooling := re.fullmatch(r"pooling\.([qkvo])\.(weight|bias)", rest):
-        which, leaf = _POOLING[pooling[1]], pooling[2]
-        return _attention(f"{_POOLER}pooling_attention/", (which,), leaf, shape, heads, None, None)
-    if not (in_layer := re.fullmatch(r"(\w*layers)\.(\d+)\.(\w+)\.(weight|bias)", rest)):
-        stem, leaf = rest.split(".")
-        return _plain(f"{prefix}{_LEAVES[stem]}/", stem, leaf, shape, None, None, vision.patch_size)
-    stack, layer, stem, leaf = in_layer[1], int(in_layer[2]), in_layer[3], in_layer[4]
-    where = (prefix if part == "vision" else "") + _STACKS[stack]
-    depth = layers_of[stack]
-    if stem in ("qkv", "out"):
-        names = ("query", "key", "value") if stem == "qkv" else ("post",)
-        return _attention(f"{where}self_attention/", names, leaf, shape, heads, layer, depth)
-    return _plain(f"{where}{_LEAVES[stem]}/", stem, leaf, shape, layer, depth, vision.patch_size)
-
-
-def _attention(
-    where: str,
-    names: tuple[str, ...],
-    leaf: str,
-    shape: tuple[int, ...],
-    heads: int,
-    layer: int | None,
-    depth: int | None,
-) -> Source:
-    """A projection to heads, or `post` back from them; `shape` is that of our weight or bias."""
-    stacked = () if depth is None else (depth,)
-    rows = shape[0] // len(names)
-    paths = tuple(f"{where}{name}/{'w' if leaf == 'weight' else 'b'}" for name in names)
-    if names == ("post",):
-        split = (rows, heads, shape[1] // heads) if leaf == "weight" else (rows,)
-        return Source(paths, stacked + split, layer, lambda part: part.flatten(1) if part.ndim > 1 else part)
-    if leaf == "bias":
-        return Source(paths, (*stacked, heads, rows // heads), layer, torch.flatten)
-    return Source(paths, (*stacked, shape[1], heads, rows // heads), layer, lambda part: part.flatten(1).T)
-
-
-def _plain(
-    where: str, stem: str, leaf: str, shape: tuple[int, ...], layer: int | None, depth: int | None, patch_size: int
-) -> Source:
-    """A norm or a linear map, whose kernel is (in, out); patch pixels are (row, column, channel)."""
-    stacked = () if depth is None else (depth,)
+def _map_source(stem: str, leaf: str, shape: tuple[int, ...], heads: int, patch_size: int) -> Source:
+    """A weight or bias of one norm, linear map or attention projection; `shape` is that of ours."""
+    if stem in _PROJECTIONS:
+        where, which = _PROJECTIONS[stem]
+        names = tuple(f"{where}{name}/{'w' if leaf == 'weight' else 'b'}" for name in which)
+        rows = shape[0] // len(names)
+        if which == ("post",):  # from heads x head width back to the width
+            if leaf == "bias":
+                return Source(names, shape)
+            return Source(names, (rows, heads, shape[1] // heads), convert=lambda part: part.flatten(1))
+        if leaf == "bias":
+            return Source(names, (heads, rows // heads), convert=torch.flatten)
+        return Source(names, (shape[1], heads, rows // heads), convert=lambda part: part.flatten(1).T)
+    where = _MAPS[stem]
     if "norm" in stem:
-        return Source((where + ("scale" if leaf == "weight" else "bias"),), stacked + shape, layer)
+        return Source((f"{where}/{'scale' if leaf == 'weight' else 'bias'}",), shape)
     if leaf == "bias":
-        return Source((f"{where}bias",), stacked + shape, layer)
-    if stem != "patch_projection":
-        return Source((f"{where}kernel",), stacked + shape[::-1], layer, torch.t)
+        return Source((f"{where}/bias",), shape)
+    if stem == "vision.patch_projection":  # pixels are (row, column, channel) there, (channel, row, column) here
 
-    def channels_first(kernel: Tensor) -> Tensor:
-        return kernel.unflatten(0, (patch_size, patch_size, 3)).permute(3, 2, 0, 1).flatten(1)  # (D, 3*p*p)
+        def channels_first(kernel: Tensor) -> Tensor:
+            return kernel.unflatten(0, (patch_size, patch_size, 3)).permute(3, 2, 0, 1).flatten(1)  # (D, 3*p*p)
 
-    return Source((f"{where}kernel",), shape[::-1], layer, channels_first)
+        return Source((f"{where}/kernel",), shape[::-1], convert=channels_first)
+    return Source((f"{where}/kernel",), shape[::-1], convert=torch.t)

@@ -90,9 +90,7 @@ def test_no_real_token_at_all_is_the_class_token_alone(tower: TextTower) -> None
         (torch.zeros(1, 3, dtype=torch.long), torch.ones(1, 3), "one shape"),
     ],
 )
-def test_ids_that_do_not_fit_are_refused(
-    tower: TextTower, ids: torch.Tensor, mask: torch.Tensor, message: str
-) -> None:
+def test_ids_that_do_not_fit_are_refused(tower: TextTower, ids: torch.Tensor, mask: torch.Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tower(ids, mask)
 

@@ -73,7 +73,7 @@ class Adapter(LightningModule, ABC):
             config = config_from_dict(cls.Config, config or {}, cls.kind)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            return cls(config, dim, label_names).eval()
+            return cls(config, dim, label_names)
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -241,7 +241,7 @@ class Adapter(LightningModule, ABC):
         adapter = cls.build(config, dim=info.dim, label_names=info.label_names)
         adapter.load_weights(tensors, str(folder / WEIGHTS_FILE))
         adapter.info = info
-        return adapter
+        return adapter.eval()
 
     def load_weights(self, tensors: Mapping[str, Tensor], where: str) -> None:
         """Take over `tensors`, which must be exactly the head's own by name and shape.

@@ -257,7 +257,7 @@ def _result(run: Any, info: AdapterInfo) -> TrainingResult:
     ]
     file = run.run_dir / CHECKPOINT_FILE
     tensors = split_tensors(read_tensors(file))[order[0]]
-    best = run.build(run.settings[order[0]])
+    best = run.build(run.settings[order[0]]).eval()
     best.load_weights({n.removeprefix("best/"): t for n, t in tensors.items() if n.startswith("best/")}, str(file))
     training = run.settings[order[0]].training
     best.info = replace(

@@ -40,7 +40,7 @@ def made(kind: str, config: dict[str, Any]) -> tuple[Adapter, Any]:
     cls = adapter_kind(kind)
     layers = len(config.get("layers", ()))
     data = toy_features(12, kind=cls.feature_kind, layers=layers, multi_label=config.get("multi_label", False))
-    adapter = cls.build(config, dim=DIM, label_names=LABELS, seed=3)
+    adapter = cls.build(config, dim=DIM, label_names=LABELS, seed=3).eval()
     adapter.calibrate(data)
     return adapter, read_batch(data, range(12))
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import time
+import threading
 
 import pytest
 import torch
@@ -43,17 +43,20 @@ def test_read_ahead_keeps_the_order() -> None:
     assert list(read_ahead(data, [])) == []
 
 
-def test_read_ahead_overlaps_with_the_work() -> None:
-    class Slow(InMemoryFeatures):
+def test_the_next_batch_is_read_while_the_caller_works() -> None:
+    class Announced(InMemoryFeatures):
+        second_begun = threading.Event()
+
         def __getitem__(self, index: int) -> Sample:
-            time.sleep(0.05)
+            if index == 1:
+                self.second_begun.set()
             return super().__getitem__(index)
 
-    data = Slow(torch.arange(8.0)[:, None], torch.zeros(8))
-    started = time.monotonic()
-    for _ in read_ahead(data, [[i] for i in range(8)]):
-        time.sleep(0.05)
-    assert time.monotonic() - started < 0.7, "8 x (50 ms reading + 50 ms work) one after the other take 0.8 s"
+    data = Announced(torch.zeros(3, 1), torch.zeros(3))
+    batches = read_ahead(data, [[0], [1], [2]])
+    next(batches)
+    assert data.second_begun.wait(10), "nobody asked for the second batch yet, and still it is being read"
+    batches.close()
 
 
 def test_errors_of_the_reader_arrive() -> None:

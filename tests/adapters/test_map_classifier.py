@@ -37,7 +37,7 @@ def textbook_round(layer: PoolingRound, query: Tensor, tokens: Tensor, mask: Ten
 def test_equals_the_textbook(config: dict[str, Any]) -> None:
     layers = len(config.get("layers", ()))
     data = toy_features(6, layers=layers)
-    adapter = MapClassifier.build(config, dim=DIM, label_names=LABELS).double()
+    adapter = MapClassifier.build(config, dim=DIM, label_names=LABELS).double().eval()
     adapter.calibrate(data)
     assert data.masks is not None
     features = data.features.double()
@@ -49,7 +49,7 @@ def test_equals_the_textbook(config: dict[str, Any]) -> None:
         assert isinstance(layer, PoolingRound)
         query = textbook_round(layer, query, by_layer[:, index].flatten(1, 2), mask, places)
     expected = adapter.classifier(adapter.norm(query))
-    single = MapClassifier.build(config, dim=DIM, label_names=LABELS)
+    single = MapClassifier.build(config, dim=DIM, label_names=LABELS).eval()
     single.load_state_dict({name: tensor.float() for name, tensor in adapter.state_dict().items()})
     torch.testing.assert_close(single(data.features, data.masks).double(), expected, atol=2e-5, rtol=1e-4)
 
@@ -59,7 +59,7 @@ def test_scale_and_offset_of_the_features_do_not_matter() -> None:
     wild = InMemoryFeatures(data.features.float() * 300 - 5000, data.targets, data.masks)
     logits = []
     for features in (data, wild):
-        adapter = MapClassifier.build(dim=DIM, label_names=LABELS)
+        adapter = MapClassifier.build(dim=DIM, label_names=LABELS).eval()
         adapter.calibrate(features)
         logits.append(adapter(features.features, features.masks))
     torch.testing.assert_close(logits[0], logits[1], atol=2e-3, rtol=1e-3)
@@ -68,7 +68,7 @@ def test_scale_and_offset_of_the_features_do_not_matter() -> None:
 def test_a_silent_channel_is_not_blown_up() -> None:
     features = torch.randn(8, 2, 4, DIM)
     features[..., 3] = 1e-4 * features[..., 3] + 40
-    adapter = MapClassifier.build(dim=DIM, label_names=LABELS)
+    adapter = MapClassifier.build(dim=DIM, label_names=LABELS).eval()
     adapter.calibrate(InMemoryFeatures(features, torch.arange(8) % 3))
     layer = adapter.rounds[0]
     assert isinstance(layer, PoolingRound)
@@ -81,13 +81,13 @@ def test_positions_tell_where_a_token_lies() -> None:
     swapped = tokens.flip(1)
     both = torch.cat([tokens, swapped])
     for positions in (False, True):
-        adapter = MapClassifier.build({"positions": positions}, dim=DIM, label_names=LABELS)
+        adapter = MapClassifier.build({"positions": positions}, dim=DIM, label_names=LABELS).eval()
         first, second = adapter(both)
         assert torch.allclose(first, second, atol=1e-5) is not positions
 
 
 def test_positions_stretch_to_other_frame_counts() -> None:
-    adapter = MapClassifier.build({"positions": True}, dim=DIM, label_names=LABELS)
+    adapter = MapClassifier.build({"positions": True}, dim=DIM, label_names=LABELS).eval()
     assert adapter(torch.randn(2, 7, 25, DIM)).shape == (2, 3)
     with pytest.raises(InputError, match="square grid of patches, not 10"):
         adapter(torch.randn(2, 7, 10, DIM))
@@ -119,7 +119,7 @@ def test_contradictions_are_refused(config: dict[str, Any], message: str) -> Non
 
 
 def test_wrong_features_are_named() -> None:
-    adapter = MapClassifier.build(dim=DIM, label_names=LABELS)
+    adapter = MapClassifier.build(dim=DIM, label_names=LABELS).eval()
     with pytest.raises(InputError, match=r"wants features \(B, T, N, 16\), not \(2, 16\)"):
         adapter(torch.randn(2, DIM))
     with pytest.raises(InputError, match=r"width 8, not 16"):
@@ -136,7 +136,7 @@ def test_wrong_features_are_named() -> None:
 
 def test_dropout_only_while_training() -> None:
     data = toy_features(4)
-    adapter = MapClassifier.build({"dropout": 0.5}, dim=DIM, label_names=LABELS).train()
+    adapter = MapClassifier.build({"dropout": 0.5}, dim=DIM, label_names=LABELS)
     assert data.masks is not None
     first = adapter.loss(Batch(data.features, data.masks, data.targets, data.ids))
     second = adapter.loss(Batch(data.features, data.masks, data.targets, data.ids))

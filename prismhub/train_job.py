@@ -95,16 +95,16 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     adapter = best.best
     split = "test" if readable.get("test") else "val" if readable.get("val") else "train"
     predictions = answers(adapter, readable[split], source, show)
-    result = result_of(settings, task, split, predictions, adapter, name, report.failures)
     adapter.info = replace(
         adapter.info,
         features=spec,
         encoder_source=_portable_source(settings.encoder),
         task=task.family,
         dataset=task.name,
-        metrics=_metric_values(result),
         training=adapter.info.training | _split_record(settings, task),
     )
+    result = result_of(settings, task, split, predictions, adapter, name, report.failures)
+    adapter.info = replace(adapter.info, metrics=_metric_values(result))
     saved = _save_once(adapter, name)
     result = replace(result, adapter=saved.ref)
     result.write(run / "result.json")

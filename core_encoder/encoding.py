@@ -17,7 +17,7 @@ from torch import Tensor
 from core_encoder.decoding import ClipDone, ClipFailed, ClipFrames, DecodeWorkers, FrameQueue, Part, Source
 from core_encoder.encoder import Encoder
 from core_encoder.errors import EncoderMismatch, InputError
-from core_encoder.feature_spec import ClipKey, FeatureKey, FeatureSpec, RecordInfo
+from core_encoder.feature_spec import PRECISIONS, ClipKey, FeatureKey, FeatureSpec, RecordInfo
 from core_encoder.feature_store import FeatureStore
 from core_encoder.video import Clip, View, decoder_id, to_video_tensor
 
@@ -74,6 +74,8 @@ class EncodingRun:
                 f"these are features of encoder {spec.encoder!r} ({spec.fingerprint[:12]}), which is not the encoder "
                 f"in hand: {encoder.name!r} ({encoder.fingerprint[:12]})"
             )
+        if PRECISIONS[encoder.dtype] != spec.precision:
+            raise InputError(f"these are features computed in {spec.precision}, but the encoder is in {encoder.dtype}")
         decoder = decoder_id(spec.decoder.partition("-")[0])
         if decoder != spec.decoder:
             raise InputError(f"these are features of frames from {spec.decoder}, but {decoder} is installed")

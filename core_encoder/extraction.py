@@ -20,7 +20,7 @@ from core_encoder.errors import InputError
 from core_encoder.estimate import Estimate, estimate
 from core_encoder.failures import Failure, FailureLog
 from core_encoder.feature_source import FeatureSource
-from core_encoder.feature_spec import ClipKey, FeatureKind, FeatureSpec, StoredDtype
+from core_encoder.feature_spec import PRECISIONS, ClipKey, FeatureKind, FeatureSpec, StoredDtype
 from core_encoder.feature_store import FeatureStore
 from core_encoder.shard import UnstorableFeatures
 from core_encoder.video import Clip, ClipPlan, Preprocessing, decoder_id
@@ -70,6 +70,7 @@ def spec_for(
         kind=kind,
         layers=tuple(layer % count for layer in layers),
         dtype=dtype,
+        precision=PRECISIONS[encoder.dtype],
     )
 
 

@@ -20,6 +20,7 @@ from core_encoder.storage import nearest
 FeatureKind = Literal["tokens", "frames", "clip"]
 StoredDtype = Literal["fp32", "fp16", "bf16", "int8"]
 TORCH_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.int8}
+PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 _VERSION = 1
 
 
@@ -44,6 +45,7 @@ class FeatureSpec:
     kind: FeatureKind = "tokens"
     layers: tuple[int, ...] = ()
     dtype: StoredDtype = "fp16"
+    precision: str = "fp32"  # in which the encoder computes: it shows in the features, so it is part of the address
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
@@ -51,6 +53,8 @@ class FeatureSpec:
             given = getattr(self, name)
             if given not in get_args(choice):
                 raise InputError(f"feature {name} {given!r} is unknown{nearest(str(given), get_args(choice))}")
+        if self.precision not in PRECISIONS.values():
+            raise InputError(f"precision {self.precision!r} is unknown{nearest(self.precision, PRECISIONS.values())}")
         if len(set(self.layers)) != len(self.layers):
             raise InputError(f"layers {self.layers} name a layer twice")
 
@@ -66,6 +70,7 @@ class FeatureSpec:
             "kind": self.kind,
             "layers": list(self.layers),
             "dtype": self.dtype,
+            "precision": self.precision,
         }
 
     @classmethod

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import namedtuple
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -420,13 +421,13 @@ def test_two_encoders_write_one_store(nano: Encoder, videos: list[Clip], tmp_pat
 
 
 def test_another_encoder_and_another_decoder_are_refused(nano: Encoder, videos: list[Clip], tmp_path: Path) -> None:
-    from dataclasses import replace
-
     spec = spec_for(nano)
     with pytest.raises(EncoderMismatch, match="not the encoder in hand"):
         extract(nano, videos, replace(spec, fingerprint="0" * 64), tmp_path)
     with pytest.raises(InputError, match="frames from pyav-1.0, but pyav-"):
         extract(nano, videos, replace(spec, decoder="pyav-1.0"), tmp_path)
+    with pytest.raises(InputError, match="computed in bf16, but the encoder is in torch.float32"):
+        extract(nano, videos, replace(spec, precision="bf16"), tmp_path)
     with pytest.raises(InputError, match="has no layer 6: take 0 to 5"):
         spec_for(nano, layers=(6,))
     assert spec_for(nano, layers=(-1, 0)).layers == (5, 0)

@@ -80,6 +80,7 @@ def test_folder_name_follows_everything_but_the_encoders_name() -> None:
         replace(SPEC, layers=(1, 2)),
         replace(SPEC, layers=(2, 1)),
         replace(SPEC, dtype="fp16"),
+        replace(SPEC, precision="bf16"),
     ]
     assert len({spec.folder_name for spec in [SPEC, *others]}) == len(others) + 1
     assert replace(SPEC, encoder="another/name").folder_name == SPEC.folder_name

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ADAPTER = "demo"
 SECOND_ADAPTER = "demo-motion"
 EPOCHS = 24
-GRID = ("positions=false,true", "dropout=0.1,0.5")
+GRID = ("lr=5e-4,2e-3", "positions=false,true")
 SHOWN_RIGHT, SHOWN_WRONG = 4, 2
 
 

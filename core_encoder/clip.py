@@ -149,7 +149,7 @@ def read_clip_folder(folder: Path) -> Checkpoint:
     try:
         with torch.device("meta"):
             clip = CLIPModel(CLIPConfig.from_dict(given))
-    except (StrictDataclassError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (StrictDataclassError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise InputError(f"{folder / CONFIG}: {' '.join(str(error).split())}") from error
     tensors, trained = read_weights(folder)
     sources = {name: Source((name,), tuple(tensor.shape)) for name, tensor in clip.state_dict().items()}

@@ -177,6 +177,8 @@ class Encoder(nn.Module):
         """
         if isinstance(texts, str):
             raise ValueError("give a list of texts, not one string")
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("every text must be a string")
         self._require_text()
         if self.tokenizer is None:
             raise InputError(

@@ -232,3 +232,18 @@ def test_visible_masks_that_make_no_sense_are_refused(model: ViViT) -> None:
 def test_a_config_that_cannot_work_is_refused_at_birth(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must"):
         ViViTConfig(**{**SMALL.__dict__, **wrong})  # type: ignore[arg-type]
+
+
+def test_fresh_weights_follow_the_generator_and_see_contrast_not_brightness() -> None:
+    def fresh(seed: int) -> ViViT:
+        model = ViViT(SMALL)
+        initialize(model, torch.Generator().manual_seed(seed))
+        return model.requires_grad_(False)
+
+    one, same, other = fresh(0), fresh(0), fresh(1)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
+    assert not torch.equal(one.patch_projection.weight, other.patch_projection.weight)
+    grey = one.patch_projection(torch.full((1, 48), 0.5))
+    patches = one.patch_projection(torch.rand(1000, 48, generator=torch.Generator().manual_seed(0)))
+    assert grey.abs().max() < 1e-5
+    assert 0.8 < patches.std() < 1.5

@@ -1,0 +1,133 @@
+"""`prismhub cache list|verify|prune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from core_encoder.errors import InputError
+from prismhub.printing import print_json, print_table
+
+if TYPE_CHECKING:
+    from core_encoder.store_upkeep import VerifyReport
+
+app = typer.Typer(help="The feature store.", no_args_is_help=True)
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
+StoreRoot = Annotated[str | None, typer.Option("--store", help="Feature store (default: features/ in PRISMHUB_HOME).")]
+
+
+@app.command("list")
+def cache_list(store: StoreRoot = None, as_json: AsJson = False) -> None:
+    """List the stored features: encoder, kind, clips, size.
+
+    Example: prismhub cache list
+    """
+    from core_encoder.storage import readable_bytes
+    from core_encoder.store_upkeep import list_stores
+
+    found = list_stores(_store_root(store))
+    if as_json:
+        print_json(
+            [
+                {"folder": str(one.folder), "spec": one.spec.describe(), "clips": one.num_clips}
+                | {"records": one.num_records, "bytes": one.num_bytes, "broken_shards": one.num_broken}
+                for one in found
+            ]
+        )
+        return
+    header = ["folder", "encoder", "kind", "dtype", "clips", "records", "size", "broken shards"]
+    rows = [
+        [
+            one.folder.name,
+            one.spec.encoder,
+            one.spec.kind,
+            one.spec.dtype,
+            str(one.num_clips),
+            str(one.num_records),
+            readable_bytes(one.num_bytes),
+            str(one.num_broken),
+        ]
+        for one in found
+    ]
+    print_table(header, rows)
+
+
+@app.command("verify")
+def cache_verify(
+    videos: Annotated[list[str] | None, typer.Argument(help="Videos or folders to encode again and compare.")] = None,
+    store: StoreRoot = None,
+    encoder: Annotated[str | None, typer.Option(help="Encoder of the features, for the comparison.")] = None,
+    sample: Annotated[int, typer.Option(help="So many clips are compared.")] = 8,
+) -> None:
+    """Check every stored record; with videos, encode a few again and print the differences.
+
+    Example: prismhub cache verify my_videos/ --encoder nano
+    """
+    from core_encoder.store_upkeep import list_stores, verify_store
+    from prismhub.encode_job import find_clips, open_encoder
+
+    if bool(videos) != bool(encoder):
+        raise InputError("comparing needs both: videos, and --encoder NAME")
+    model = open_encoder(encoder) if encoder else None
+    paths = [clip.path for clip in find_clips(videos)] if videos else []
+    sound = True
+    for info in list_stores(_store_root(store)):
+        if model is not None and info.spec.fingerprint != model.fingerprint:
+            continue
+        report = verify_store(info.folder, model, paths, sample)
+        sound = sound and report.ok
+        _print_verified(report)
+    if not sound:
+        raise typer.Exit(1)
+
+
+@app.command("prune")
+def cache_prune(
+    store: StoreRoot = None,
+    older_than_days: Annotated[float | None, typer.Option(help="Remove stores not written to for so long.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Remove the stores of this encoder (its name).")] = None,
+    everything: Annotated[bool, typer.Option(help="Remove all stores that the other options choose.")] = False,
+    check_bytes: Annotated[bool, typer.Option(help="Read every byte and remove corrupt shards too.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only say what would go.")] = False,
+) -> None:
+    """Remove broken shards and leftovers of killed runs; with options, whole stores.
+
+    Example: prismhub cache prune --older-than-days 90 --dry-run
+    """
+    from core_encoder.storage import readable_bytes
+    from core_encoder.store_upkeep import prune_stores
+
+    report = prune_stores(
+        _store_root(store),
+        older_than_days=older_than_days,
+        encoder=encoder,
+        everything=everything,
+        check_bytes=check_bytes,
+        dry_run=dry_run,
+    )
+    done = "would remove" if report.dry_run else "removed"
+    print(f"{done} {len(report.removed)} files, {readable_bytes(report.num_bytes)}")
+
+
+def _print_verified(report: VerifyReport) -> None:
+    counts = f"{report.num_clips} clips, {report.num_records} records in {report.num_shards} shards"
+    print(f"{report.folder}: {'sound' if report.ok else 'NOT SOUND'}: {counts}")
+    for path, reason in report.broken_shards.items():
+        print(f"  broken shard {path.name}: {reason}")
+    for path, key in report.corrupt_records:
+        print(f"  corrupt record {key} in {path.name}")
+    if report.incomplete_clips:
+        print(f"  {report.incomplete_clips} clips are incomplete: the next encoding finishes them")
+    for pair in report.compared:
+        state = "agrees" if pair.agrees else "DIFFERS"
+        print(f"  {pair.file_name}: {state}, largest difference {pair.max_difference:.2e} of {pair.tolerance:.2e}")
+    for name, reason in report.not_compared.items():
+        print(f"  {name}: not compared: {reason}")
+
+
+def _store_root(given: str | None) -> Path:
+    from prismhub.encode_job import default_store
+
+    return Path(given).expanduser() if given else default_store()

@@ -1,0 +1,53 @@
+"""Results on stdout: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+
+def print_results(results: Sequence[Any]) -> None:
+    from benchmarks.results import table_rows
+
+    header, rows = table_rows(results)
+    print_table(header, rows)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(_escaped(cell) for cell in row))
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    console.print(table)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def cell_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and value >= 1_000_000:
+        return f"{value / 1e6:.1f} M"
+    if isinstance(value, list | tuple):
+        return ", ".join(str(one) for one in value) or "-"
+    return "-" if value is None else str(value)
+
+
+def number_text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

@@ -67,7 +67,7 @@ def test_temporal_half_sees_one_place_alone(model: ViViT) -> None:
 def test_hidden_layers_are_named_as_asked(model: ViViT) -> None:
     clip = video()
     tokens, hidden = model(clip, layers=(0, 2, 4, -1, -5))
-    assert list(sorted(hidden)) == [-5, -1, 0, 2, 4]
+    assert sorted(hidden) == [-5, -1, 0, 2, 4]
     assert torch.equal(hidden[0], hidden[-5])
     assert torch.equal(hidden[4], hidden[-1])
     torch.testing.assert_close(model.spatial_norm(hidden[2]), model.encode_spatial(clip))

@@ -127,7 +127,7 @@ def _default_text(field: dataclasses.Field[Any]) -> str:
     default = field.default
     if default in (None, (), "", False, dataclasses.MISSING):
         return ""
-    return f" [default: {default:g}]" if isinstance(default, float) else f" [default: {default}]"
+    return f" (default: {default:g})" if isinstance(default, float) else f" (default: {default})"
 
 
 def _metavar(hint: Any) -> str:

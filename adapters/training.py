@@ -194,24 +194,26 @@ def _launch(run: Any) -> None:
     outside = (
         "LOCAL_RANK" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ
     )  # somebody started the processes already
-    several = config.devices != 1 and not outside
-    try:
-        fabric = Fabric(
-            accelerator=config.accelerator,
-            devices=config.devices,
-            precision=config.precision,
-            strategy="ddp_spawn" if several else "auto",
-        )
-    except Exception as error:  # Lightning names an unknown or absent device in exceptions of many types
-        raise InputError(f"accelerator {config.accelerator!r} with devices {config.devices!r}: {error}") from error
-    if not several or fabric.world_size == 1:
+
+    def fabric_on(devices: int | str, strategy: str) -> Any:
+        try:
+            return Fabric(
+                accelerator=config.accelerator, devices=devices, precision=config.precision, strategy=strategy
+            )
+        except Exception as error:  # Lightning names an unknown or absent device in exceptions of many types
+            reason = " ".join(str(error).split())
+            raise InputError(f"accelerator {config.accelerator!r} with devices {devices!r}: {reason}") from error
+
+    spawning = None if outside or config.devices == 1 else fabric_on(config.devices, "ddp_spawn")
+    if spawning is None or spawning.world_size == 1:
+        fabric = fabric_on(config.devices if outside else 1, "auto")
         fabric.launch()
         run(fabric)
         return
     from torch.multiprocessing import ProcessRaisedException
 
     try:
-        failure = fabric.launch(_InProcess(replace(run, progress=None)))
+        failure = spawning.launch(_InProcess(replace(run, progress=None)))
     except ProcessRaisedException as error:
         last = str(error).strip().splitlines()[-1]
         if "core_encoder.errors." in last:

@@ -19,7 +19,7 @@ class TrainingConfig:
 
     epochs: int = option(30, "passes over the training samples", grid=False)
     batch_size: int = option(32, "samples a step, over all devices together", grid=False)
-    lr: float = option(5e-4, "peak learning rate")
+    lr: float = option(1e-3, "peak learning rate")
     weight_decay: float = option(1e-2, "decoupled weight decay; norms, biases and queries are left out")
     warmup_fraction: float = option(0.05, "share of the steps in which the learning rate rises from 0")
     clip_grad_norm: float = option(1.0, "the largest gradient norm of a step; 0 leaves gradients alone")

@@ -266,6 +266,16 @@ def test_early_stop(tmp_path: Path) -> None:
     assert ended.epochs == ended.best_epoch + 3 < 40 and ended.stopped == "no better score for 2 epochs"
 
 
+@pytest.mark.parametrize("changes", [{"devices": "auto"}, {"precision": "bf16-mixed"}])
+def test_other_ways_to_run(tmp_path: Path, changes: dict[str, Any]) -> None:
+    plain = run(tmp_path / "plain")
+    other = run(
+        tmp_path / "other", config=TrainingConfig(epochs=3, batch_size=8, lr=3e-3, accelerator="cpu", **changes)
+    )
+    for a, b in zip(plain.history, other.history, strict=True):
+        assert a["train_loss"] == pytest.approx(b["train_loss"], rel=0.02)
+
+
 def test_without_validation_the_last_epoch_counts(tmp_path: Path) -> None:
     result = run(tmp_path, sets=(toy_features(26), None), metric=None)
     assert result.score is None and result.settings[0].best_epoch == 2
@@ -304,6 +314,7 @@ def test_a_metric_without_a_value_is_an_error(tmp_path: Path) -> None:
         ({"kind": "map_clasifier"}, "unknown adapter kind 'map_clasifier'; did you mean 'map_classifier'"),
         ({"sets": ((), None)}, "no sample to train on"),
         ({"config": TrainingConfig(accelerator="warp")}, "accelerator 'warp'"),
+        ({"config": TrainingConfig(accelerator="mps", devices=2)}, "accelerator 'mps' with devices 2: "),
     ],
 )
 def test_bad_requests(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import VideoPrismVisionConfig, VideoPrismVisionModel
+from transformers.utils import logging as transformers_logging
 
 from benchmarks.speed.timing import Report, arguments, take_turns
 from core_encoder.encoder import Encoder, load_encoder
@@ -22,6 +23,7 @@ from core_encoder.encoder import Encoder, load_encoder
 
 def same_encoder_twice(config: VideoPrismVisionConfig, seed: int = 0) -> tuple[Any, Encoder]:
     """A random model of `transformers`, and ours loaded from the folder it writes."""
+    transformers_logging.disable_progress_bar()
     torch.manual_seed(seed)
     theirs = VideoPrismVisionModel(config).eval()
     with tempfile.TemporaryDirectory() as folder:

@@ -194,6 +194,9 @@ class ShardWriter:
         self.commit_every_s = commit_every_s
         self._pending: dict[FeatureKey, PackedRecord] = {}
         self._pending_bytes = 0
+        # One block for what is pending, used again for every shard: records allocated one by one, between the
+        # passing tensors of the encoder, would fragment the heap.
+        self._block = torch.empty(shard_bytes, dtype=torch.uint8)
         self._oldest = 0.0
         if not (store.folder / SPEC_FILE).exists():
             write_json(store.folder / SPEC_FILE, store.spec.describe())
@@ -212,8 +215,13 @@ class ShardWriter:
             InputError: the disk is full.
         """
         record = PackedRecord(values, self.store.spec.dtype, info)
+        if self._pending_bytes + record.num_bytes > len(self._block):
+            self.commit()
+        if record.num_bytes > len(self._block):
+            self._block = torch.empty(record.num_bytes, dtype=torch.uint8)
         if not self._pending:
             self._oldest = time.monotonic()
+        record.move_to(self._block[self._pending_bytes :])
         self._pending_bytes += record.num_bytes
         self._pending[key] = record
         if self._pending_bytes >= self.shard_bytes or time.monotonic() - self._oldest >= self.commit_every_s:

@@ -113,7 +113,16 @@ class PackedRecord:
         """
         self.stored = _pack(values, dtype)
         self.info = json.loads(json.dumps(dataclasses.asdict(info)))
-        self.num_bytes = sum(tensor.nbytes for tensor in self.stored)
+        self.num_bytes = sum(_aligned(tensor.nbytes) for tensor in self.stored)
+
+    def move_to(self, block: Tensor) -> None:
+        """Copy the values into the first `num_bytes` of a block of bytes and let go of their own memory."""
+        moved = []
+        for tensor in self.stored:
+            place = block[: tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+            moved.append(place.copy_(tensor))
+            block = block[_aligned(tensor.nbytes) :]
+        self.stored = tuple(moved)
 
 
 def write_shard(path: Path, spec_name: str, records: Mapping[FeatureKey, PackedRecord]) -> None:
@@ -178,6 +187,10 @@ def _checksum(name: str, info: Mapping[str, Any], stored: Iterable[Tensor]) -> i
     for tensor in stored:
         crc = zlib.crc32(_memory(tensor), crc)
     return crc
+
+
+def _aligned(num_bytes: int) -> int:
+    return -(-num_bytes // 64) * 64
 
 
 def _memory(tensor: Tensor) -> memoryview:

@@ -68,12 +68,12 @@ class Candidate:
         total = fabric.all_reduce(loss.detach(), reduce_op="mean") if fabric.world_size > 1 else loss.detach()
         self.last_loss = float(total)
         if not math.isfinite(self.last_loss):
-            return self._diverge(f"the loss became {self.last_loss} at step {step + 1}")
+            return self.diverge(f"the loss became {self.last_loss} at step {step + 1}")
         fabric.backward(loss)
         limit = self.config.clip_grad_norm or math.inf
         norm = fabric.clip_gradients(self._module, self._stepper, max_norm=limit, error_if_nonfinite=False)
         if not math.isfinite(float(norm)):
-            return self._diverge(f"the gradient norm became {float(norm)} at step {step + 1}")
+            return self.diverge(f"the gradient norm became {float(norm)} at step {step + 1}")
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self.config, step, self.total_steps)
         self._stepper.step()
@@ -81,7 +81,8 @@ class Candidate:
         self.reached.loss_sum += self.last_loss * batch_size
         self.reached.loss_samples += batch_size
 
-    def _diverge(self, reason: str) -> None:
+    def diverge(self, reason: str) -> None:
+        """Stop training this candidate; its best epoch, if there was one, is kept."""
         self.reached.stopped, self.reached.diverged = reason, True
 
     @torch.no_grad()

@@ -158,9 +158,10 @@ class _Pass:
     def _check(self, candidate: Candidate) -> None:
         if not candidate.reached.diverged:
             return
+        batch = min(self.state.step + 1, self.steps_per_epoch)
         where = (
             f"setting {candidate.name!r}: {candidate.reached.stopped} "
-            f"(epoch {self.state.epoch + 1}, batch {self.state.step + 1} of {self.steps_per_epoch})"
+            f"(epoch {self.state.epoch + 1}, batch {batch} of {self.steps_per_epoch})"
         )
         if all(other.reached.diverged for other in self.candidates):
             raise TrainingDiverged(f"{where}; lower the learning rate, or check the features")
@@ -178,30 +179,34 @@ class _Pass:
         for indices, batch in zip(plan, read_ahead(val_set, mine), strict=True):
             batch = batch.to(self.fabric.device)
             for place, candidate in enumerate(active):
+                if not candidate.active:
+                    continue
                 scores, loss = candidate.judge(batch)
                 targets, ids = batch.targets, list(batch.ids)
                 if world > 1:
                     scores, targets = (_whole(self.fabric, part, len(indices)) for part in (scores, targets))
                     ids = [self.val_ids[i] for i in indices]
                     loss = self.fabric.all_reduce(loss, reduce_op="sum")
+                if not bool(scores.isfinite().all()):
+                    if not bool(batch.features.isfinite().all()):
+                        raise InputError("the validation features hold NaN or infinity: encode them again")
+                    candidate.diverge(f"the validation scores became NaN or infinite after step {self.step}")
+                    self._check(candidate)
+                    continue
                 losses[place] += float(loss)
                 if metrics:
                     metrics[place].update(scores.cpu(), targets.cpu() if isinstance(targets, Tensor) else targets, ids)
             self._report("validate")
-        means = {candidate.name: loss / len(val_set) for candidate, loss in zip(active, losses, strict=True)}
+        means = {c.name: loss / len(val_set) for c, loss in zip(active, losses, strict=True) if c.active}
         if not metrics:
             return {name: -loss for name, loss in means.items()}, means
-        return {c.name: float(m.compute()) for c, m in zip(active, metrics, strict=True)}, means
+        return {c.name: float(m.compute()) for c, m in zip(active, metrics, strict=True) if c.active}, means
 
     def _close_epoch(self, scores: dict[str, float], losses: dict[str, float]) -> None:
         for candidate in self.candidates:
             if not candidate.active:
                 continue
             score = scores.get(candidate.name)
-            if math.isnan(losses.get(candidate.name, 0.0)):
-                raise InputError(
-                    f"the validation loss of setting {candidate.name!r} is NaN: check the validation features"
-                )
             if score is not None and math.isnan(score):
                 raise InputError(
                     "the validation metric is NaN: does every class that it averages occur in the validation split?"

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import Abort, TyperException
 
+from adapters.training_config import TrainingDiverged
 from core_encoder.errors import InputError
 from prismhub import adapters_commands, cache_commands
 from prismhub.options import command_signature, gather_lists
@@ -47,6 +48,8 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except InputError as error:
         return _fail(str(error), 2)
+    except TrainingDiverged as error:
+        return _fail(str(error), 1)
     except TyperException as error:  # an unknown command or option
         if not error.format_message():  # a group without a command has shown its help
             return 2

@@ -92,7 +92,7 @@ def test_padding_frames_change_nothing(kind: str, config: dict[str, Any]) -> Non
         pytest.skip("one vector has no frames")
     before = adapter.predict_batch(batch.features, batch.mask)
     other = batch.features.clone()
-    frames = other.movedim(-3, 1)  # (B, T, ...)
+    frames = other.movedim({"tokens": -3, "frames": -2}[adapter.feature_kind], 1)  # (B, T, ...)
     frames[~batch.mask] = 1000.0
     assert torch.equal(adapter.predict_batch(other, batch.mask), before)
     assert not torch.equal(adapter.predict_batch(other), before)

@@ -291,7 +291,7 @@ def test_without_a_metric_the_validation_loss_counts(tmp_path: Path) -> None:
 def test_nan_in_the_validation_features_is_an_error(tmp_path: Path) -> None:
     broken = toy_features(13, seed=1)
     broken.features[5] = math.nan
-    with pytest.raises(InputError, match="validation loss of setting 'default' is NaN"):
+    with pytest.raises(InputError, match="validation features hold NaN"):
         run(tmp_path, sets=(toy_features(26), broken), metric=None)
 
 

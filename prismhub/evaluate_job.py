@@ -51,11 +51,9 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
     from core_encoder.feature_source import FeatureSource
 
     adapter = load_adapter(required(settings.adapter, "adapter"))
-    spec = recorded_spec(adapter, settings.adapter)
+    spec = recorded_spec(adapter, settings.adapter, settings.encoder_dtype)
     task, split = _evaluation_task(settings, adapter, show)
-    encoder = open_encoder(
-        settings.encoder or adapter.info.encoder_source, settings.accelerator, settings.encoder_dtype
-    )
+    encoder = open_encoder(settings.encoder or adapter.info.encoder_source, settings.accelerator, spec.precision)
     adapter.use_encoder(encoder)
     root = settings.store or default_store()
     report = extract_features(encoder, [sample.clip for sample in task.samples(split)], spec, root, settings, show)
@@ -169,7 +167,7 @@ def result_of(
         provenance=Provenance.collect(
             decoder=spec.decoder if spec else None,
             device=settings.accelerator,
-            precision=settings.encoder_dtype,
+            precision=settings.encoder_dtype or (spec.precision if spec else None),
             seed=settings.seed,
         ),
     )
@@ -185,10 +183,14 @@ def columns(settings: DataSettings) -> dict[str, str | None]:
     return {name: getattr(settings, name) for name in names}
 
 
-def recorded_spec(adapter: Adapter, ref: str) -> FeatureSpec:
-    if adapter.info.features is None:
+def recorded_spec(adapter: Adapter, ref: str, precision: str | None) -> FeatureSpec:
+    """The features an adapter reads: computed in `precision`, by default as in training, with the decoder of here."""
+    from core_encoder.video import decoder_id
+
+    spec = adapter.info.features
+    if spec is None:
         raise InputError(f"adapter {ref!r} does not record which encoder it was trained on; use it on features instead")
-    return adapter.info.features
+    return replace(spec, precision=precision or spec.precision, decoder=decoder_id(spec.decoder.partition("-")[0]))
 
 
 def required(value: Any, name: str) -> Any:

@@ -34,11 +34,9 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
     from core_encoder.feature_source import FeatureSource
 
     adapter = load_adapter(required(settings.adapter, "adapter"))
-    spec = recorded_spec(adapter, settings.adapter)
+    spec = recorded_spec(adapter, settings.adapter, settings.encoder_dtype)
     clips = find_clips(settings.videos)
-    encoder = open_encoder(
-        settings.encoder or adapter.info.encoder_source, settings.accelerator, settings.encoder_dtype
-    )
+    encoder = open_encoder(settings.encoder or adapter.info.encoder_source, settings.accelerator, spec.precision)
     adapter.use_encoder(encoder)
     source = FeatureSource(
         encoder, spec, default_store(), batch_size=settings.clips_per_batch, num_workers=settings.workers

@@ -93,7 +93,9 @@ class EvaluateSettings(OutputSettings, DataSettings):
     workers: int = option(2, "Decoding threads.")
     store: Path | None = option(None, "Feature store (default: features/ in PRISMHUB_HOME).")
     accelerator: str = option("auto", "auto, cpu, gpu or mps.")
-    encoder_dtype: Literal["fp32", "bf16", "fp16"] = option("fp32", "Precision the encoder runs in.")
+    encoder_dtype: Literal["fp32", "bf16", "fp16"] | None = option(
+        None, "Precision the encoder runs in (default: as in training)."
+    )
     seed: int = option(0, "Seed of the bootstrap.")
     out: Path | None = option(None, "Where to write the result (default: results/ in PRISMHUB_HOME).")
 
@@ -110,4 +112,6 @@ class PredictSettings(OutputSettings):
     clips_per_batch: int = option(8, "Clips encoded at once; halved when memory runs out.")
     workers: int = option(2, "Decoding threads.")
     accelerator: str = option("auto", "auto, cpu, gpu or mps.")
-    encoder_dtype: Literal["fp32", "bf16", "fp16"] = option("fp32", "Precision the encoder runs in.")
+    encoder_dtype: Literal["fp32", "bf16", "fp16"] | None = option(
+        None, "Precision the encoder runs in (default: as in training)."
+    )

@@ -21,7 +21,6 @@ from core_encoder.errors import InputError
 if TYPE_CHECKING:
     from core_encoder.clip_plan import Clip
     from core_encoder.feature_source import FeatureSource
-    from core_encoder.feature_spec import FeatureKey
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,55 +98,55 @@ class InMemoryFeatures:
 class ClipFeatures:
     """The features of labelled clips, from the cache or computed as they are asked for.
 
-    With `views > 1` every view of a clip is a sample of its own that keeps the clip's id; a clip with fewer views
-    repeats its last one.
+    Every view of a clip is a sample of its own that keeps the clip's id: several views, or all dense windows.
+
+    Raises:
+        ValueError: clips, targets and ids are not equally many.
+        InputError: a clip of a dense plan is not cached, so that its windows cannot be counted.
     """
 
-    def __init__(
-        self, source: FeatureSource, clips: Sequence[Clip], targets: Any, ids: Sequence[str], views: int = 1
-    ) -> None:
+    def __init__(self, source: FeatureSource, clips: Sequence[Clip], targets: Any, ids: Sequence[str]) -> None:
         if not len(clips) == len(targets) == len(ids):
             raise ValueError(f"{len(clips)} clips, {len(targets)} targets and {len(ids)} ids must be equally many")
         self.source = source
         self.clips = tuple(clips)
-        self.views = views
-        self._keys: dict[int, list[FeatureKey]] = {}
-        self.ids = tuple(str(name) for name in ids for _ in range(views))
-        self.targets = torch.as_tensor(targets).repeat_interleave(views, dim=0)
+        self._keys = [source.cached_keys(clip) for clip in self.clips]  # digests are of the bytes: looked up once
+        counts = [self._num_views(index) for index in range(len(self.clips))]
+        self._places = [(clip, view) for clip, count in enumerate(counts) for view in range(count)]
+        self.ids = tuple(str(name) for name, count in zip(ids, counts, strict=True) for _ in range(count))
+        self.targets = torch.as_tensor(targets).repeat_interleave(torch.tensor(counts, dtype=torch.long), dim=0)
+
+    def _num_views(self, index: int) -> int:
+        plan = self.source.spec.plan
+        if not self._keys[index] and plan.sampling == "dense":
+            raise InputError(f"{self.clips[index].path}: not cached, so its windows cannot be counted; encode it first")
+        return len(self._keys[index]) or plan.views
 
     def __len__(self) -> int:
-        return len(self.clips) * self.views
+        return len(self._places)
 
     def __getitem__(self, index: int) -> Sample:
-        key = self._cached_key(index)
-        if key is not None:
-            record = self.source.store.read(key)
+        clip, view = self._places[index]
+        if self._keys[clip]:
+            record = self.source.store.read(self._keys[clip][view])
         else:
-            records = self.source[self.clips[index // self.views]]
-            record = records[min(index % self.views, len(records) - 1)]
+            record = self.source[self.clips[clip]][view]
         return Sample(record.values, record.frame_mask, self.targets[index], self.ids[index])
 
     def read_batch(self, indices: Sequence[int]) -> Batch:
         """Samples stacked; cached ones are copied once, from the mapped shard into the batch."""
         chosen = [int(i) for i in indices]
-        keys = [key for key in map(self._cached_key, chosen) if key is not None]
-        if len(keys) < len(chosen):
+        places = [self._places[i] for i in chosen]
+        if not all(self._keys[clip] for clip, _ in places):
             return stack([self[i] for i in chosen])
+        keys = [self._keys[clip][view] for clip, view in places]
         real = torch.tensor([self.source.store.info(key).num_real for key in keys])
         mask = torch.arange(self.source.spec.plan.num_frames) < real[:, None]  # (B, T)
         values = self.source.store.read_batch(keys)
         return Batch(values, mask, self.targets[chosen], [self.ids[i] for i in chosen])
 
-    def _cached_key(self, index: int) -> FeatureKey | None:
-        """The store's key of a sample; digests are of the bytes, so a clip is looked up once."""
-        clip, view = divmod(index, self.views)
-        if clip not in self._keys and (found := self.source.cached_keys(self.clips[clip])):
-            self._keys[clip] = found
-        keys = self._keys.get(clip)
-        return keys[min(view, len(keys) - 1)] if keys else None
-
     def __repr__(self) -> str:
-        return f"ClipFeatures({len(self.clips)} clips, {self.views} view(s))"
+        return f"ClipFeatures({len(self.clips)} clips, {len(self)} views)"
 
 
 def ids_of(dataset: FeatureDataset) -> list[str]:

@@ -140,7 +140,7 @@ def _train_once(
     from adapters.training import train as train_head
 
     sets = {
-        split: ClipFeatures(source, [s.clip for s in some], task.targets(some), [s.id for s in some], settings.views)
+        split: ClipFeatures(source, [s.clip for s in some], task.targets(some), [s.id for s in some])
         for split, some in samples.items()
         if some
     }

@@ -112,10 +112,10 @@ def test_clip_features_are_the_same_cached_or_not(
 ) -> None:
     clips = [Clip(str(video_file(f"{i}.mp4", seed=i, num_frames=n))) for i, n in enumerate((24, 5, 40))]
     spec = spec_for(encoder, ClipPlan(8, views=2), dtype="fp16")
-    fresh = ClipFeatures(FeatureSource(encoder, spec, tmp_path / "none"), clips, [0, 1, 2], ["a", "b", "c"], views=2)
+    fresh = ClipFeatures(FeatureSource(encoder, spec, tmp_path / "none"), clips, [0, 1, 2], ["a", "b", "c"])
     extract(encoder, clips, spec, tmp_path / "cache")
     source = FeatureSource(None, spec, tmp_path / "cache")
-    cached = ClipFeatures(source, clips, [0, 1, 2], ["a", "b", "c"], views=2)
+    cached = ClipFeatures(source, clips, [0, 1, 2], ["a", "b", "c"])
     assert len(cached) == 6 and cached.ids == ("a", "a", "b", "b", "c", "c")
     chosen = [5, 0, 3, 2]
     one, two = read_batch(fresh, chosen), read_batch(cached, chosen)
@@ -126,6 +126,18 @@ def test_clip_features_are_the_same_cached_or_not(
     assert source.frames_decoded == 0
     sample = cached[3]
     assert torch.equal(sample.features, two.features[2]) and torch.equal(sample.mask, two.mask[2])
+
+
+def test_every_dense_window_is_a_sample(encoder: Encoder, video_file: Callable[..., Path], tmp_path: Path) -> None:
+    clips = [Clip(str(video_file(f"{i}.mp4", seed=i, num_frames=n))) for i, n in enumerate((24, 8))]
+    spec = spec_for(encoder, ClipPlan(8, sampling="dense", stride=1, window_stride=4))
+    with pytest.raises(InputError, match=r"0\.mp4: not cached"):
+        ClipFeatures(FeatureSource(encoder, spec, tmp_path / "cache"), clips, [0, 1], ["a", "b"])
+    extract(encoder, clips, spec, tmp_path / "cache")
+    dataset = ClipFeatures(FeatureSource(None, spec, tmp_path / "cache"), clips, [0, 1], ["a", "b"])
+    assert dataset.ids == ("a",) * 5 + ("b",) and dataset.targets.tolist() == [0] * 5 + [1]
+    windows = read_batch(dataset, [0, 4])
+    assert not torch.equal(windows.features[0], windows.features[1])
 
 
 def test_saving_leaves_no_half_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,8 +112,10 @@ class EncodingRun:
 
     @property
     def bottleneck(self) -> Bottleneck:
-        """The side that the other one waits for."""
-        return "decoding" if self._queue.get_wait_s > self._queue.put_wait_s / self._num_workers else "encoding"
+        """The side that the other one waits for; waiting for the first frames of a short run does not count."""
+        waited_s = self._queue.get_wait_s
+        decoding = waited_s > self._queue.put_wait_s / self._num_workers and waited_s > 0.1 * self.encoder.encode_s
+        return "decoding" if decoding else "encoding"
 
 
 class ClipEncoder:

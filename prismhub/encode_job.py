@@ -140,12 +140,12 @@ def extract_features(
             workers=settings.workers,
             failures_path=failures_path,
             progress=lambda p: bar.update(
-                p.done, p.total, f"{p.clips_per_s:.1f} clips/s, {p.bottleneck} is the bottleneck, {p.failed} failed"
+                p.done, p.total, f"{p.clips_per_s:.3g} clips/s, {p.bottleneck} is the bottleneck, {p.failed} failed"
             ),
         )
     show.note(
         f"features: {report.n_cached} clips cached, {report.n_encoded} encoded"
-        + (f" at {report.clips_per_s:.1f} clips/s ({report.bottleneck} is the bottleneck)" if report.n_encoded else "")
+        + (f" at {report.clips_per_s:.3g} clips/s ({report.bottleneck} is the bottleneck)" if report.n_encoded else "")
         + f", {len(report.failures)} failed; {report.frames_decoded} frames decoded"
     )
     return report

@@ -65,20 +65,29 @@ def cache_verify(
 
     Example: prismhub cache verify my_videos/ --encoder nano
     """
+    from core_encoder.feature_store import FeatureStore
     from core_encoder.store_upkeep import list_stores, verify_store
+    from core_encoder.video_files import video_digest
     from prismhub.encode_job import find_clips, open_encoder
 
     if bool(videos) != bool(encoder):
         raise InputError("comparing needs both: videos, and --encoder NAME")
-    model = open_encoder(encoder) if encoder else None
-    paths = [clip.path for clip in find_clips(videos)] if videos else []
-    sound = True
-    for info in list_stores(_store_root(store)):
-        if model is not None and info.spec.fingerprint != model.fingerprint:
-            continue
-        report = verify_store(info.folder, model, paths, sample)
-        sound = sound and report.ok
+    stores = list_stores(_store_root(store))
+    digests: dict[str, str] = {}
+    if encoder:
+        fingerprint = open_encoder(encoder).fingerprint
+        stores = [one for one in stores if one.spec.fingerprint == fingerprint]
+        digests = {video_digest(clip.path): clip.path for clip in find_clips(videos or [])}
+    sound, compared = True, 0
+    for info in stores:
+        held = {key.digest for key in FeatureStore.open(info.folder).clip_keys()}
+        known = [path for digest, path in digests.items() if digest in held]
+        model = open_encoder(encoder, dtype=info.spec.precision) if encoder and known else None
+        report = verify_store(info.folder, model, known, sample)
         _print_verified(report)
+        sound, compared = sound and report.ok, compared + len(known)
+    if encoder and not compared:
+        raise InputError(f"no store holds features of these videos by {encoder!r}: encode them first")
     if not sound:
         raise typer.Exit(1)
 

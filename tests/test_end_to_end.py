@@ -163,6 +163,10 @@ def test_cache_and_adapters_commands(world: Path, tmp_path: Path, capsys: pytest
     assert store["clips"] == 12 and store["spec"]["kind"] == "frames"
     assert run(["cache", "verify", videos, "--encoder", "nano"]) == 0
     assert "agrees" in capsys.readouterr().out
+    other = str(world / "val")  # kept in another store of the same encoder
+    assert run(["encode", other, "--encoder", "nano", "--kind", "clip", "--quiet"]) == 0
+    assert run(["cache", "verify", other, "--encoder", "nano"]) == 0
+    assert run(["cache", "verify", str(world / "train"), "--encoder", "nano"]) == 2
     assert run(["cache", "prune", "--encoder", "nano"]) == 0
     assert result_of(capsys, "cache", "list") == []
 

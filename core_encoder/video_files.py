@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
 import sqlite3
+import stat
+import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -17,8 +21,10 @@ VIDEO_SUFFIXES = frozenset(
     | {".wmv"}
 )
 _DIGESTS = """
-CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, digest TEXT) WITHOUT ROWID
+CREATE TABLE IF NOT EXISTS files
+(path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, digest TEXT) WITHOUT ROWID
 """
+_COARSEST_CLOCK_NS = 2_000_000_000  # of all file systems' times (FAT)
 
 log = logging.getLogger(__name__)
 
@@ -32,38 +38,47 @@ def find_videos(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
-    found = []
-    entered = set()
-    for where, folders, files in os.walk(folder, followlinks=True):
-        entered.add(os.path.realpath(where))
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".")
-            and os.path.realpath(Path(where, name)) not in entered  # a link may lead back up
-        ]
-        found += [
-            Path(where, name)
-            for name in files
-            if not name.startswith(".") and Path(name).suffix.lower() in VIDEO_SUFFIXES
-        ]
+    found = [path for path in _files(folder, ()) if path.suffix.lower() in VIDEO_SUFFIXES]
     if not found:
         raise InputError(f"{folder}: no video in this folder (looked for {', '.join(sorted(VIDEO_SUFFIXES))})")
     return sorted(found)
+
+
+def _files(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
+    """All files below; a link that leads back to one of the folders `above` is not followed."""
+    here = os.path.realpath(folder)
+    if here in above:
+        return
+    try:
+        with os.scandir(folder) as entries:
+            listed = [(Path(entry.path), entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        log.warning("%s: passed over: %s", folder, error.strerror)
+        return
+    for path, is_folder in listed:
+        if is_folder:
+            yield from _files(path, (*above, here))
+        else:
+            yield path
 
 
 def check_file(path: str) -> os.stat_result:
     """The file's size and times.
 
     Raises:
-        UnreadableVideo: missing, a folder, empty or not permitted.
+        UnreadableVideo: missing, a folder, a pipe, empty or not permitted.
     """
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 (a Path would lose a trailing slash)
-            status = os.fstat(file.fileno())
+        status = os.stat(path)  # noqa: PTH116 (a Path would lose a trailing slash)
+        openable = stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
+        if openable:  # a pipe might keep us waiting for ever
+            with open(path, "rb"):  # noqa: PTH123
+                pass
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reasons: dict[type, str] = {FileNotFoundError: "no such file", IsADirectoryError: "a folder, not a video file"}
         raise UnreadableVideo(path, reasons.get(type(error), f"cannot be opened: {error}")) from error
+    if not openable:
+        raise UnreadableVideo(path, "a pipe, socket or device, not a video file")
     if status.st_size == 0:
         raise UnreadableVideo(path, "the file is empty (0 bytes)")
     return status
@@ -72,8 +87,9 @@ def check_file(path: str) -> os.stat_result:
 def video_digest(path: str | Path) -> str:
     """The sha256 of a video's bytes, in hexadecimal: its address in every feature store.
 
-    Remembered in `PRISMHUB_HOME` by path, size and modification time, so that a second run reads no video. Several
-    processes may ask at once; a broken or locked memory only costs the hashing.
+    Remembered in `PRISMHUB_HOME` by path, size and times, so that a second run reads no video. The time of the last
+    change of status counts too: unlike that of modification, nobody can set it back. Several processes may ask at once;
+    a broken or locked memory only costs the hashing.
 
     Raises:
         UnreadableVideo: the file is missing, a folder or empty.
@@ -86,9 +102,15 @@ def video_digest(path: str | Path) -> str:
     with open(path, "rb") as file:  # noqa: PTH123
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         after = os.fstat(file.fileno())
-    if (after.st_size, after.st_mtime_ns) == (status.st_size, status.st_mtime_ns):  # not written to meanwhile
+    # What was written to a moment ago may be again, unseen, before the file system's clock ticks.
+    settled = time.time_ns() - status.st_mtime_ns > _COARSEST_CLOCK_NS
+    if settled and _identity(after) == _identity(status):
         _remember(path, status, digest)
     return digest
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _memory() -> sqlite3.Connection:
@@ -107,8 +129,8 @@ def _remembered(path: str, status: os.stat_result) -> str | None:
     try:
         with closing(_memory()) as memory:
             row = memory.execute(
-                "SELECT digest FROM digests WHERE path = ? AND size = ? AND mtime_ns = ?",
-                (path, status.st_size, status.st_mtime_ns),
+                "SELECT digest FROM files WHERE path = ? AND size = ? AND mtime_ns = ? AND ctime_ns = ?",
+                (path, *_identity(status)),
             ).fetchone()
     except (sqlite3.Error, OSError, UnicodeEncodeError) as error:
         log.debug("digest memory cannot be read: %s", error)
@@ -120,8 +142,13 @@ def _remember(path: str, status: os.stat_result, digest: str) -> None:
     try:
         with closing(_memory()) as memory, memory:
             memory.execute(
-                "INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)",
-                (path, status.st_size, status.st_mtime_ns, digest),
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
+                (path, *_identity(status), digest),
             )
     except (sqlite3.Error, OSError, UnicodeEncodeError) as error:
-        log.warning("video digests are not remembered: %s: %s", prismhub_home() / "video_digests.sqlite", error)
+        _say_forgetful(prismhub_home() / "video_digests.sqlite", str(error))
+
+
+@functools.cache  # once, not for every video
+def _say_forgetful(file: Path, reason: str) -> None:
+    log.warning("video digests are not remembered: %s: %s", file, reason)

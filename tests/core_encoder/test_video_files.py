@@ -32,6 +32,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_digest_is_computed_once(tmp_path: Path, hashed: list[str]) -> None:
     file = tmp_path / "a b é.mp4"
     file.write_bytes(b"one")
+    os.utime(file, ns=(1, 1))
     assert video_digest(file) == video_digest(str(file)) == hashlib.sha256(b"one").hexdigest()
     assert hashed == ["a b é.mp4"]
 
@@ -44,6 +45,40 @@ def test_changed_bytes_change_the_digest(tmp_path: Path, hashed: list[str]) -> N
     os.utime(file, ns=(1, 1))
     assert video_digest(file) == hashlib.sha256(b"two").hexdigest()
     assert len(hashed) == 2
+
+
+def test_a_change_behind_an_old_date_is_seen(tmp_path: Path) -> None:
+    file = tmp_path / "a.mp4"
+    for content in (b"one", b"two"):  # the same size and date, as after rsync -t or cp -p
+        file.write_bytes(content)
+        os.utime(file, ns=(1, 1))
+        assert video_digest(file) == hashlib.sha256(content).hexdigest()
+
+
+def test_what_was_just_written_is_not_remembered_yet(
+    tmp_path: Path, hashed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system whose clock ticks in seconds gives both contents the same times."""
+    file = tmp_path / "a.mp4"
+    file.write_bytes(b"one")
+    coarse = video_files._identity(file.stat())
+    monkeypatch.setattr(video_files, "_identity", lambda status: coarse)
+    video_digest(file)
+    file.write_bytes(b"two")
+    assert video_digest(file) == hashlib.sha256(b"two").hexdigest()
+    assert len(hashed) == 2
+
+
+def test_a_home_that_cannot_be_written_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PRISMHUB_HOME", str(tmp_path / "file" / "home"))
+    for name in "abc":
+        (tmp_path / name).write_bytes(b"one")
+        os.utime(tmp_path / name, ns=(1, 1))
+        assert video_digest(tmp_path / name) == hashlib.sha256(b"one").hexdigest()
+    assert len(caplog.messages) == 1 and "not remembered" in caplog.text
 
 
 def test_relative_paths_are_not_confused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,6 +110,7 @@ def test_threads_and_processes_share_the_memory(tmp_path: Path, private_home: Pa
     files = [tmp_path / f"{i}.mp4" for i in range(40)]
     for i, file in enumerate(files):
         file.write_bytes(bytes([i]) * 1000)
+        os.utime(file, ns=(1, 1))
     code = (
         "import sys; from core_encoder.video_files import video_digest\nfor f in sys.argv[1:]: print(video_digest(f))"
     )
@@ -98,12 +134,28 @@ def test_what_is_no_file_has_no_digest(tmp_path: Path, name: str, reason: str) -
         video_digest(tmp_path / name)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_is_no_video(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.mp4")  # opening it would wait for a writer for ever
+    with pytest.raises(UnreadableVideo, match=r"a\.mp4: a pipe, socket or device"):
+        video_digest(tmp_path / "a.mp4")
+
+
 def test_videos_are_found_by_suffix_and_sorted(tmp_path: Path) -> None:
     for name in ("b/ü 2.MP4", "b/1.webm", "a.mkv", ".hidden.mp4", ".git/c.mp4", "notes.txt", "b/clip.mp4.part"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "b" / "loop").symlink_to(tmp_path)
     assert [p.relative_to(tmp_path).as_posix() for p in find_videos(tmp_path)] == ["a.mkv", "b/1.webm", "b/ü 2.MP4"]
+
+
+def test_linked_folders_are_found_under_every_name(tmp_path: Path) -> None:
+    (tmp_path / "train" / "cats").mkdir(parents=True)
+    (tmp_path / "train" / "cats" / "1.mp4").touch()
+    (tmp_path / "all").symlink_to(tmp_path / "train")
+    (tmp_path / "z").symlink_to(tmp_path / "train")
+    found = [p.relative_to(tmp_path).as_posix() for p in find_videos(tmp_path)]
+    assert found == ["all/cats/1.mp4", "train/cats/1.mp4", "z/cats/1.mp4"]
 
 
 def test_folders_without_videos_are_refused(tmp_path: Path) -> None:

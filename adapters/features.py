@@ -1,7 +1,8 @@
 """Features with their targets, as the training loop reads them: samples, batches, their seeded order, read ahead.
 
 A data set is any sized object whose item `i` is a `Sample`. Two attributes spare a pass over the features when offered:
-`ids` and `targets`, sequences as long as the set. A method `read_batch(indices) -> Batch`, when offered, is used.
+`ids` and `targets`, sequences as long as the set. A method `read_batch(indices) -> Batch`, when offered, is used. So is
+a method `addresses()`, whose strings say what the features were made of: a run does not go on with others.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import torch
 from torch import Tensor
 
 from core_encoder.errors import InputError
+from core_encoder.feature_spec import ClipKey
+from core_encoder.video_files import video_digest
 
 if TYPE_CHECKING:
     from core_encoder.clip_plan import Clip
@@ -116,6 +119,11 @@ class ClipFeatures:
         self.ids = tuple(str(name) for name, count in zip(ids, counts, strict=True) for _ in range(count))
         self.targets = torch.as_tensor(targets).repeat_interleave(torch.tensor(counts, dtype=torch.long), dim=0)
 
+    def addresses(self) -> list[str]:
+        """The content address of every clip: how its features are made, of which bytes, within which bounds."""
+        keys = (ClipKey.of(clip, video_digest(clip.path)) for clip in self.clips)
+        return [self.source.spec.folder_name, *map(str, keys)]
+
     def _num_views(self, index: int) -> int:
         plan = self.source.spec.plan
         if not self._keys[index] and plan.sampling == "dense":
@@ -162,11 +170,13 @@ def targets_of(dataset: FeatureDataset) -> list[Any]:
 
 
 def digest_of(dataset: FeatureDataset) -> str:
-    """sha256 over the ids and tensor-like targets of `dataset`: whether a resumed run sees the same samples."""
+    """sha256 over the ids, targets and offered addresses of `dataset`: whether a resumed run sees the same samples."""
     digest = hashlib.sha256()
     for name, target in zip(ids_of(dataset), targets_of(dataset), strict=True):
         value = target.tolist() if isinstance(target, Tensor) else target
         digest.update(f"{name}\0{value}\n".encode())
+    for address in dataset.addresses() if hasattr(dataset, "addresses") else ():
+        digest.update(f"{address}\n".encode())
     return digest.hexdigest()
 
 

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adapters.adapter import Adapter
 from adapters.card import AdapterInfo
@@ -27,6 +27,9 @@ from adapters.training_log import METRICS_FILE
 from core_encoder.errors import InputError
 from core_encoder.storage import nearest, read_json, read_tensors, write_json
 
+if TYPE_CHECKING:
+    from adapters.training_run import Setting
+
 __all__ = [
     "Progress",
     "SettingResult",
@@ -35,11 +38,12 @@ __all__ = [
     "TrainingResult",
     "expand_grid",
     "parse_grid",
+    "resolve_settings",
     "train",
 ]
 
 RUN_FILE = "run.json"
-_HOW_IT_RUNS = ("accelerator", "devices", "checkpoint_every_s")  # may change between a run and its continuation
+HOW_IT_RUNS = ("accelerator", "devices", "checkpoint_every_s")  # may change between a run and its continuation
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def train(
     cls = adapter_kind(kind) if isinstance(kind, str) else kind
     if len(train_set) == 0:
         raise InputError("there is no sample to train on")
-    settings = _resolve(cls, head, config, grid)
+    settings = resolve_settings(cls, head, config, grid)
     dim = train_set[0].features.shape[-1]
     val_set = () if val_set is None else val_set
     run_dir = Path(run_dir)
@@ -129,10 +133,14 @@ def train(
     return _result(run, info or AdapterInfo())
 
 
-def _resolve(
-    cls: type[Adapter], head: Any, config: TrainingConfig, grid: Sequence[Mapping[str, Any]]
-) -> tuple[Any, ...]:
-    """Every setting of the grid with its two configs."""
+def resolve_settings(
+    cls: type[Adapter], head: Any, config: TrainingConfig, grid: Sequence[Mapping[str, Any]] = ({},)
+) -> tuple[Setting, ...]:
+    """Every setting of the grid with its two configs; what `train` will do, to be refused before features are made.
+
+    Raises:
+        InputError: an unknown option, a value out of range, or one that cannot vary within a grid.
+    """
     from adapters.training_run import Setting
 
     base = dict(head or {}) if head is None or isinstance(head, Mapping) else config_to_dict(head)
@@ -161,7 +169,7 @@ def _resolve(
 
 
 def _what_decides(config: TrainingConfig) -> dict[str, Any]:
-    return {name: value for name, value in config_to_dict(config).items() if name not in _HOW_IT_RUNS}
+    return {name: value for name, value in config_to_dict(config).items() if name not in HOW_IT_RUNS}
 
 
 def _claim(run_dir: Path, identity: dict[str, Any]) -> None:
@@ -171,6 +179,8 @@ def _claim(run_dir: Path, identity: dict[str, Any]) -> None:
         write_json(file, identity)
         return
     before = read_json(file)
+    if not isinstance(before, dict):
+        raise InputError(f"{file}: not the record of a run; use another folder or restart it")
     if changed := [name for name in identity if before.get(name) != identity[name]]:
         what = ", ".join(_difference(name, before.get(name), identity[name]) for name in changed)
         raise InputError(f"{run_dir}: holds a run of other settings ({what}); use another folder or restart it")

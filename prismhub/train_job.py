@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters.config import config_from_dict, parse_grid
+from adapters.config import parse_grid
 from adapters.training_config import Progress, TrainingConfig
 from core_encoder.errors import InputError
 from core_encoder.storage import check_name, nearest, plain_name, prismhub_home
@@ -22,16 +22,14 @@ from prismhub.settings import TrainSettings
 
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
-    from adapters.card import MetricValue
+    from adapters.card import AdapterInfo, MetricValue
+    from adapters.features import ClipFeatures
     from adapters.predictions import ClassScores
     from adapters.registry import RegisteredAdapter
     from adapters.training import TrainingResult
     from benchmarks.results import Result
     from core_encoder.extraction import ExtractionReport
     from core_encoder.failures import Failure
-    from core_encoder.feature_source import FeatureSource
-    from core_encoder.feature_spec import FeatureSpec
-    from tasks.annotations import Sample
     from tasks.classification import ClassificationTask
 
 
@@ -62,47 +60,62 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
         InputError: something in the settings, the data or the run folder does not fit.
         TrainingDiverged: the loss became NaN.
     """
+    from adapters.card import AdapterInfo
+    from adapters.features import ClipFeatures
     from adapters.registry import adapter_kind
+    from adapters.training import resolve_settings
     from benchmarks.results import write_predictions
     from core_encoder.feature_source import FeatureSource
 
     kind = adapter_kind(settings.adapter)
     task = _training_task(settings)
+    task.samples("train")
     head = _assignments(settings.head) | ({"multi_label": True} if task.multi_label else {})
     if settings.layers:
         head["layers"] = settings.layers
-    layers = getattr(config_from_dict(kind.Config, head, settings.adapter), "layers", ())
+    # Whatever can be wrong with the settings is said here: the features may take hours.
+    resolved = resolve_settings(kind, head, _training_config(settings), parse_grid(settings.grid))
+    metric_name = settings.metric or task.main_metric
+    if metric_name not in task.metrics:
+        raise InputError(f"unknown metric {metric_name!r}{nearest(metric_name, task.metrics)}")
+    if settings.run is not None and settings.run.exists() and not settings.run.is_dir():
+        raise InputError(f"{settings.run}: is a file; --run wants a folder")
     name = check_name(settings.name or plain_name(f"{task.name}-{settings.adapter}"), "adapter name")
     for warning in task.warnings:
         show.note(f"note: {warning}")
     encoder = open_encoder(settings.encoder, settings.accelerator, settings.encoder_dtype)
-    spec = feature_spec(encoder, settings, kind.feature_kind, layers)
+    for setting in resolved:
+        kind.build(setting.head, dim=encoder.dim, label_names=task.label_names)
+    spec = feature_spec(encoder, settings, kind.feature_kind, getattr(resolved[0].head, "layers", ()))
     root = settings.store or default_store()
     clips = [sample.clip for samples in task.splits.values() for sample in samples]
     report = extract_features(encoder, clips, spec, root, settings, show)
     source = FeatureSource(encoder, spec, root, batch_size=settings.clips_per_batch, num_workers=settings.workers)
     readable = readable_samples(task, report.failures, settings.max_unreadable)
 
-    run = settings.run or prismhub_home() / "runs" / f"{name}-{_identity(settings, spec, task)}"
+    sets = {
+        split: ClipFeatures(source, [s.clip for s in some], task.targets(some), [s.id for s in some])
+        for split, some in readable.items()
+    }
+    info = AdapterInfo(
+        features=spec,
+        encoder_source=_portable_source(settings.encoder),
+        task=task.family,
+        dataset=task.name,
+    )
+    run = settings.run or prismhub_home() / "runs" / f"{name}-{_identity(settings, task, sets)}"
     runs = {
         settings.seed + k: run if settings.seeds == 1 else run / f"seed-{settings.seed + k}"
         for k in range(settings.seeds)
     }
     trainings = [
-        _train_once(settings, task, readable, kind, head, source, folder, seed, show) for seed, folder in runs.items()
+        _train_once(settings, task, sets, kind, head, info, folder, seed, show) for seed, folder in runs.items()
     ]
     best = max(trainings, key=lambda training: -math.inf if training.score is None else training.score)
     adapter = best.best
-    split = "test" if readable.get("test") else "val" if readable.get("val") else "train"
+    split = next(name for name in ("test", "val", "train") if name in readable)
     predictions = answers(adapter, readable[split], source, show)
-    adapter.info = replace(
-        adapter.info,
-        features=spec,
-        encoder_source=_portable_source(settings.encoder),
-        task=task.family,
-        dataset=task.name,
-        training=adapter.info.training | _split_record(settings, task),
-    )
+    adapter.info = replace(adapter.info, training=adapter.info.training | _split_record(settings, task))
     result = result_of(settings, task, split, predictions, adapter, name, report.failures)
     adapter.info = replace(adapter.info, metrics=_metric_values(result))
     saved = _save_once(adapter, name)
@@ -128,26 +141,17 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
 def _train_once(
     settings: TrainSettings,
     task: ClassificationTask,
-    samples: Mapping[str, Sequence[Sample]],
+    sets: Mapping[str, ClipFeatures],
     kind: type[Adapter],
     head: dict[str, Any],
-    source: FeatureSource,
+    info: AdapterInfo,
     run: Path,
     seed: int,
     show: Show,
 ) -> TrainingResult:
-    from adapters.features import ClipFeatures
     from adapters.training import train as train_head
 
-    sets = {
-        split: ClipFeatures(source, [s.clip for s in some], task.targets(some), [s.id for s in some])
-        for split, some in samples.items()
-        if some
-    }
-    given = {field.name: getattr(settings, field.name) for field in fields(TrainingConfig)}
     metric_name = settings.metric or task.main_metric
-    if metric_name not in task.metrics:
-        raise InputError(f"unknown metric {metric_name!r}{nearest(metric_name, task.metrics)}")
     with show.bar("training") as bar:
         return train_head(
             kind,
@@ -155,13 +159,18 @@ def _train_once(
             sets.get("val"),
             label_names=task.label_names,
             head=head,
-            config=TrainingConfig(**(given | {"seed": seed})),
+            config=replace(_training_config(settings), seed=seed),
             grid=parse_grid(settings.grid),
             run_dir=run,
             metric=functools.partial(task.metric, metric_name),
+            info=info,
             progress=lambda p: bar.update(p.step, p.steps, _training_note(p, metric_name)),
             restart=settings.restart,
         )
+
+
+def _training_config(settings: TrainSettings) -> TrainingConfig:
+    return TrainingConfig(**{field.name: getattr(settings, field.name) for field in fields(TrainingConfig)})
 
 
 def _training_note(p: Progress, metric: str) -> str:
@@ -195,18 +204,25 @@ def _metric_values(result: Result) -> tuple[MetricValue, ...]:
 
 def _save_once(adapter: Adapter, name: str) -> RegisteredAdapter:
     """Save as a new version, unless the newest version is this very adapter: a finished run that was run again."""
-    import torch
-
-    from adapters.registry import list_adapters, load_adapter, save_to_registry
+    from adapters.registry import list_adapters, save_to_registry
 
     versions = list_adapters(name)
-    if versions:
-        before = load_adapter(versions[-1].ref)
-        ours, theirs = adapter.state_dict(), before.state_dict()
-        same_weights = ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
-        if same_weights and before.info.config == adapter.info.config and before.info.features == adapter.info.features:
-            return versions[-1]
-    return save_to_registry(adapter, name)
+    return versions[-1] if versions and _is_saved(adapter, versions[-1].path) else save_to_registry(adapter, name)
+
+
+def _is_saved(adapter: Adapter, folder: Path) -> bool:
+    """Whether `folder` holds an adapter that says and answers the same."""
+    import torch
+
+    try:
+        before = type(adapter).from_folder(folder)
+    except InputError:  # damaged, or of another kind
+        return False
+    said = ("config", "label_names", "features", "encoder_source", "dataset", "metrics")
+    if any(getattr(before.info, name) != getattr(adapter.info, name) for name in said):
+        return False
+    ours, theirs = adapter.state_dict(), before.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
 def _split_record(settings: TrainSettings, task: ClassificationTask) -> dict[str, Any]:
@@ -219,13 +235,17 @@ def _split_record(settings: TrainSettings, task: ClassificationTask) -> dict[str
     }
 
 
-def _identity(settings: TrainSettings, spec: FeatureSpec, task: ClassificationTask) -> str:
-    """A short hash of all that decides a run: other settings get another folder."""
+def _identity(settings: TrainSettings, task: ClassificationTask, sets: Mapping[str, ClipFeatures]) -> str:
+    """A short hash of all that decides a run, the bytes of the videos among it: anything else gets another folder."""
+    from adapters.features import digest_of
+    from adapters.training import HOW_IT_RUNS
+
     decisive = described(settings)
-    for name in ("quiet", "json", "run", "restart", "workers", "clips_per_batch", "store", "data", "devices"):
+    about = ("quiet", "json", "run", "restart", "workers", "clips_per_batch", "store", "data", "max_unreadable")
+    for name in (*HOW_IT_RUNS, *about):
         decisive.pop(name)
-    digests = {split: task.digest(split) for split in task.splits}
-    whole = json.dumps([decisive, spec.describe(), digests], sort_keys=True)
+    digests = {split: digest_of(features) for split, features in sets.items()}
+    whole = json.dumps([decisive, task.label_names, digests], sort_keys=True)
     return hashlib.sha256(whole.encode()).hexdigest()[:10]
 
 

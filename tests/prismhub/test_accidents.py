@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -231,6 +232,100 @@ def test_a_truncated_shard_is_encoded_again(
     assert json.loads(capsys.readouterr().out)["encoded"] == 8
     assert run(["cache", "prune"]) == 0
     assert run(["cache", "verify", str(classes), "--encoder", "nano"]) == 0
+
+
+def read_json(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> Any:
+    """Run a command with --json and read what it printed."""
+    capsys.readouterr()
+    assert run([*arguments, "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def given_splits(folder: Path) -> Path:
+    """Train, val and test folders of the classes b and d."""
+    for seed, split in enumerate(("train", "val", "test")):
+        for k, name in enumerate("bd"):
+            for i in range(3):
+                frames = (moving_square(12, 64, 64, seed=100 * seed + i) * (0.3 + 0.7 * k)).astype(np.uint8)
+                write_video(folder / split / name / f"{i}.mp4", frames)
+    return folder
+
+
+def test_other_videos_under_the_same_names_are_trained_on_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = given_splits(tmp_path / "data")
+    train = ["train", "--data", str(data), *FAST, "--name", "x"]
+    first = read_json(capsys, *train)
+    for i, video in enumerate(sorted((data / "train").rglob("*.mp4"))):
+        write_video(video, moving_square(12, 64, 64, seed=500 + i))
+    second = read_json(capsys, *train)
+    assert (first["adapter"], second["adapter"]) == ("x@v1", "x@v2") and first["run"] != second["run"]
+    assert read_json(capsys, *train)["adapter"] == "x@v2"
+
+
+def test_a_named_run_folder_is_not_continued_with_other_features(says: Callable[..., str], tmp_path: Path) -> None:
+    train = ["train", "--data", str(given_splits(tmp_path / "data")), *FAST, "--run", str(tmp_path / "run")]
+    assert run(train) == 0
+    assert "another train_set" in says(2, *train, "--num-frames", "4")
+    assert "another train_set" in says(2, *train, "--feature-dtype", "fp32")
+    (tmp_path / "run" / "run.json").write_text("[]")
+    assert "not the record of a run" in says(2, *train)
+    (tmp_path / "file").write_text("")
+    assert "is a file" in says(2, *train[:-1], str(tmp_path / "file"))
+
+
+def test_a_repaired_video_joins_the_next_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = given_splits(tmp_path / "data")
+    broken = data / "train" / "b" / "0.mp4"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"")
+    train = ["train", "--data", str(data), *FAST, "--name", "x"]
+    assert read_json(capsys, *train, code=3)["adapter"] == "x@v1"
+    broken.write_bytes(whole)
+    assert read_json(capsys, *train)["adapter"] == "x@v2"
+
+
+def test_renamed_classes_are_saved_though_the_weights_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = given_splits(tmp_path / "data")
+    train = ["train", "--data", str(data), *FAST, "--name", "x"]
+    assert read_json(capsys, *train)["adapter"] == "x@v1"
+    for split in ("train", "val", "test"):
+        (data / split / "b").rename(data / split / "c")  # the same place in the alphabet
+    assert read_json(capsys, *train)["adapter"] == "x@v2"
+    assert read_json(capsys, "adapters", "show", "x")["label_names"] == ["c", "d"]
+
+
+def test_a_damaged_older_version_does_not_stop_a_new_one(
+    classes: Path, private_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = ["train", "--data", str(classes), *FAST, "--name", "x"]
+    assert read_json(capsys, *train)["adapter"] == "x@v1"
+    (private_home / "adapters" / "x" / "v1" / "adapter_model.safetensors").write_bytes(b"x" * 99)
+    assert read_json(capsys, *train, "--lr", "2e-3")["adapter"] == "x@v2"
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--grid", "lr=fast"], "'lr'"),
+        (["--grid", "seed=1,2"], "'seed'"),
+        (["--metric", "top-1"], "'top1'"),
+        (["--head", "heads=7"], "heads 7"),
+        (["--head", "dropout"], "key=value"),
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_is_encoded(
+    says: Callable[..., str], classes: Path, private_home: Path, options: list[str], word: str
+) -> None:
+    assert word in says(2, "train", "--data", str(classes), *FAST, *options)
+    assert not (private_home / "features").exists()
+
+
+def test_data_without_training_samples(says: Callable[..., str], classes: Path, tmp_path: Path) -> None:
+    rows = [f"{path},{path.parent.name},test" for path in sorted(classes.rglob("*.mp4"))]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,split", *rows]))
+    assert "no 'train' split" in says(2, "train", "--data", str(tmp_path / "list.csv"), *FAST)
 
 
 COMMAND = [sys.executable, "-m", "prismhub.cli"]

@@ -45,7 +45,9 @@ def run(arguments: Sequence[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     _quiet_libraries()
     try:
-        return int(app(gather_lists(arguments), prog_name="prismhub", standalone_mode=False) or 0)
+        code = int(app(gather_lists(arguments), prog_name="prismhub", standalone_mode=False) or 0)
+        sys.stdout.flush()  # here, where a reader who went away is known
+        return code
     except typer.Exit as error:
         return error.exit_code
     except InputError as error:
@@ -79,9 +81,13 @@ def _encode(settings: EncodeSettings) -> None:
     from prismhub.progress import Show
 
     done = encode(settings, Show(settings.quiet))
-    if done.report is None:
+    if done.estimate is not None:
+        size = done.estimate
         if settings.json:
-            print_json({"views": done.estimate.num_views, "bytes": done.estimate.total_bytes})
+            print_json({"clips": size.num_clips, "views": size.num_views, "bytes": size.total_bytes, "fits": size.fits})
+        else:
+            print(size)
+    if done.report is None:
         return
     report = done.report
     if settings.json:
@@ -179,7 +185,8 @@ def _predict(settings: PredictSettings) -> None:
     else:
         table = []
         for prediction in done.predictions:
-            for place, (label, score) in enumerate(prediction.top(settings.top)):
+            shown = len(prediction.label_names) if settings.all_scores else settings.top
+            for place, (label, score) in enumerate(prediction.top(shown)):
                 table.append(["" if place else prediction.sample_id, label, f"{score:.3f}"])
         print_table(["video", "label", "score"], table)
         for failure in done.failures:

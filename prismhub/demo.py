@@ -125,7 +125,7 @@ def _examples(trained: Trained) -> list[Example]:
     for prediction in trained.predictions:
         truth = samples[prediction.sample_id].labels[0]
         (right if prediction.label == truth else wrong).setdefault(truth, prediction)
-    chosen = [*list(right.values())[:SHOWN_RIGHT], *list(wrong.values())[:SHOWN_WRONG]]
+    chosen = [*_spread(list(right.values()), SHOWN_RIGHT), *_spread(list(wrong.values()), SHOWN_WRONG)]
     return [
         Example(
             name=prediction.sample_id,
@@ -135,6 +135,12 @@ def _examples(trained: Trained) -> list[Example]:
         )
         for prediction in chosen
     ]
+
+
+def _spread(predictions: Sequence[ClassScores], count: int) -> list[ClassScores]:
+    """At most `count` of the predictions, evenly chosen."""
+    step = max(len(predictions) / count, 1)
+    return [predictions[int(place * step)] for place in range(min(count, len(predictions)))]
 
 
 def _report_data(first: Trained, second: Trained, watch: Stopwatch, examples: Sequence[Example]) -> ReportData:

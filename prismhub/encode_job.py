@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What `encode` did; `report` is None after a dry run."""
+    """What `encode` did: a report, or after a dry run the estimate alone."""
 
     spec: FeatureSpec
-    estimate: Estimate
+    estimate: Estimate | None
     report: ExtractionReport | None
 
 
@@ -35,18 +35,14 @@ def encode(settings: EncodeSettings, show: Show = SILENT) -> Encoded:
     Raises:
         InputError: no video, an unknown encoder, or the features do not fit on the disk.
     """
-    from core_encoder.estimate import estimate
-
     clips = find_clips(settings.videos)
     encoder = open_encoder(settings.encoder, settings.accelerator, settings.encoder_dtype)
     spec = feature_spec(encoder, settings, settings.kind, settings.layers)
     root = settings.store or default_store()
-    size = estimate(encoder, clips, spec, root)
-    show.note(f"{settings.encoder}: {size}")
     if settings.dry_run:
-        return Encoded(spec, size, None)
-    size.check(root)
-    return Encoded(spec, size, extract_features(encoder, clips, spec, root, settings, show, settings.failures))
+        return Encoded(spec, state_size(encoder, clips, spec, root, SILENT), None)
+    report = extract_features(encoder, clips, spec, root, settings, show, settings.failures)
+    return Encoded(spec, None, report)
 
 
 def find_clips(given: Sequence[str]) -> list[Clip]:
@@ -80,10 +76,19 @@ def open_encoder(source: str, accelerator: str = "auto", dtype: str = "fp32") ->
     Raises:
         InputError: the accelerator is unknown or not in this machine, or the encoder cannot be loaded.
     """
-    import torch
-
     from core_encoder.encoder import load_encoder
     from core_encoder.feature_spec import TORCH_DTYPES
+
+    return load_encoder(source, device=find_device(accelerator), dtype=TORCH_DTYPES[dtype])
+
+
+def find_device(accelerator: str) -> str:
+    """PyTorch's word for Lightning's word.
+
+    Raises:
+        InputError: the accelerator is unknown or not in this machine.
+    """
+    import torch
 
     present = {
         "cpu": True,
@@ -95,8 +100,7 @@ def open_encoder(source: str, accelerator: str = "auto", dtype: str = "fp32") ->
         accelerator = next((name for name in ("gpu", "mps") if present[name]), "cpu")
     if not present.get(accelerator, False):
         raise InputError(f"accelerator {accelerator!r} is not in this machine; take auto, or cpu")
-    device = {"gpu": "cuda"}.get(accelerator, accelerator)
-    return load_encoder(source, device=device, dtype=TORCH_DTYPES[dtype])
+    return {"gpu": "cuda"}.get(accelerator, accelerator)
 
 
 def feature_spec(encoder: Encoder, settings: EncodingSettings, kind: FeatureKind, layers: Sequence[int]) -> FeatureSpec:
@@ -119,6 +123,16 @@ def default_store() -> Path:
     return prismhub_home() / "features"
 
 
+def state_size(encoder: Encoder, clips: Sequence[Clip], spec: FeatureSpec, root: Path, show: Show) -> Estimate:
+    """Say how large the missing features will be and how much disk is free, before anything is encoded."""
+    from core_encoder.estimate import estimate
+
+    size = estimate(encoder, clips, spec, root)
+    if size.num_views:
+        show.note(f"features of {encoder.name!r}: {size}")
+    return size
+
+
 def extract_features(
     encoder: Encoder,
     clips: Sequence[Clip],
@@ -128,8 +142,14 @@ def extract_features(
     show: Show,
     failures_path: Path | None = None,
 ) -> ExtractionReport:
-    from core_encoder.extraction import extract
+    """Encode what is missing, with its size stated before and its bar meanwhile.
 
+    Raises:
+        InputError: the features cannot fit on the disk.
+    """
+    from core_encoder.extraction import FAILURES_FILE, extract
+
+    state_size(encoder, clips, spec, root, show).check(root)
     with show.bar("encoding") as bar:
         report = extract(
             encoder,
@@ -143,9 +163,10 @@ def extract_features(
                 p.done, p.total, f"{p.clips_per_s:.3g} clips/s, {p.bottleneck} is the bottleneck, {p.failed} failed"
             ),
         )
+    rate = f" at {report.clips_per_s:.3g} clips/s ({report.bottleneck} is the bottleneck)" if report.n_encoded else ""
+    listed = f", listed in {failures_path or report.folder / FAILURES_FILE}" if report.failures else ""
     show.note(
-        f"features: {report.n_cached} clips cached, {report.n_encoded} encoded"
-        + (f" at {report.clips_per_s:.3g} clips/s ({report.bottleneck} is the bottleneck)" if report.n_encoded else "")
-        + f", {len(report.failures)} failed; {report.frames_decoded} frames decoded"
+        f"features: {report.n_cached} clips cached, {report.n_encoded} encoded{rate}, "
+        f"{len(report.failures)} failed{listed}; {report.frames_decoded} frames decoded"
     )
     return report

@@ -101,6 +101,7 @@ class FrameQueue:
     _bytes: int = 0
     _open_workers: int = 0
     _closed: bool = False
+    _error: BaseException | None = None
 
     def __post_init__(self) -> None:
         self._changed = threading.Condition()
@@ -123,12 +124,14 @@ class FrameQueue:
         return self._bytes + more > self.max_bytes or len(self._parts) >= self.max_parts
 
     def get(self) -> Part | None:
-        """The next part, waiting for it; None when no worker will bring another."""
+        """The next part, waiting for it; None when no worker will bring another; raises what ended a worker."""
         started = time.perf_counter()
         with self._changed:
-            while not self._parts and self._open_workers:
+            while not self._parts and self._open_workers and self._error is None:
                 self._changed.wait()
             self.get_wait_s += time.perf_counter() - started
+            if self._error is not None:
+                raise self._error
             if not self._parts:
                 return None
             part, num_bytes = self._parts.popleft()
@@ -147,9 +150,10 @@ class FrameQueue:
         with self._changed:
             self._open_workers += 1
 
-    def worker_ends(self) -> None:
+    def worker_ends(self, error: BaseException | None = None) -> None:
         with self._changed:
             self._open_workers -= 1
+            self._error = error or self._error
             self._changed.notify_all()
 
 
@@ -198,6 +202,7 @@ class DecodeWorkers:
             yield part
 
     def _work(self) -> None:
+        error: BaseException | None = None
         try:
             while True:
                 try:
@@ -207,8 +212,10 @@ class DecodeWorkers:
                 self._decode_file(path, clips)
         except _Closed:
             return
+        except BaseException as unforeseen:  # the rest of its clips must not be missing in silence
+            error = unforeseen
         finally:
-            self.queue.worker_ends()
+            self.queue.worker_ends(error)
 
     def _decode_file(self, path: str, clips: Sequence[Clip]) -> None:
         try:

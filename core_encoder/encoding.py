@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 _QUEUE_BYTES = 128 << 20
 _PART_BYTES = 32 << 20  # of frames that views share
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
+_OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "status_alloc_failed")
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,17 @@ def spec_for(
     """The spec of features of `encoder`; plan and preprocessing are by default those it was trained with.
 
     Raises:
-        InputError: a layer that the encoder does not have, or an unknown kind, dtype or decoder.
+        InputError: a layer, image size or precision that the encoder does not have; an unknown kind, dtype or decoder.
     """
+    preprocessing = preprocessing or encoder.preprocessing
+    if preprocessing.image_size % encoder.patch_size:
+        raise InputError(
+            f"encoder {encoder.name!r} needs an image size that is a multiple of {encoder.patch_size}, "
+            f"not {preprocessing.image_size}"
+        )
+    if encoder.dtype not in PRECISIONS:
+        known = ", ".join(PRECISIONS.values())
+        raise InputError(f"encoder {encoder.name!r} is in {encoder.dtype}: features are computed in {known}")
     count = encoder.num_layers
     for layer in layers:
         if not -count <= layer < count:
@@ -65,7 +74,7 @@ def spec_for(
         encoder=encoder.name,
         fingerprint=encoder.fingerprint,
         plan=plan or ClipPlan(encoder.num_frames),
-        preprocessing=preprocessing or encoder.preprocessing,
+        preprocessing=preprocessing,
         decoder=decoder_id(decoder),
         kind=kind,
         layers=tuple(layer % count for layer in layers),
@@ -134,7 +143,7 @@ def extract(
     """
     started = time.monotonic()
     store = FeatureStore(root, spec)
-    size = estimate(encoder, clips, spec, root, count_cached=False)
+    size = estimate(encoder, clips, spec, root, count_cached=spec.plan.sampling == "dense")
     if not size.fits:
         estimate(encoder, clips, spec, root).check(store.folder)
     run = EncodingRun(encoder, clips, spec, store=store, batch_size=batch_size, num_workers=workers)
@@ -149,6 +158,7 @@ def extract(
                     writer.add(event.key, event.values, event.info)
                 except UnstorableFeatures as error:
                     tally.unstorable[event.key.clip_key] = str(error)
+                tally.tell()  # a clip may have thousands of views
             elif isinstance(event, ClipDone) and event.repeated:
                 tally.repeated.append(event)  # how it went is known at the end
             elif isinstance(event, ClipFailed):
@@ -188,11 +198,11 @@ class _Tally:
 
     def cached(self) -> None:
         self._num_cached += 1
-        self._tell()
+        self.tell()
 
     def encoded(self) -> None:
         self._num_encoded += 1
-        self._tell()
+        self.tell()
 
     def failed(self, clip: Clip, key: ClipKey | None, reason: str) -> Failure:
         failure = Failure.of(clip, reason)
@@ -200,10 +210,10 @@ class _Tally:
         if key is not None:
             self.reasons[key] = failure.reason
         log.warning("%s: not encoded: %s", clip.path, failure.reason)
-        self._tell()
+        self.tell()
         return failure
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
         done = self._num_cached + self._num_encoded + len(self._failures)
         now = time.monotonic()
         if self._progress is None or (done < self._total and now - self._told < _PROGRESS_S):

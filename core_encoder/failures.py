@@ -56,11 +56,14 @@ class FailureLog:
 
     def add(self, failure: Failure) -> None:
         """Append a failure, durable on return, unless it is listed."""
-        with self._alone(), self.path.open("ab") as file:
+        with self._alone(), self.path.open("ab+") as file:
             if file.tell() != self._size:  # another process wrote
                 self._known = set(self.read())
             if failure not in self._known:
-                torn = file.tell() > 0 and not self.path.read_bytes().endswith(b"\n")
+                torn = False
+                if file.tell() > 0:
+                    file.seek(-1, os.SEEK_END)
+                    torn = file.read(1) != b"\n"
                 file.write((b"\n" if torn else b"") + _line(failure).encode())
                 file.flush()
                 os.fsync(file.fileno())

@@ -80,6 +80,8 @@ class FeatureSpec:
         Raises:
             InputError: a field is missing or unknown, or the version is another.
         """
+        if not isinstance(given, Mapping):
+            raise InputError(f"feature spec: holds a {type(given).__name__}, not names and values")
         fields = dict(given)
         version = fields.pop("version", None)
         if version != _VERSION:

@@ -57,7 +57,7 @@ class FeatureStore:
         """Open the store of `spec` under `root`.
 
         Raises:
-            InputError: the folder's `spec.json` describes something else.
+            InputError: the folder's `spec.json` describes something else, or a shard may not be read.
         """
         self.spec = spec
         self.folder = Path(root) / spec.folder_name
@@ -87,7 +87,11 @@ class FeatureStore:
         return f"FeatureStore({str(self.folder)!r}, encoder={self.spec.encoder!r}, records={len(self)})"
 
     def refresh(self) -> None:
-        """Take notice of the shards that other processes added or removed."""
+        """Take notice of the shards that other processes added or removed.
+
+        Raises:
+            InputError: a shard may not be read.
+        """
         present = set(self.folder.glob("shard-*.safetensors"))
         for path in self.broken.keys() - present:
             del self.broken[path]
@@ -101,6 +105,8 @@ class FeatureStore:
                 self._learn(Shard(path, self.spec.folder_name))
             except FileNotFoundError:
                 continue  # removed since the listing
+            except OSError as error:
+                raise InputError(f"{path}: cannot be read ({error.strerror}); allow it, or move it away") from error
             except BrokenShard as error:
                 self.broken[path] = str(error)
                 log.warning("%s: shard left out, its clips count as missing: %s", path, error)

@@ -6,6 +6,7 @@ import os
 import random
 import re
 import shutil
+import stat
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -49,19 +50,32 @@ def list_stores(root: str | Path) -> list[StoreInfo]:
             store = FeatureStore.open(file.parent)
         except InputError:
             continue
-        files = [path.stat() for path in store.folder.iterdir() if path.is_file()]
+        files = _files(store.folder)
         stores.append(
             StoreInfo(
                 folder=store.folder,
                 spec=store.spec,
                 num_clips=len(store.clip_keys()),
                 num_records=len(store),
-                num_bytes=sum(status.st_size for status in files),
+                num_bytes=sum(status.st_size for status in files.values()),
                 num_broken=len(store.broken),
-                changed=max(status.st_mtime for status in files),
+                changed=max((status.st_mtime for status in files.values()), default=0.0),
             )
         )
     return stores
+
+
+def _files(folder: Path) -> dict[Path, os.stat_result]:
+    """The files below; writers beside us rename theirs, so one may be gone since the listing."""
+    found = {}
+    for path in folder.rglob("*"):
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            continue
+        if stat.S_ISREG(status.st_mode):
+            found[path] = status
+    return found
 
 
 @dataclass(frozen=True)
@@ -178,14 +192,15 @@ def prune_store(
     """
     store = FeatureStore.open(folder)
     if everything:
-        doomed = [path for path in store.folder.rglob("*") if path.is_file()]
+        doomed = list(_files(store.folder))
     else:
         sound = store.shards
         if check_bytes:
             sound = [shard for shard in sound if all(shard.intact(key) for key in shard.keys)]
         unsound = [shard.path for shard in store.shards if shard not in sound]
         doomed = [*store.broken, *unsound, *_leftovers(store.folder), *_spare(sound)]
-    num_bytes = sum(path.stat().st_size for path in doomed if path.exists())
+    sizes = {path: status.st_size for path, status in _files(store.folder).items()}
+    num_bytes = sum(sizes.get(path, 0) for path in doomed)
     if not dry_run:
         for path in doomed:
             path.unlink(missing_ok=True)

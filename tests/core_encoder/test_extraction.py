@@ -30,7 +30,7 @@ from core_encoder.failures import Failure, FailureLog
 from core_encoder.feature_spec import ClipKey, FeatureSpec
 from core_encoder.feature_store import FeatureStore
 from core_encoder.store_upkeep import verify_store
-from core_encoder.video import Clip, ClipPlan, open_video, read_clip, to_video_tensor, video_digest
+from core_encoder.video import Clip, ClipPlan, Preprocessing, open_video, read_clip, to_video_tensor, video_digest
 from tests.videos import moving_square, write_video
 
 REPOSITORY = Path(__file__).parents[2]
@@ -251,9 +251,10 @@ class Cramped:
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         MemoryError(),
     ],
-    ids=["cuda", "cpu", "python"],
+    ids=["cuda", "cpu", "cublas", "python"],
 )
 def test_batches_halve_when_memory_runs_out(
     nano: Encoder, videos: list[Clip], tmp_path: Path, error: Exception
@@ -275,6 +276,48 @@ def test_other_errors_are_not_taken_for_full_memory(nano: Encoder, videos: list[
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode-")]
 
 
+def test_what_ends_a_worker_ends_the_run(
+    nano: Encoder, videos: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clips must not be missing from the report in silence."""
+
+    def broken(store: FeatureStore, clip: ClipKey) -> None:
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(FeatureStore, "views", broken)
+    with pytest.raises(RuntimeError, match="unforeseen"):
+        extract(nano, videos, spec_for(nano), tmp_path)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode-")]
+
+
+def test_a_long_clip_shows_progress(
+    nano: Encoder, videos: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Progress] = []
+    monkeypatch.setattr("core_encoder.extraction._PROGRESS_S", 0.0)
+    extract(nano, videos[:1], spec_for(nano, DENSE), tmp_path, progress=seen.append)
+    assert [(p.done, p.views_encoded) for p in seen[:2]] == [(0, 1), (0, 2)]
+    assert (seen[-1].done, seen[-1].views_encoded) == (1, 9)
+
+
+def test_a_finished_dense_run_opens_no_video(
+    nano: Encoder, videos: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(nano, videos[:2], spec_for(nano, DENSE), tmp_path)
+    opened: list[str] = []
+    for module in ("estimate", "decoding"):
+        monkeypatch.setattr(f"core_encoder.{module}.open_video", lambda path, *rest: opened.append(path))
+    assert extract(nano, videos[:2], spec_for(nano, DENSE), tmp_path).n_cached == 2
+    assert opened == []
+
+
+def test_encoders_and_sizes_that_make_no_features(nano: Encoder) -> None:
+    with pytest.raises(InputError, match="multiple of 8, not 50"):
+        spec_for(nano, preprocessing=Preprocessing(50))
+    with pytest.raises(InputError, match="float64: features are computed in fp32, fp16, bf16"):
+        spec_for(load_encoder("nano", dtype=torch.float64))
+
+
 def test_features_that_are_not_numbers_are_failures(nano: Encoder, videos: list[Clip], tmp_path: Path) -> None:
     class Overflowing(Cramped):
         def __call__(self, video: Tensor, *rest: Any, **named: Any) -> Any:
@@ -289,7 +332,11 @@ def test_features_that_are_not_numbers_are_failures(nano: Encoder, videos: list[
     assert extract(nano, videos[:6], spec_for(nano), tmp_path).n_encoded == 2
 
 
-def test_ctrl_c_keeps_what_is_encoded(nano: Encoder, videos: list[Clip], tmp_path: Path) -> None:
+def test_ctrl_c_keeps_what_is_encoded(
+    nano: Encoder, videos: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core_encoder.extraction._PROGRESS_S", 0.0)
+
     def interrupt(progress: Progress) -> None:
         if progress.done >= 4:
             raise KeyboardInterrupt

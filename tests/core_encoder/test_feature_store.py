@@ -453,6 +453,39 @@ def test_a_file_size_limit_is_one_line_and_keeps_finished_shards(tmp_path: Path)
     assert len(store) == 2 and not store.broken and not list(store.folder.glob(".*"))
 
 
+def test_a_shard_that_may_not_be_read_is_one_line(tmp_path: Path) -> None:
+    store = filled(tmp_path, range(2))
+    (store.folder / "shard-0.safetensors").mkdir()
+    with pytest.raises(InputError, match=r"shard-0\.safetensors: cannot be read"):
+        FeatureStore(tmp_path, SPEC)
+
+
+@pytest.mark.parametrize("content", ["[1]", "7", '{"version": 1, "plan": 3}', None])
+def test_a_spec_that_makes_no_sense_is_one_line(tmp_path: Path, content: str | None) -> None:
+    store = filled(tmp_path, range(2))
+    file = store.folder / "spec.json"
+    file.unlink()
+    file.write_text(content) if content else file.mkdir()
+    with pytest.raises(InputError) as caught:
+        FeatureStore(tmp_path, SPEC)
+    assert "\n" not in str(caught.value)
+    assert list_stores(tmp_path) == []
+
+
+def test_listing_beside_a_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shard's aside file is renamed after the folder was read."""
+    store = filled(tmp_path, range(2))
+    real = Path.rglob
+
+    def with_a_ghost(folder: Path, pattern: str) -> list[Path]:
+        return [folder / ".shard-1.safetensors.1-ab.tmp", *real(folder, pattern)]
+
+    monkeypatch.setattr(Path, "rglob", with_a_ghost)
+    assert [row.num_records for row in list_stores(tmp_path)] == [2]
+    prune_stores(tmp_path, everything=True)
+    assert not store.folder.exists()
+
+
 def test_list_and_prune_stores(tmp_path: Path) -> None:
     stores = [filled(tmp_path, range(n + 1), replace(SPEC, encoder=name, fingerprint=name * 32)) for n, name in
               enumerate(("aa", "bb", "cc"))]  # fmt: skip

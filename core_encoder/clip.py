@@ -15,6 +15,7 @@ from core_encoder.checkpoints import CONFIG, WEIGHTS, Checkpoint, assign, copy_f
 from core_encoder.contrastive import l2_normalize
 from core_encoder.errors import InputError
 from core_encoder.storage import read_json, write_json, write_tensors
+from core_encoder.text_tower import check_token_ids
 from core_encoder.transformers_format import Source
 from core_encoder.video import Preprocessing
 from core_encoder.vivit import patch_grid, real_frame_counts, resolve_layers
@@ -101,7 +102,13 @@ class FrameClip(nn.Module):
         return spatial
 
     def embed_token_ids(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Token ids (B, L) with CLIP's begin and end tokens, mask (B, L), True = real -> unit vectors (B, E)."""
+        """Token ids (B, L) with CLIP's begin and end tokens, mask (B, L), True = real -> unit vectors (B, E).
+
+        Raises:
+            ValueError: a shape that does not fit, more tokens than positions, or an id outside the vocabulary.
+        """
+        text = self.clip.config.text_config
+        check_token_ids(ids, mask, int(text.vocab_size), int(text.max_position_embeddings))
         seen = self.clip.text_model(input_ids=ids, attention_mask=mask.long(), return_dict=True)
         return l2_normalize(self.clip.text_projection(seen.pooler_output))
 

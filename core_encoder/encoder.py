@@ -122,15 +122,18 @@ class Encoder(nn.Module):
         taken before the first cast.
         """
         if self._fingerprint is None:
-            about = {"model": self.model.describe(), "preprocessing": self.preprocessing.describe()}
-            digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-            for name, tensor in sorted(self.model.state_dict().items()):
-                if tensor.is_floating_point():
-                    values = tensor.detach().to("cpu", torch.float32).contiguous()
-                    digest.update(f"{name} {tuple(values.shape)}\n".encode())
-                    digest.update(memoryview(values.numpy()).cast("B"))
-            self._fingerprint = digest.hexdigest()
+            self._fingerprint = self._fingerprint_now()
         return self._fingerprint
+
+    def _fingerprint_now(self) -> str:
+        about = {"model": self.model.describe(), "preprocessing": self.preprocessing.describe()}
+        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+        for name, tensor in sorted(self.model.state_dict().items()):
+            if tensor.is_floating_point():
+                values = tensor.detach().to("cpu", torch.float32).contiguous()
+                digest.update(f"{name} {tuple(values.shape)}\n".encode())
+                digest.update(memoryview(values.numpy()).cast("B"))
+        return digest.hexdigest()
 
     @torch.no_grad()
     def forward(
@@ -287,10 +290,14 @@ def _locate(source: str | Path, local_files_only: bool) -> tuple[Path, str]:
     """The folder or file that `source` means, and a short name for it."""
     from core_encoder.hub import HUB_ID, download
 
-    path = Path(source).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(source).expanduser()
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except (OSError, RuntimeError) as error:  # a name that is too long, a home that is not there
+        raise InputError(f"{source}: cannot be looked up ({getattr(error, 'strerror', None) or error})") from error
+    if is_folder:
         return path, path.resolve().name
-    if path.is_file():
+    if is_file:
         if path.suffix == ".npz":
             return path, path.stem
         raise InputError(f"{path}: give the folder that holds it, or a Flax .npz file")
@@ -341,5 +348,5 @@ Frozen video encoder: {encoder.num_frames} frames of {encoder.image_size} x {enc
 
 Open it with `core_encoder.load_encoder(folder)` or `transformers.AutoModel.from_pretrained(folder)`.
 
-Fingerprint: `{encoder.fingerprint}`
+Fingerprint: `{encoder._fingerprint_now()}`
 """

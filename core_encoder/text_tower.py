@@ -75,7 +75,7 @@ class TextTower(nn.Module):
         Raises:
             ValueError: a shape that does not fit, more tokens than positions, or an id outside the vocabulary.
         """
-        self._check(ids, mask)
+        check_token_ids(ids, mask, self.config.vocab_size, self.config.max_length)
         length = int(mask.any(0).nonzero().max()) + 1 if bool(mask.any()) else 0
         ids, mask = ids[:, :length], mask[:, :length]  # what all samples pad is never attended to
         scale = math.sqrt(self.config.width)
@@ -87,16 +87,22 @@ class TextTower(nn.Module):
             x = layer(x, mask=attend, causal=True)
         return self.norm(x[:, -1])  # (B, D)
 
-    def _check(self, ids: Tensor, mask: Tensor) -> None:
-        if ids.ndim != 2 or ids.is_floating_point() or mask.shape != ids.shape or mask.dtype != torch.bool:
-            raise ValueError(
-                f"ids and mask must be whole numbers and bool of one shape (B, L), not {ids.dtype} {tuple(ids.shape)} "
-                f"and {mask.dtype} {tuple(mask.shape)}"
-            )
-        if ids.shape[1] > self.config.max_length:
-            raise ValueError(f"at most {self.config.max_length} tokens fit, not {ids.shape[1]}")
-        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self.config.vocab_size:
-            raise ValueError(f"token ids must lie in 0 to {self.config.vocab_size - 1}")
+
+def check_token_ids(ids: Tensor, mask: Tensor, vocab_size: int, max_length: int) -> None:
+    """Check ids (B, L) and mask (B, L).
+
+    Raises:
+        ValueError: a shape or dtype that does not fit, more than `max_length` tokens, or an id outside the vocabulary.
+    """
+    if ids.ndim != 2 or ids.is_floating_point() or mask.shape != ids.shape or mask.dtype != torch.bool:
+        raise ValueError(
+            f"ids and mask must be whole numbers and bool of one shape (B, L), not {ids.dtype} {tuple(ids.shape)} "
+            f"and {mask.dtype} {tuple(mask.shape)}"
+        )
+    if ids.shape[1] > max_length:
+        raise ValueError(f"at most {max_length} tokens fit, not {ids.shape[1]}")
+    if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < vocab_size:
+        raise ValueError(f"token ids must lie in 0 to {vocab_size - 1}")
 
 
 def sinusoids(length: int, width: int) -> Tensor:

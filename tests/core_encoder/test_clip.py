@@ -90,6 +90,16 @@ def test_what_it_says_about_itself(encoder: Encoder) -> None:
         encoder(clip_of(1, 25, 24))
 
 
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [([[0, 99_999]], "token ids must lie"), ([[0] * 100], "tokens fit"), ([0, 1], "one shape")],
+)
+def test_token_ids_that_make_no_sense_are_refused(encoder: Encoder, ids: list, message: str) -> None:
+    given = torch.tensor(ids)
+    with pytest.raises(ValueError, match=message):
+        encoder.embed_token_ids(given, torch.ones_like(given, dtype=torch.bool))
+
+
 def test_token_ids_equal_transformers(model: CLIPModel, encoder: Encoder) -> None:
     ids = torch.tensor([[0, 5, 9, 1, 1, 1], [0, 7, 8, 9, 10, 1]])
     mask = torch.tensor([[True] * 4 + [False] * 2, [True] * 6])

@@ -160,6 +160,8 @@ def test_known_encoders_are_described_rightly(nano: Encoder) -> None:
         ("some/deep/folder", "no such file or folder"),
         ("missing.npz", "no such file or folder"),
         ("~/nothing", "no such file or folder"),
+        ("~nobody-of-this-name/x", "cannot be looked up"),
+        ("x" * 300, "cannot be looked up"),
         ("", "no such file or folder|no encoder is called|no config.json"),
     ],
 )
@@ -200,6 +202,14 @@ def test_what_an_encoder_cannot_do_is_said(nano: Encoder, tmp_path: Path) -> Non
         nano(torch.zeros(8, 3, 48, 48))
     with pytest.raises(ValueError, match="not one string"):
         load_encoder(save(video_text_model(), tmp_path)).embed_text("a dog")
+
+
+def test_the_card_names_the_fingerprint_of_what_was_saved(nano: Encoder, tmp_path: Path) -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        folder = save_encoder(load_encoder("nano", dtype=dtype), tmp_path / str(dtype))
+        saved = load_encoder(folder).fingerprint
+        assert saved in (folder / "README.md").read_text()
+        assert (saved == nano.fingerprint) == (dtype == torch.float32), "a cast changes the weights"
 
 
 def test_saving_over_the_folder_it_came_from(tmp_path: Path) -> None:

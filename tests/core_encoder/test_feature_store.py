@@ -473,17 +473,21 @@ def test_a_spec_that_makes_no_sense_is_one_line(tmp_path: Path, content: str | N
 
 
 def test_listing_beside_a_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shard's aside file is renamed after the folder was read."""
+    """A shard's aside file is renamed between two looks at it."""
     store = filled(tmp_path, range(2))
-    real = Path.rglob
+    aside = store.folder / ".shard-1.safetensors.1-ab.tmp"
+    aside.touch()
+    real = Path.stat
 
-    def with_a_ghost(folder: Path, pattern: str) -> list[Path]:
-        return [folder / ".shard-1.safetensors.1-ab.tmp", *real(folder, pattern)]
+    def last_look(path: Path, **how: bool) -> os.stat_result:
+        status = real(path, **how)
+        if path == aside:
+            aside.unlink()
+        return status
 
-    monkeypatch.setattr(Path, "rglob", with_a_ghost)
+    monkeypatch.setattr(Path, "stat", last_look)
     assert [row.num_records for row in list_stores(tmp_path)] == [2]
-    prune_stores(tmp_path, everything=True)
-    assert not store.folder.exists()
+    assert not aside.exists()
 
 
 def test_list_and_prune_stores(tmp_path: Path) -> None:

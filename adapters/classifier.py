@@ -54,11 +54,12 @@ class FeatureScale(nn.Module):
         self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("std", torch.ones(shape))
 
-    def measure(self, rows: Tensor) -> None:
-        """Take the statistics of `rows (R, ..., D)`."""
-        rows = rows.double()
-        self.mean.copy_(rows.mean(0))
-        std = rows.std(0, correction=0)
+    def measure(self, parts: Sequence[Tensor]) -> None:
+        """Take the statistics over the rows of `parts (R, ..., D)`; one part at a time is in double precision."""
+        count = sum(len(part) for part in parts)
+        mean = torch.stack([part.double().sum(0) for part in parts]).sum(0) / count
+        self.mean.copy_(mean)
+        std = (torch.stack([(part.double() - mean).square().sum(0) for part in parts]).sum(0) / count).sqrt()
         floor = MIN_SCALE * std.square().mean(-1, keepdim=True).sqrt()
         self.std.copy_(torch.maximum(std, floor.clamp_min(1e-6)))
 

@@ -44,7 +44,7 @@ class Linear(Classifier):
         nn.init.zeros_(self.classifier.bias)
 
     def measure_scale(self, batches: Sequence[Batch]) -> None:
-        self.scale.measure(torch.cat([mean_pool(batch.features, batch.mask) for batch in batches]))
+        self.scale.measure([mean_pool(batch.features, batch.mask) for batch in batches])
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits `(B, K)` of features `(B, D)`; finer features `(B, T, D)`, `(B, T, N, D)` are averaged first."""

@@ -123,11 +123,11 @@ class MapClassifier(Classifier):
     def measure_scale(self, batches: Sequence[Batch]) -> None:
         for index, pooling in enumerate(self.rounds):
             assert isinstance(pooling, PoolingRound)
-            rows = []
+            parts = []
             for batch in batches:
                 tokens = self._by_layer(batch.features)[:, index]  # (B, T, N, D)
-                rows.append(tokens.flatten(0, -2) if batch.mask is None else tokens[batch.mask].flatten(0, -2))
-            pooling.scale.measure(torch.cat(rows))
+                parts.append((tokens if _all_real(batch.mask) else tokens[batch.mask]).flatten(0, -2))
+            pooling.scale.measure(parts)
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits `(B, K)` of tokens `(B, T, N, D)`, or `(B, layers, T, N, D)` where the config names layers."""
@@ -147,6 +147,10 @@ class MapClassifier(Classifier):
         if whole.ndim != 5 or whole.shape[1] != (layers or 1) or whole.shape[-1] != self.dim:
             raise InputError(f"map_classifier wants features {wanted}, not {tuple(features.shape)}")
         return whole
+
+
+def _all_real(mask: Tensor | None) -> bool:
+    return mask is None or bool(mask.all())
 
 
 def token_places(frames: int, patches: int, device: torch.device | None = None) -> Tensor:

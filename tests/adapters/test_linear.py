@@ -3,9 +3,18 @@ from __future__ import annotations
 import pytest
 import torch
 
+from adapters.classifier import FeatureScale
 from adapters.linear import Linear, mean_pool
 from core_encoder.errors import InputError
 from tests.adapters.toy import DIM, LABELS, toy_features
+
+
+def test_the_scale_of_parts_is_that_of_the_whole() -> None:
+    rows = torch.randn(50, 2, 3) * torch.tensor([1.0, 2.0, 3.0]) + 1000
+    scale = FeatureScale(2, 3)
+    scale.measure(rows.split([7, 40, 3]))
+    torch.testing.assert_close(scale.mean, rows.double().mean(0).float())
+    torch.testing.assert_close(scale.std, rows.double().std(0, correction=0).float())
 
 
 def test_finer_features_are_averaged_over_patches_and_real_frames() -> None:

@@ -68,11 +68,18 @@ def adapter_kind(name: str) -> type[Adapter]:
         return _registered[name]
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS, name=name):
         try:
-            return point.load()
+            found = point.load()
         except Exception as error:  # a plug-in may fail in any way; the others must not suffer
-            owner = point.dist.name if point.dist else point.value
-            raise InputError(f"adapter kind {name!r} of plug-in {owner!r} cannot be imported: {error}") from error
+            raise InputError(f"adapter kind {name!r} of {_owner(point)} cannot be imported: {error}") from error
+        if getattr(found, "kind", None) != name:  # what it saves could not be loaded again
+            raise InputError(f"adapter kind {name!r} of {_owner(point)} is no adapter whose `kind` is {name!r}")
+        return found
     raise InputError(f"unknown adapter kind {name!r}{nearest(name, adapter_kinds())}")
+
+
+def _owner(point: importlib.metadata.EntryPoint) -> str:
+    owner = point.dist.name if point.dist else point.value
+    return f"plug-in {owner!r}"
 
 
 @dataclass(frozen=True)

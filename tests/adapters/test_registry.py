@@ -244,6 +244,9 @@ def test_plug_ins_are_imported_only_when_asked_for(plugged: Callable[[str, str],
             kind = "third_party"
         """,
     )
+    plugged("misnamed", "from adapters.linear import Linear as Head")
+    with pytest.raises(InputError, match="'misnamed' of plug-in 'plugin_misnamed' is no adapter whose `kind` is"):
+        adapter_kind("misnamed")
     plugged("broken", "raise RuntimeError('no luck today')")
     assert {"third_party", "broken", "linear", "map_classifier"} <= set(adapter_kinds())
     assert "plugin_third_party" not in sys.modules and "plugin_broken" not in sys.modules

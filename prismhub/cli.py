@@ -45,9 +45,11 @@ def run(arguments: Sequence[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     _quiet_libraries()
     try:
-        code = int(app(gather_lists(arguments), prog_name="prismhub", standalone_mode=False) or 0)
-        sys.stdout.flush()  # here, where a reader who went away is known
-        return code
+        command = typer.main.get_command(app)  # without its main(), which turns Ctrl-C and closed pipes into exit codes
+        with command.make_context("prismhub", gather_lists(arguments)) as whole:
+            command.invoke(whole)
+        sys.stdout.flush()  # while a reader who went away can still be told from a failure
+        return 0
     except typer.Exit as error:
         return error.exit_code
     except InputError as error:

@@ -12,13 +12,14 @@ from adapters.config import config_to_dict
 from adapters.predictions import ClassScores
 from core_encoder.errors import InputError
 from core_encoder.storage import plain_name, prismhub_home
-from prismhub.encode_job import default_store, extract_features, open_encoder
+from prismhub.encode_job import default_store, extract_features, find_device, open_encoder
 from prismhub.progress import SILENT, Show
-from prismhub.settings import DataSettings, EvaluateSettings, TrainSettings
+from prismhub.settings import DataSettings, EvaluateSettings, PredictSettings, TrainSettings
 
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
     from benchmarks.results import Result
+    from core_encoder.encoder import Encoder
     from core_encoder.failures import Failure
     from core_encoder.feature_source import FeatureSource
     from core_encoder.feature_spec import FeatureSpec
@@ -50,17 +51,18 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
     from benchmarks.results import write_predictions
     from core_encoder.feature_source import FeatureSource
 
+    if settings.out is not None and settings.out.is_dir():
+        raise InputError(f"{settings.out}: is a folder; --out wants a file such as {settings.out / 'result.json'}")
     adapter = load_adapter(required(settings.adapter, "adapter"))
     spec = recorded_spec(adapter, settings.adapter, settings.encoder_dtype)
     task, split = _evaluation_task(settings, adapter, show)
-    encoder = open_encoder(settings.encoder or adapter.info.encoder_source, settings.accelerator, spec.precision)
-    adapter.use_encoder(encoder)
+    encoder = adapter_encoder(adapter, settings, spec)
     root = settings.store or default_store()
     report = extract_features(encoder, [sample.clip for sample in task.samples(split)], spec, root, settings, show)
     readable = readable_samples(task, report.failures, settings.max_unreadable, (split,))
     source = FeatureSource(encoder, spec, root, batch_size=settings.clips_per_batch, num_workers=settings.workers)
     predictions = answers(adapter, readable[split], source, show)
-    result = result_of(settings, task, split, predictions, adapter, settings.adapter, report.failures)
+    result = result_of(settings, task, split, predictions, adapter, settings.adapter, report.failures, spec, encoder)
     stem = plain_name(f"{task.name}-{split}-{settings.adapter}")
     path = settings.out or prismhub_home() / "results" / f"{stem}.json"
     result.write(path)
@@ -97,7 +99,7 @@ def _evaluation_task(settings: EvaluateSettings, adapter: Adapter, show: Show) -
             return task, split
     everything = task_of([replace(sample, split="test") for sample in samples])
     show.note(f"note: evaluating all {len(samples)} samples")
-    return everything, "test"
+    return replace(everything, splits={"all": everything.splits["test"]}), "all"
 
 
 def readable_samples(
@@ -145,10 +147,11 @@ def result_of(
     adapter: Adapter,
     name: str,
     failures: Sequence[Failure],
+    spec: FeatureSpec,
+    encoder: Encoder,
 ) -> Result:
     from benchmarks.results import Provenance, Result
 
-    spec = adapter.info.features
     reasons = {failure.clip: failure.reason for failure in failures}
     return Result.of(
         task.judge(predictions, split, seed=settings.seed),
@@ -159,15 +162,15 @@ def result_of(
         data_digest=task.digest(split),
         label_names=list(adapter.label_names),
         adapter=name,
-        encoder=spec.encoder if spec else "",
-        encoder_fingerprint=spec.fingerprint if spec else "",
-        clip_plan=spec.plan.describe() if spec else {},
+        encoder=spec.encoder,
+        encoder_fingerprint=spec.fingerprint,
+        clip_plan=spec.plan.describe(),
         config=described(settings),
         command=" ".join(["prismhub", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "prismhub" else None,
         provenance=Provenance.collect(
-            decoder=spec.decoder if spec else None,
-            device=settings.accelerator,
-            precision=settings.encoder_dtype or (spec.precision if spec else None),
+            decoder=spec.decoder,
+            device=encoder.device.type,
+            precision=spec.precision,
             seed=settings.seed,
         ),
     )
@@ -191,6 +194,20 @@ def recorded_spec(adapter: Adapter, ref: str, precision: str | None) -> FeatureS
     if spec is None:
         raise InputError(f"adapter {ref!r} does not record which encoder it was trained on; use it on features instead")
     return replace(spec, precision=precision or spec.precision, decoder=decoder_id(spec.decoder.partition("-")[0]))
+
+
+def adapter_encoder(adapter: Adapter, settings: EvaluateSettings | PredictSettings, spec: FeatureSpec) -> Encoder:
+    """The encoder of an adapter, given or where it was in training; the adapter uses it from now on."""
+    find_device(settings.accelerator)
+    source = settings.encoder or adapter.info.encoder_source or adapter.info.encoder
+    try:
+        encoder = open_encoder(source, settings.accelerator, spec.precision)
+    except InputError as error:
+        if settings.encoder:
+            raise
+        raise InputError(f"the adapter's encoder is not at hand ({error}): say where it lies with --encoder") from error
+    adapter.use_encoder(encoder)
+    return encoder
 
 
 def required(value: Any, name: str) -> Any:

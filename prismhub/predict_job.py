@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from adapters.predictions import ClassScores
-from prismhub.encode_job import default_store, find_clips, open_encoder
-from prismhub.evaluate_job import recorded_spec, required
+from prismhub.encode_job import default_store, find_clips
+from prismhub.evaluate_job import adapter_encoder, recorded_spec, required
 from prismhub.progress import SILENT, Show
 from prismhub.settings import PredictSettings
 
@@ -36,8 +36,7 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
     adapter = load_adapter(required(settings.adapter, "adapter"))
     spec = recorded_spec(adapter, settings.adapter, settings.encoder_dtype)
     clips = find_clips(settings.videos)
-    encoder = open_encoder(settings.encoder or adapter.info.encoder_source, settings.accelerator, spec.precision)
-    adapter.use_encoder(encoder)
+    encoder = adapter_encoder(adapter, settings, spec)
     source = FeatureSource(
         encoder, spec, default_store(), batch_size=settings.clips_per_batch, num_workers=settings.workers
     )

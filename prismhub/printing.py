@@ -19,20 +19,17 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in header:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*(_escaped(cell) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-    console.print(table)
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+        table.add_row(*map(Text, row))  # as it is: no [markup] and no :emoji: in the names of classes and files
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    with console.capture() as shown:  # rich would end the program when the reader of its output goes away
+        console.print(table)
+    print(shown.get(), end="")
 
 
 def print_json(value: Any) -> None:

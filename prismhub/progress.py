@@ -33,7 +33,7 @@ class Show:
     def note(self, text: str) -> None:
         """One line of what is being done."""
         if not self.quiet:
-            self._console.print(text, markup=False)
+            self._console.print(text, markup=False, emoji=False)
 
     @contextmanager
     def bar(self, what: str) -> Iterator[Bar]:

@@ -8,6 +8,9 @@ from typing import Literal
 
 from adapters.config import option
 from adapters.training_config import TrainingConfig
+from core_encoder.errors import InputError
+
+_COUNTS = ("num_frames", "views", "clips_per_batch", "workers", "seeds", "top")
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,14 @@ class OutputSettings:
     quiet: bool = option(False, "No progress and no notes, only the result.")
     json: bool = option(False, "The result as JSON on stdout.")
 
+    def __post_init__(self) -> None:
+        for name in _COUNTS:
+            value = getattr(self, name, None)
+            if value is not None and value < 1:
+                raise InputError(f"{name} must be at least 1, not {value}")
+        if not 0 <= getattr(self, "max_unreadable", 0.0) <= 1:
+            raise InputError(f"max_unreadable is a share from 0 to 1, not {getattr(self, 'max_unreadable', None)}")
+
 
 @dataclass(frozen=True)
 class EncodeSettings(OutputSettings, EncodingSettings):
@@ -80,6 +91,10 @@ class TrainSettings(OutputSettings, TrainingConfig, EncodingSettings, DataSettin
     metric: str | None = option(None, "Validation metric (default: top1, or map when multi-label).")
     run: Path | None = option(None, "Folder of the run (default: runs/ in PRISMHUB_HOME).")
     restart: bool = option(False, "Train anew instead of going on.")
+
+    def __post_init__(self) -> None:
+        OutputSettings.__post_init__(self)
+        TrainingConfig.__post_init__(self)
 
 
 @dataclass(frozen=True)
@@ -108,7 +123,7 @@ class PredictSettings(OutputSettings):
     adapter: str = option("", "Adapter: registry name[@version], folder or Hub id.")
     encoder: str | None = option(None, "Where the adapter's encoder lies (default: where it was in training).")
     top: int = option(1, "So many best classes of each video.")
-    all_scores: bool = option(False, "The score of every class, with --json.")
+    all_scores: bool = option(False, "The score of every class.")
     clips_per_batch: int = option(8, "Clips encoded at once; halved when memory runs out.")
     workers: int = option(2, "Decoding threads.")
     accelerator: str = option("auto", "auto, cpu, gpu or mps.")

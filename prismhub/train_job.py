@@ -116,7 +116,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     split = next(name for name in ("test", "val", "train") if name in readable)
     predictions = answers(adapter, readable[split], source, show)
     adapter.info = replace(adapter.info, training=adapter.info.training | _split_record(settings, task))
-    result = result_of(settings, task, split, predictions, adapter, name, report.failures)
+    result = result_of(settings, task, split, predictions, adapter, name, report.failures, spec, encoder)
     adapter.info = replace(adapter.info, metrics=_metric_values(result))
     saved = _save_once(adapter, name)
     result = replace(result, adapter=saved.ref)

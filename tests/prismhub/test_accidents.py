@@ -322,6 +322,74 @@ def test_wrong_settings_are_refused_before_anything_is_encoded(
     assert not (private_home / "features").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        ("train", "--seeds", "0"),
+        ("train", "--num-frames", "0"),
+        ("train", "--workers", "0"),
+        ("train", "--max-unreadable", "2"),
+        ("predict", "--top", "-1"),
+        ("predict", "--clips-per-batch", "0"),
+        ("evaluate", "--clips-per-batch", "0"),
+        ("encode", "--workers", "0"),
+        ("train", "--epochs", "0"),
+    ],
+)
+def test_counts_and_shares_out_of_range(says: Callable[..., str], command: str, option: str, value: str) -> None:
+    assert option[2:].replace("-", "_") in says(2, command, option, value)
+
+
+def test_all_samples_are_not_called_the_test_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = given_splits(tmp_path / "data")
+    assert run(["train", "--data", str(data), *FAST, "--name", "x"]) == 0
+    evaluate = ["evaluate", "--data", str(data), "--adapter", "x", "--quiet"]
+    whole, test = read_json(capsys, *evaluate, "--split", "all"), read_json(capsys, *evaluate)
+    assert (whole["split"], whole["n_total"], test["split"], test["n_total"]) == ("all", 18, "test", 6)
+    assert test["provenance"]["device"] in ("cpu", "cuda", "mps")
+    assert run([*evaluate, "--out", str(tmp_path)]) == 2
+    assert "is a folder" in capsys.readouterr().err
+
+
+def test_an_encoder_that_went_away(says: Callable[..., str], classes: Path, tmp_path: Path) -> None:
+    from core_encoder import load_encoder, save_encoder
+
+    save_encoder(load_encoder("nano"), tmp_path / "enc")
+    video = str(next(classes.rglob("*.mp4")))
+    assert run(["train", "--data", str(classes), *FAST[2:], "--encoder", str(tmp_path / "enc"), "--name", "x"]) == 0
+    (tmp_path / "enc").rename(tmp_path / "moved")
+    line = says(2, "predict", video, "--adapter", "x", "--quiet")
+    assert str(tmp_path / "enc") in line and "--encoder" in line
+    assert "gpux" in says(2, "predict", video, "--adapter", "x", "--accelerator", "gpux")
+    assert run(["predict", video, "--adapter", "x", "--encoder", str(tmp_path / "moved")]) == 0
+
+
+def test_tables_show_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    from prismhub.printing import print_table
+
+    print_table(["class"], [["[red]a[/red]"], [":dog: [/b]"], ["猫"]])
+    shown = capsys.readouterr().out
+    assert "[red]a[/red]" in shown and ":dog: [/b]" in shown and "猫" in shown
+
+
+def test_a_reader_who_goes_away_is_no_failure() -> None:
+    for arguments in ("encoders", "env --json"):
+        command = f"{sys.executable} -m prismhub.cli {arguments} | true; exit ${{PIPESTATUS[0]}}"
+        ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+        assert ended.returncode == 0 and not ended.stderr, ended.stderr
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(
+    classes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("prismhub.encode_job.find_clips", interrupt)
+    assert run(["encode", str(classes)]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
 def test_data_without_training_samples(says: Callable[..., str], classes: Path, tmp_path: Path) -> None:
     rows = [f"{path},{path.parent.name},test" for path in sorted(classes.rglob("*.mp4"))]
     (tmp_path / "list.csv").write_text("\n".join(["path,label,split", *rows]))

@@ -97,10 +97,12 @@ def build_timeline(
     size: tuple[int, int],
     quarter_turns: int,
     counted_s: NDArray[np.float64] | None = None,
+    interlaced: bool = False,
 ) -> Timeline:
     """The timeline of a whole file: its first decodable frame carries `first_pts` and, upright, is of `size` (H, W).
 
-    `counted_s` are the times of all frames where they had to be found by decoding.
+    `counted_s` are the times of all frames where they had to be found by decoding. Of `interlaced` frames decord
+    spreads the colours another way.
     """
     shown = shown_packets(packets, first_pts)
     pts, last_s = None, 0.0
@@ -121,7 +123,7 @@ def build_timeline(
         trouble = "in files with an edit list"
     elif not {"mp4", "matroska", "avi"} & set(stream.formats):
         trouble = f"in {stream.formats[0]} files"
-    proven = stream.codec in _DECORD_CODECS and stream.pixel_format in _DECORD_PIXELS
+    proven = stream.codec in _DECORD_CODECS and stream.pixel_format in _DECORD_PIXELS and not interlaced
     height, width = size
     return Timeline(
         VideoFacts(len(times_s), len(times_s) / duration_s, duration_s, width, height, times_s),

@@ -58,6 +58,7 @@ __all__ = [
 ]
 
 Decoder = Literal["auto", "decord", "pyav"]
+_PLAYLISTS = {"concat", "hls", "applehttp", "dash", "imf"}  # of libav; their digest would not tell what is in them
 
 
 def decoder_id(decoder: str = "auto") -> str:
@@ -86,7 +87,8 @@ def open_video(path: str | Path, decoder: str = "auto", num_threads: int = 1) ->
     _check_decoder(decoder)
     path = os.fspath(path)
     reader = _PyAVReader(path, num_threads)
-    if decoder == "pyav" or not _has_decord() or (decoder == "auto" and not reader.timeline.decord_is_exact):
+    exact = reader.timeline.decord_is_exact and _is_utf8(path)
+    if decoder == "pyav" or not _has_decord() or (decoder == "auto" and not exact):
         return reader
     reader.close()
     return _DecordReader(path, num_threads, reader.timeline)
@@ -208,6 +210,8 @@ class _PyAVReader(VideoReader):
             self._container = av.open(Path(self.path).absolute().as_posix(), metadata_errors="ignore")
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._unreadable(error) from error
+        if set(self._container.format.name.split(",")) & _PLAYLISTS:
+            raise UnreadableVideo(self.path, "a playlist: it names other files, name those")
         stream = self._container.streams.best("video")
         if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
             raise UnreadableVideo(self.path, "the file holds no video stream")
@@ -256,7 +260,7 @@ class _PyAVReader(VideoReader):
         counted_s = None
         if must_be_counted(shown_packets(packets, first.pts), stream, first.pts):
             counted_s = self._times_by_decoding(stream)
-        return build_timeline(packets, stream, first.pts, size, turns, counted_s)
+        return build_timeline(packets, stream, first.pts, size, turns, counted_s, bool(first.interlaced_frame))
 
     def _stream_facts(self) -> StreamFacts:
         stream = self._stream
@@ -295,8 +299,14 @@ class _PyAVReader(VideoReader):
 
     def _seek(self, key_pts: int) -> None:
         # libav's demuxers take presentation times: from the decoding time MP4 would go one keyframe too far back.
-        self._container.seek(key_pts, stream=self._stream)
-        self._frames = self._decoded()
+        import av
+
+        try:
+            self._container.seek(key_pts, stream=self._stream)
+        except (av.error.FFmpegError, OSError):  # it cannot: decode from the first frame on
+            self._restart()
+        else:
+            self._frames = self._decoded()
 
     def _times_by_decoding(self, stream: StreamFacts) -> NDArray[np.float64]:
         """Decoders give frames in order of presentation, so decode them all once."""
@@ -379,7 +389,7 @@ class _DecordReader(VideoReader):
             self._video = decord.VideoReader(
                 Path(self.path).absolute().as_posix(), ctx=decord.cpu(0), num_threads=self._num_threads, fault_tol=1e-9
             )
-        except (decord.DECORDError, RuntimeError, AssertionError) as error:
+        except (decord.DECORDError, RuntimeError, AssertionError, UnicodeEncodeError) as error:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: Exception) -> UnreadableVideo:
@@ -399,13 +409,28 @@ class _DecordReader(VideoReader):
                 while self._next <= index:
                     frame = self._video.next()
                     self._next += 1
-        except (decord.DECORDError, RuntimeError, StopIteration, IndexError) as error:
+        except (
+            decord.DECORDError,
+            decord.DECORDLimitReachedError,
+            RuntimeError,
+            StopIteration,
+            IndexError,
+        ) as error:
             raise self._unreadable(error) from error
         # With another bridge set by the caller's code it is already a tensor.
         return frame.asnumpy() if hasattr(frame, "asnumpy") else np.asarray(frame)
 
     def close(self) -> None:
         self._video = None
+
+
+def _is_utf8(path: str) -> bool:
+    """Whether decord can open a file of this name."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_decoder(decoder: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -90,6 +92,7 @@ FILES: dict[str, dict[str, Any]] = {
     "late_start.mp4": {"options": B_FRAMES, "times_ms": [5000 + 40 * t for t in range(N)]},
     "full_range.mp4": {"pixel_format": "yuvj420p"},
     "ten_bit.mp4": {"pixel_format": "yuv420p10le"},
+    "interlaced.mp4": {"options": {"x264-params": "interlaced=1:tff=1"}},
     "mpeg4.avi": {"codec": "mpeg4"},
     "mpeg1.mpg": {"codec": "mpeg1video"},
     "mpeg2.ts": {"codec": "mpeg2video", "options": {"bf": "2"}},
@@ -135,7 +138,9 @@ def test_every_frame_is_the_one_asked_for(made: Callable[[str], Path], name: str
 
 
 @pytest.mark.skipif(not video_module._has_decord(), reason="no decord")
-@pytest.mark.parametrize("name", [name for name in FILES if not name.endswith(("ten_bit.mp4", *NOT_FOR_DECORD))])
+@pytest.mark.parametrize(
+    "name", [name for name in FILES if not name.endswith(("ten_bit.mp4", "interlaced.mp4", *NOT_FOR_DECORD))]
+)
 def test_both_decoders_give_equal_pixels_and_facts(made: Callable[[str], Path], name: str) -> None:
     with open_video(made(name), "pyav") as ours, open_video(made(name), "decord") as theirs:
         assert ours.facts == theirs.facts
@@ -159,6 +164,7 @@ def test_auto_takes_decord_only_where_its_seeks_are_exact(made: Callable[[str], 
         "open_gop.mp4",
         "open_gop.mkv",
         "ten_bit.mp4",
+        "interlaced.mp4",
     }
 
 
@@ -287,6 +293,8 @@ def test_files_that_are_no_videos(tmp_path: Path, decoder: str, capfd: pytest.Ca
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("this is not a video\n" * 50)
     (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile plain.mp4\n")
+    write(tmp_path / "plain.mp4", numbered(4))
     with av.open(str(tmp_path / "sound.mp4"), "w") as file:
         stream = file.add_stream("aac", rate=16000)
         sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
@@ -299,6 +307,7 @@ def test_files_that_are_no_videos(tmp_path: Path, decoder: str, capfd: pytest.Ca
         "folder.mp4": "a folder",
         "text.mp4": "Invalid data",
         "sound.mp4": "no video stream",
+        "list.mp4": "a playlist",
     }.items():
         assert reason in unreadable(tmp_path / name, decoder)
     assert capfd.readouterr().err == "", "decoders keep quiet; the error says it all"
@@ -386,6 +395,49 @@ def test_readers_work_side_by_side_in_threads(made: Callable[[str], Path]) -> No
         made(name)
     with ThreadPoolExecutor(4) as pool:
         assert set(map(tuple, pool.map(numbers, names))) == {(2, 30, 31, 55)}
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="every name is UTF-8 here")
+def test_a_name_that_is_no_utf8(made: Callable[[str], Path], tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.mp4")
+    shutil.copyfile(made("plain.mp4"), path)
+    with open_video(path) as video:
+        assert [number(frame) for frame in video.read([4, 50])] == [4, 50]
+    if video_module._has_decord():
+        with pytest.raises(UnreadableVideo, match="decord cannot decode it: .*; decoder 'pyav' may"):
+            open_video(path, "decord")
+
+
+def test_a_file_that_cannot_be_sought_is_decoded_from_the_start(
+    made: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = av.open
+
+    class Unseekable:
+        def __init__(self, *args: Any, **named: Any) -> None:
+            self._container = opened(*args, **named)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._container, name)
+
+        def seek(self, *args: Any, **named: Any) -> None:
+            raise OSError(29, "Illegal seek")
+
+    monkeypatch.setattr(av, "open", Unseekable)
+    with open_video(made("b_frames.mp4"), "pyav") as video:
+        assert [number(frame) for frame in video.read([50, 3, 30])] == [50, 3, 30]
+
+
+def test_frames_that_decord_gives_up_on(made: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    decord = pytest.importorskip("decord")
+
+    def gives_up(*_: Any) -> None:
+        raise decord.DECORDLimitReachedError("[06:45:03] /video/video_reader.cc:731: too many duplicates")
+
+    with open_video(made("plain.mp4"), "decord") as video:
+        monkeypatch.setattr(decord.VideoReader, "__getitem__", gives_up)
+        with pytest.raises(UnreadableVideo, match="too many duplicates"):
+            video.read([4])
 
 
 def test_another_decord_bridge_does_no_harm(made: Callable[[str], Path]) -> None:

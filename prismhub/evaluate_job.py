@@ -81,6 +81,10 @@ def _evaluation_task(settings: EvaluateSettings, adapter: Adapter, show: Show) -
     given = {sample.split for sample in samples} - {None}
     record = adapter.info.training
     multi_label = adapter.info.config.get("multi_label", settings.multi_label)
+    if settings.multi_label not in (None, multi_label):
+        raise InputError(
+            f"adapter {settings.adapter!r} was trained with multi_label={multi_label}: leave the option out"
+        )
 
     def task_of(some: Sequence[Sample], seed: int = 0, **fractions: float) -> ClassificationTask:
         return ClassificationTask.from_samples(
@@ -96,9 +100,11 @@ def _evaluation_task(settings: EvaluateSettings, adapter: Adapter, show: Show) -
             task.samples(split)
             if known and not given:
                 show.note(f"note: these are the videos the adapter was trained on; evaluating its {split} split")
+            elif not given:
+                show.note(f"note: the {split} split is drawn anew; videos the adapter was trained on may be in it")
             return task, split
     everything = task_of([replace(sample, split="test") for sample in samples])
-    show.note(f"note: evaluating all {len(samples)} samples")
+    show.note(f"note: evaluating all {len(samples)} samples; if the adapter was trained on some, scores are too high")
     return replace(everything, splits={"all": everything.splits["test"]}), "all"
 
 

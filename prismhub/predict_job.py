@@ -32,6 +32,7 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
     from adapters.registry import load_adapter
     from core_encoder.failures import Failure
     from core_encoder.feature_source import FeatureSource
+    from tasks.annotations import bounds_text
 
     adapter = load_adapter(required(settings.adapter, "adapter"))
     spec = recorded_spec(adapter, settings.adapter, settings.encoder_dtype)
@@ -49,6 +50,7 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
                 if isinstance(found, Failure):
                     failures.append(found)
                 else:
-                    predictions.append(ClassScores(clip.path, adapter.predict_records(found), adapter.label_names))
+                    name = clip.path + bounds_text(clip)
+                    predictions.append(ClassScores(name, adapter.predict_records(found), adapter.label_names))
             bar.update(first + len(several), len(clips))
     return Predicted(predictions, tuple(failures))

@@ -69,7 +69,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
 
     kind = adapter_kind(settings.adapter)
     task = _training_task(settings)
-    task.samples("train")
+    _check_splits(task, settings)
     head = _assignments(settings.head) | ({"multi_label": True} if task.multi_label else {})
     if settings.layers:
         head["layers"] = settings.layers
@@ -119,7 +119,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     result = result_of(settings, task, split, predictions, adapter, name, report.failures, spec, encoder)
     adapter.info = replace(adapter.info, metrics=_metric_values(result))
     saved = _save_once(adapter, name)
-    result = replace(result, adapter=saved.ref)
+    result = replace(result, adapter=saved.ref, provenance=replace(result.provenance, seed=adapter.info.seed))
     result.write(run / "result.json")
     write_predictions(run / "predictions.jsonl", predictions, {sample.id: sample.labels for sample in readable[split]})
     return Trained(
@@ -190,6 +190,17 @@ def _training_task(settings: TrainSettings) -> ClassificationTask:
         seed=settings.seed,
         **columns(settings),
     )
+
+
+def _check_splits(task: ClassificationTask, settings: TrainSettings) -> None:
+    task.samples("train")
+    for split, samples in task.splits.items():
+        if not any(sample.labels for sample in samples):
+            raise InputError(f"task {task.name}: no sample of the {split} split has a label")
+    choosing = {"--grid": settings.grid, "--seeds": settings.seeds > 1, "--patience": settings.patience}
+    if "val" not in task.splits and any(choosing.values()):
+        word = next(name for name, given in choosing.items() if given)
+        raise InputError(f"task {task.name}: {word} needs a val split to choose by; leave it out, or give val_fraction")
 
 
 def _metric_values(result: Result) -> tuple[MetricValue, ...]:

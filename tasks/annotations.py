@@ -218,10 +218,14 @@ def _clip_id(clip: Clip, given: str, root: Path) -> str:
     name = _below(clip.path, root) or clip.path
     if name == clip.path and not os.path.isabs(given.strip()):  # noqa: PTH117 (a Path for each row is slow)
         name = os.path.relpath(clip.path, root)
-    name = name.replace(os.sep, "/")
+    return name.replace(os.sep, "/") + bounds_text(clip)
+
+
+def bounds_text(clip: Clip) -> str:
+    """`#1.5-3`, what tells the clips of one video apart; empty for a whole video."""
     if clip.start_s == 0.0 and clip.end_s is None:
-        return name
-    return f"{name}#{_short(clip.start_s)}-{_short(clip.end_s)}"
+        return ""
+    return f"#{_short(clip.start_s)}-{_short(clip.end_s)}"
 
 
 def _below(path: str, root: Path) -> str | None:

@@ -390,6 +390,43 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
     assert "the same command goes on" in capsys.readouterr().err
 
 
+def test_nothing_is_chosen_without_a_val_split(says: Callable[..., str], tmp_path: Path) -> None:
+    data = given_splits(tmp_path / "data")
+    shutil.rmtree(data / "val")
+    train = ["train", "--data", str(data), "--val-fraction", "0", *FAST, "--name", "x"]
+    for options in (["--grid", "lr=1e-3,1e-2"], ["--seeds", "2"], ["--patience", "2"]):
+        assert f"{options[0]} needs a val split" in says(2, *train, *options)
+    assert run(train) == 0
+
+
+def test_a_split_without_labels_and_another_kind_of_labels(says: Callable[..., str], tmp_path: Path) -> None:
+    data = given_splits(tmp_path / "data")
+    rows = [
+        {"video": str(path), "labels": ["x", "y"] if path.parts[-3] != "val" else [], "split": path.parts[-3]}
+        for path in sorted(data.rglob("*.mp4"))
+    ]
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "no sample of the val split" in says(2, "train", "--data", str(tmp_path / "list.jsonl"), *FAST)
+    assert run(["train", "--data", str(data), *FAST, "--name", "x"]) == 0
+    assert "multi_label" in says(2, "evaluate", "--data", str(data), "--adapter", "x", "--multi-label", "--quiet")
+
+
+def test_two_clips_of_one_video_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = given_splits(tmp_path / "data")
+    assert run(["train", "--data", str(data), *FAST, "--name", "x"]) == 0
+    (tmp_path / "clips.csv").write_text("path,start,end\ndata/test/b/0.mp4,0,0.2\ndata/test/b/0.mp4,0.2,0.5\n")
+    rows = read_json(capsys, "predict", str(tmp_path / "clips.csv"), "--adapter", "x", "--quiet")
+    assert [row["video"].rpartition("/")[2] for row in rows] == ["0.mp4#0-0.2", "0.mp4#0.2-0.5"]
+
+
+def test_the_seed_recorded_is_that_of_the_adapter_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = read_json(
+        capsys, "train", "--data", str(given_splits(tmp_path / "data")), *FAST, "--name", "x", "--seeds", "3"
+    )
+    kept = json.loads((Path(done["folder"]) / "adapter_config.json").read_text())["seed"]
+    assert done["result"]["provenance"]["seed"] == kept
+
+
 def test_data_without_training_samples(says: Callable[..., str], classes: Path, tmp_path: Path) -> None:
     rows = [f"{path},{path.parent.name},test" for path in sorted(classes.rglob("*.mp4"))]
     (tmp_path / "list.csv").write_text("\n".join(["path,label,split", *rows]))

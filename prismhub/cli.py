@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -36,7 +37,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
 
 def main() -> None:
     """The entry point: one line and an exit code for everything that can go wrong."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done: Ctrl-C could only garble how Python ends
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -427,6 +427,15 @@ def test_the_seed_recorded_is_that_of_the_adapter_kept(tmp_path: Path, capsys: p
     assert done["result"]["provenance"]["seed"] == kept
 
 
+def test_ctrl_c_after_the_end_is_quiet() -> None:
+    code = (
+        "import atexit, os, signal, sys; from prismhub import cli; "
+        "atexit.register(os.kill, os.getpid(), signal.SIGINT); sys.argv = ['prismhub', 'encoders']; cli.main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0 and not ended.stderr
+
+
 def test_data_without_training_samples(says: Callable[..., str], classes: Path, tmp_path: Path) -> None:
     rows = [f"{path},{path.parent.name},test" for path in sorted(classes.rglob("*.mp4"))]
     (tmp_path / "list.csv").write_text("\n".join(["path,label,split", *rows]))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from core_encoder.storage import write_text
+from core_encoder.storage import write_text, writing_to
 from core_encoder.video import Clip
 
 try:
@@ -55,8 +55,12 @@ class FailureLog:
         return failures
 
     def add(self, failure: Failure) -> None:
-        """Append a failure, durable on return, unless it is listed."""
-        with self._alone(), self.path.open("ab+") as file:
+        """Append a failure, durable on return, unless it is listed.
+
+        Raises:
+            InputError: the disk is full, or the file cannot be written to.
+        """
+        with writing_to(self.path), self._alone(), self.path.open("ab+") as file:
             if file.tell() != self._size:  # another process wrote
                 self._known = set(self.read())
             if failure not in self._known:

@@ -73,6 +73,26 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; known: {shown}"
 
 
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+
+
+@contextmanager
+def writing_to(path: str | Path) -> Iterator[None]:
+    """Say in one line why `path` cannot be written to.
+
+    Raises:
+        InputError: the disk is full, or the folder cannot be written to; other errors pass through.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(f"{path}: the disk is full; free space and run the same command again") from error
+        if error.errno in _NOT_WRITABLE:
+            raise InputError(f"{path}: cannot be written ({error}); allow it, or name another place") from error
+        raise
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; on success it is fsynced and renamed to `path`, on failure removed.
@@ -80,23 +100,20 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The aside file is hidden and ends in `.tmp`, so that no reader takes a half-written file for a whole one.
 
     Raises:
-        InputError: the disk is full.
+        InputError: the disk is full, or the folder cannot be written to.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.parent / f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        yield aside
-        with aside.open("rb+") as file:
-            os.fsync(file.fileno())
-        aside.replace(path)
-        _fsync_folder(path.parent)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(f"{path}: the disk is full; free space and run the same command again") from error
-        raise
-    finally:
-        aside.unlink(missing_ok=True)
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield aside
+            with aside.open("rb+") as file:
+                os.fsync(file.fileno())
+            aside.replace(path)
+            _fsync_folder(path.parent)
+        finally:
+            aside.unlink(missing_ok=True)
 
 
 def _fsync_folder(folder: Path) -> None:

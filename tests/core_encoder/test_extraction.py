@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -214,6 +215,20 @@ def test_the_failure_log_survives_a_torn_line(tmp_path: Path) -> None:
     assert FailureLog(log.path).read() == [second]
 
 
+def test_a_failure_log_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failure = Failure("a.mp4", 0.0, None, "broken")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="failures.jsonl: cannot be written"):
+        FailureLog(tmp_path / "file" / "failures.jsonl").add(failure)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="failures.jsonl: the disk is full"):
+        FailureLog(tmp_path / "failures.jsonl").add(failure)
+
+
 def test_the_same_content_under_two_names_is_encoded_once(nano: Encoder, videos: list[Clip], tmp_path: Path) -> None:
     copy = tmp_path / "copy.mp4"
     shutil.copy(videos[0].path, copy)
@@ -384,7 +399,9 @@ def test_disk_full_in_the_middle_keeps_finished_shards(nano: Encoder, videos: li
     code = f"""
         import resource, signal
         from core_encoder import Clip, InputError, load_encoder
+        from core_encoder import extraction
         from core_encoder.extraction import extract, spec_for
+        extraction._PROGRESS_S = 0.0
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         nano = load_encoder("nano")
         calls = []

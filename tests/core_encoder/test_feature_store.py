@@ -472,6 +472,24 @@ def test_a_spec_that_makes_no_sense_is_one_line(tmp_path: Path, content: str | N
     assert list_stores(tmp_path) == []
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_store_that_cannot_be_written_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    filled(tmp_path, range(2))
+
+    def refuse(path: Path, target: Path) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(
+        InputError, match=r"\.safetensors: cannot be written \(.*; allow it, or name another place"
+    ) as caught:
+        filled(tmp_path, range(2, 4))
+    assert "\n" not in str(caught.value)
+    assert len(FeatureStore(tmp_path, SPEC)) == 2 and not list(tmp_path.rglob("*.tmp"))
+
+
 def test_listing_beside_a_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shard's aside file is renamed between two looks at it."""
     store = filled(tmp_path, range(2))

@@ -129,7 +129,7 @@ def _train(settings: TrainSettings) -> None:
                 "run": str(done.run),
                 "result": asdict(done.result),
                 "settings": [asdict(setting) for setting in done.training.settings],
-                "seed_scores": done.seed_scores,
+                "seeds": [asdict(one) for one in done.seeds],
                 "frames_decoded": done.frames_decoded,
             }
         )
@@ -140,11 +140,10 @@ def _train(settings: TrainSettings) -> None:
                 for one in done.training.settings
             ]
             print_table(["setting", "validation score", "best epoch", "stopped"], rows)
-        if len(done.seed_scores) > 1:
-            import statistics
-
-            mean, deviation = statistics.mean(done.seed_scores), statistics.stdev(done.seed_scores)
-            print(f"validation over {len(done.seed_scores)} seeds: mean {mean:.4f}, standard deviation {deviation:.4f}")
+        if len(done.seeds) > 1:
+            print(f"over {len(done.seeds)} seeds: {_spread([one.validation for one in done.seeds])} on validation")
+            main, split = done.result.main_metric, done.result.split
+            print(f"over {len(done.seeds)} seeds: {_spread([one.judged for one in done.seeds])} {main} on {split}")
         print_results([done.result])
         print(f"saved as {done.ref} in {done.folder}")
         print(f"use it:  prismhub predict VIDEO --adapter {done.ref.partition('@')[0]}")
@@ -182,6 +181,8 @@ def _predict(settings: PredictSettings) -> None:
         for prediction in done.predictions:
             record = prediction.describe(settings.all_scores)
             row = {"video": record.pop("id")} | record
+            if done.multi_label:
+                row["labels"] = [{"label": label, "score": score} for label, score in prediction.above()]
             if settings.top > 1:
                 row["top"] = [{"label": label, "score": score} for label, score in prediction.top(settings.top)]
             rows.append(row)
@@ -190,8 +191,10 @@ def _predict(settings: PredictSettings) -> None:
     else:
         table = []
         for prediction in done.predictions:
-            shown = len(prediction.label_names) if settings.all_scores else settings.top
-            for place, (label, score) in enumerate(prediction.top(shown)):
+            shown = prediction.top(len(prediction.label_names) if settings.all_scores else settings.top)
+            if done.multi_label and len(shown) == 1:
+                shown = prediction.above() or shown
+            for place, (label, score) in enumerate(shown):
                 table.append(["" if place else prediction.sample_id, label, f"{score:.3f}"])
         print_table(["video", "label", "score"], table)
         for failure in done.failures:
@@ -264,6 +267,13 @@ def env_command(as_json: AsJson = False) -> None:
         return
     for name, value in kept.items():
         print(f"{name}: {cell_text(value)}")
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    import statistics
+
+    known = [value for value in values if value is not None]
+    return f"mean {statistics.mean(known):.4f}, standard deviation {statistics.stdev(known):.4f}"
 
 
 def _exit_for(failures: Sequence[Any]) -> None:

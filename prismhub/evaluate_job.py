@@ -54,7 +54,7 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
     if settings.out is not None and settings.out.is_dir():
         raise InputError(f"{settings.out}: is a folder; --out wants a file such as {settings.out / 'result.json'}")
     adapter = load_adapter(required(settings.adapter, "adapter"))
-    spec = recorded_spec(adapter, settings.adapter, settings.encoder_dtype)
+    spec = recorded_spec(adapter, settings, show)
     task, split = _evaluation_task(settings, adapter, show)
     encoder = adapter_encoder(adapter, settings, spec)
     root = settings.store or default_store()
@@ -63,7 +63,7 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
     source = FeatureSource(encoder, spec, root, batch_size=settings.clips_per_batch, num_workers=settings.workers)
     predictions = answers(adapter, readable[split], source, show)
     result = result_of(settings, task, split, predictions, adapter, settings.adapter, report.failures, spec, encoder)
-    stem = plain_name(f"{task.name}-{split}-{settings.adapter}")
+    stem = plain_name(f"{task.name}-{split}-{settings.adapter}-{task.digest(split)[:8]}")
     path = settings.out or prismhub_home() / "results" / f"{stem}.json"
     result.write(path)
     truth = {sample.id: sample.labels for sample in readable[split]}
@@ -192,14 +192,22 @@ def columns(settings: DataSettings) -> dict[str, str | None]:
     return {name: getattr(settings, name) for name in names}
 
 
-def recorded_spec(adapter: Adapter, ref: str, precision: str | None) -> FeatureSpec:
-    """The features an adapter reads: computed in `precision`, by default as in training, with the decoder of here."""
+def recorded_spec(adapter: Adapter, settings: EvaluateSettings | PredictSettings, show: Show) -> FeatureSpec:
+    """The features an adapter reads: by default in the precision of its training, with the decoder as it is here."""
     from core_encoder.video import decoder_id
 
     spec = adapter.info.features
     if spec is None:
-        raise InputError(f"adapter {ref!r} does not record which encoder it was trained on; use it on features instead")
-    return replace(spec, precision=precision or spec.precision, decoder=decoder_id(spec.decoder.partition("-")[0]))
+        raise InputError(
+            f"adapter {settings.adapter!r} does not record which encoder it was trained on; use it on features instead"
+        )
+    wanted = spec.decoder.partition("-")[0]
+    try:
+        decoder = decoder_id(wanted)
+    except InputError:
+        decoder = decoder_id("auto")
+        show.note(f"note: trained with decoder {wanted}, which is not installed; using {decoder}")
+    return replace(spec, precision=settings.encoder_dtype or spec.precision, decoder=decoder)
 
 
 def adapter_encoder(adapter: Adapter, settings: EvaluateSettings | PredictSettings, spec: FeatureSpec) -> Encoder:

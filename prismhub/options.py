@@ -38,6 +38,9 @@ def command_signature(cls: type[Any], run: Callable[..., None], positional: str 
 
     def command(*, config: str | None = None, **given: Any) -> None:
         values = {name: value for name, value in given.items() if value is not None and value != []}
+        for name, value in values.items():
+            if value == "":
+                raise InputError(f"--{name.replace('_', '-')} is empty; give a value or leave it out")
         values |= {name: _values(values[name]) for name in values if name != positional}
         run(resolve(cls, config, values))
 

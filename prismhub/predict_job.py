@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Predicted:
-    """The answers of `predict`, and the videos that could not be read."""
+    """The answers of `predict`, and the videos that could not be read; `multi_label`: a video may have several."""
 
     predictions: list[ClassScores]
     failures: tuple[Failure, ...]
+    multi_label: bool = False
 
 
 def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
@@ -35,7 +36,7 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
     from tasks.annotations import bounds_text
 
     adapter = load_adapter(required(settings.adapter, "adapter"))
-    spec = recorded_spec(adapter, settings.adapter, settings.encoder_dtype)
+    spec = recorded_spec(adapter, settings, show)
     clips = find_clips(settings.videos)
     encoder = adapter_encoder(adapter, settings, spec)
     source = FeatureSource(
@@ -53,4 +54,4 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
                     name = clip.path + bounds_text(clip)
                     predictions.append(ClassScores(name, adapter.predict_records(found), adapter.label_names))
             bar.update(first + len(several), len(clips))
-    return Predicted(predictions, tuple(failures))
+    return Predicted(predictions, tuple(failures), bool(adapter.info.config.get("multi_label")))

@@ -34,6 +34,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class SeedScore:
+    """What one seed reached: the validation score that chooses, and the main metric on the split judged at the end."""
+
+    seed: int
+    validation: float | None
+    judged: float
+
+    @property
+    def worth(self) -> float:
+        """The validation score; without a val split no seed is better than another."""
+        return -math.inf if self.validation is None else self.validation
+
+
+@dataclass(frozen=True)
 class Trained:
     """What `train` made: the adapter kept, where it lies, its scores, and what every seed and setting reached."""
 
@@ -48,7 +62,7 @@ class Trained:
     extraction: ExtractionReport
     failures: tuple[Failure, ...]
     frames_decoded: int  # over the whole job: 0 when every feature was cached
-    seed_scores: tuple[float, ...]
+    seeds: tuple[SeedScore, ...]
 
 
 def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
@@ -111,10 +125,14 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     trainings = [
         _train_once(settings, task, sets, kind, head, info, folder, seed, show) for seed, folder in runs.items()
     ]
-    best = max(trainings, key=lambda training: -math.inf if training.score is None else training.score)
-    adapter = best.best
     split = next(name for name in ("test", "val", "train") if name in readable)
-    predictions = answers(adapter, readable[split], source, show)
+    judged = [answers(training.best, readable[split], source, show) for training in trainings]
+    seeds = tuple(
+        SeedScore(seed, training.score, task.judge(predictions, split).main.value)
+        for seed, training, predictions in zip(runs, trainings, judged, strict=True)
+    )
+    chosen = max(range(len(seeds)), key=lambda place: seeds[place].worth)
+    best, predictions, adapter = trainings[chosen], judged[chosen], trainings[chosen].best
     adapter.info = replace(adapter.info, training=adapter.info.training | _split_record(settings, task))
     result = result_of(settings, task, split, predictions, adapter, name, report.failures, spec, encoder)
     adapter.info = replace(adapter.info, metrics=_metric_values(result))
@@ -134,7 +152,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
         extraction=report,
         failures=report.failures,
         frames_decoded=report.frames_decoded + source.frames_decoded,
-        seed_scores=tuple(training.score for training in trainings if training.score is not None),
+        seeds=seeds,
     )
 
 

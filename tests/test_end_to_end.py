@@ -58,7 +58,7 @@ def test_train_evaluate_predict_and_a_second_question(
     grid = ["--grid", "lr=1e-3,3e-4", "dropout=0,0.5", "--seeds", "2"]
     second = result_of(capsys, *train, "--name", "grid", *grid)
     assert second["frames_decoded"] == 0  # other settings, the same features
-    assert len(second["settings"]) == 4 and len(second["seed_scores"]) == 2
+    assert len(second["settings"]) == 4 and [one["seed"] for one in second["seeds"]] == [0, 1]
 
     evaluated = result_of(capsys, "evaluate", "--data", str(world), "--adapter", "objects", "--quiet")
     assert evaluated["scores"] == result["scores"]
@@ -114,6 +114,10 @@ def test_multi_label(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert done["result"]["main_metric"] == "map" and done["result"]["scores"]["map"]["value"] > 0.8
     again = result_of(capsys, "evaluate", "--data", data, "--adapter", "tags", "--quiet")
     assert again["scores"] == done["result"]["scores"]
+    [answer] = result_of(capsys, "predict", rows[0]["video"], "--adapter", "tags", "--quiet", "--all-scores")
+    assert [one["label"] for one in answer["labels"]] == sorted(
+        (name for name, score in answer["scores"].items() if score >= 0.5), key=lambda name: -answer["scores"][name]
+    )
 
 
 def test_the_same_command_with_every_kind_of_checkpoint(

@@ -102,6 +102,7 @@ def test_unknown_names_offer_the_nearest(says: Callable[..., str], classes: Path
     assert "'train'" in says(2, "trian")
     assert "accelerator" in says(2, "train", *data, "--accelerator", "tpuu")
     assert "'top1'" in says(2, "train", *data, "--metric", "top-1", *FAST)
+    assert "--data is empty" in says(2, "train", "--data", "")
 
 
 @pytest.mark.parametrize("name", ["../../x", "a/b", "", ".hidden", "con", "x" * 200])

@@ -10,7 +10,7 @@ import stat
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -22,7 +22,7 @@ from core_encoder.errors import InputError
 from core_encoder.feature_spec import FeatureKey, FeatureSpec, StoredDtype
 from core_encoder.feature_store import SPEC_FILE, FeatureStore
 from core_encoder.shard import Shard
-from core_encoder.video import Clip, video_digest
+from core_encoder.video import Clip, decoder_id, video_digest
 
 _ASIDE = re.compile(r"\..+\.(\d+)-[0-9a-f]+\.tmp")  # what storage.atomic_path writes to before the rename
 _YOUNG_S = 60.0
@@ -110,8 +110,10 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
-        """Nothing is broken, corrupt or different; incomplete clips are no fault."""
-        return not self.broken_shards and not self.corrupt_records and all(pair.agrees for pair in self.compared)
+        """Nothing is broken, corrupt or different, nor everything beyond comparing; incomplete clips are no fault."""
+        if self.broken_shards or self.corrupt_records or (self.not_compared and not self.compared):
+            return False
+        return all(pair.agrees for pair in self.compared)
 
 
 def verify_store(
@@ -155,7 +157,8 @@ def _sampled_clips(store: FeatureStore, videos: Sequence[str | Path], sample: in
 
 
 def _compare(store: FeatureStore, encoder: Encoder, clips: Sequence[Clip], report: VerifyReport) -> None:
-    with EncodingRun(encoder, clips, store.spec) as run:
+    here = replace(store.spec, decoder=decoder_id(store.spec.decoder.partition("-")[0]))  # versions may have moved on
+    with EncodingRun(encoder, clips, here) as run:
         for event in run:
             if isinstance(event, ViewEncoded) and event.key in store:
                 stored = store.read(event.key).values

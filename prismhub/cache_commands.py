@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from core_encoder.errors import InputError
+from core_encoder.errors import InputError, UnreadableVideo
 from prismhub.printing import print_json, print_table
 
 if TYPE_CHECKING:
@@ -77,7 +77,11 @@ def cache_verify(
     if encoder:
         fingerprint = open_encoder(encoder).fingerprint
         stores = [one for one in stores if one.spec.fingerprint == fingerprint]
-        digests = {video_digest(clip.path): clip.path for clip in find_clips(videos or [])}
+        for clip in find_clips(videos or []):
+            try:
+                digests[video_digest(clip.path)] = clip.path
+            except UnreadableVideo as error:
+                print(f"not compared: {error}")
     sound, compared = True, 0
     for info in stores:
         held = {key.digest for key in FeatureStore.open(info.folder).clip_keys()}

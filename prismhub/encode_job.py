@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,7 +115,18 @@ def feature_spec(encoder: Encoder, settings: EncodingSettings, kind: FeatureKind
         window_stride=settings.window_stride,
         views=settings.views,
     )
-    return spec_for(encoder, plan, kind=kind, layers=layers, dtype=settings.feature_dtype, decoder=settings.decoder)
+    preprocessing = encoder.preprocessing
+    if settings.geometry is not None:
+        preprocessing = replace(preprocessing, geometry=settings.geometry)
+    return spec_for(
+        encoder,
+        plan,
+        kind=kind,
+        layers=layers,
+        dtype=settings.feature_dtype,
+        preprocessing=preprocessing,
+        decoder=settings.decoder,
+    )
 
 
 def default_store() -> Path:

@@ -41,6 +41,9 @@ class EncodingSettings:
     stride: int | None = option(None, "Every n-th source frame, with --sampling stride or dense.")
     window_stride: int | None = option(None, "Sampled frames between two dense windows.")
     views: int = option(1, "Temporal views of a clip; scores are averaged over them.")
+    geometry: Literal["resize", "center_crop"] | None = option(
+        None, "resize: the whole frame; center_crop: its middle square (default: the encoder's)."
+    )
     layers: tuple[int, ...] = option((), "Outputs of these encoder layers instead of the last (MLAP).")
     feature_dtype: Literal["fp32", "fp16", "bf16", "int8"] = option("fp16", "Precision of stored features.")
     decoder: Literal["auto", "decord", "pyav"] = option("auto", "Video decoder; part of the cache key.")

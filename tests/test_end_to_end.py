@@ -94,7 +94,7 @@ def test_mlap_int8_views_and_dense_windows(world: Path) -> None:
         "mlap": {"layers": (3, 5), "feature_dtype": "int8"},
         "views": {"views": 2},
         "dense": {"sampling": "dense", "stride": 1, "num_frames": 4, "window_stride": 2},
-        "fps": {"sampling": "fps", "fps": 4.0, "num_frames": 3, "decoder": "pyav"},
+        "fps": {"sampling": "fps", "fps": 4.0, "num_frames": 3, "decoder": "pyav", "geometry": "center_crop"},
     }.items():
         trained = prismhub.train(data=world, encoder="nano", name=name, epochs=6, accelerator="cpu", **options)
         assert trained.result.scores["top1"].value >= 0.5, name

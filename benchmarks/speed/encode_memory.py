@@ -14,14 +14,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.speed.timing import Report, Timings, arguments
+from benchmarks.speed.videos import write_videos
 
-_WRITE = """
-import sys
-from pretrain.synthetic_world import SyntheticWorld, write_video
-world = SyntheticWorld(seed=0)
-for index in range(int(sys.argv[2])):
-    write_video(f"{sys.argv[1]}/{index:04}.mp4", world.clip(index).frames)
-"""
 _ENCODE = "from prismhub.cli import main; main()"
 
 
@@ -35,8 +29,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {name: [] for name in counts}
     with tempfile.TemporaryDirectory() as folder:
         for name, count in counts.items():
-            Path(folder, name).mkdir()
-            subprocess.run([sys.executable, "-c", _WRITE, str(Path(folder, name)), str(count)], check=True)
+            write_videos(Path(folder, name), count)
         for number in range(options.rounds):
             for name in counts:
                 home = Path(folder, f"home {number} {name}")

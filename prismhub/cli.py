@@ -146,7 +146,7 @@ def _train(settings: TrainSettings) -> None:
             print(f"over {len(done.seeds)} seeds: {_spread([one.judged for one in done.seeds])} {main} on {split}")
         print_results([done.result])
         print(f"saved as {done.ref} in {done.folder}")
-        print(f"use it:  prismhub predict VIDEO --adapter {done.ref.partition('@')[0]}")
+        print(f"use it:  {_program()} predict VIDEO --adapter {done.ref.partition('@')[0]}")
     _exit_for(done.failures)
 
 
@@ -222,7 +222,7 @@ def demo_command(
     done = demo(Path(out), seed)
     print_results([done.first.result, done.second.result])
     print(f"the page: {done.page.resolve().as_uri()}")
-    print("next:  prismhub train --data my_videos/ --adapter map_classifier --encoder nano --name my-adapter")
+    print(f"next:  {_program()} train --data my_videos/ --adapter map_classifier --encoder nano --name my-adapter")
 
 
 @app.command("encoders")
@@ -279,6 +279,11 @@ def _spread(values: Sequence[float | None]) -> str:
 def _exit_for(failures: Sequence[Any]) -> None:
     if failures:
         raise typer.Exit(FAILED_ITEMS)
+
+
+def _program() -> str:
+    """How this program is called here: by its path where it is not on the search path."""
+    return "prismhub" if shutil.which("prismhub") or Path(sys.argv[0]).stem != "prismhub" else sys.argv[0]
 
 
 def _fail(message: str, code: int) -> int:

@@ -28,7 +28,7 @@ class LinearConfig(ClassifierConfig):
 
 
 class Linear(Classifier):
-    """Mean pooling and a linear classifier: a baseline, FAR WEAKER than map_classifier (Diving48 4.5 against 64.3)."""
+    """Mean pooling and a linear classifier: a baseline, far weaker than map_classifier (Diving48 4.5 against 64.3)."""
 
     kind: ClassVar[str] = "linear"
     Config: ClassVar[type] = LinearConfig

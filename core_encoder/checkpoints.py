@@ -26,7 +26,7 @@ from core_encoder.video import Preprocessing
 log = logging.getLogger(__name__)
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
-_SUPPORTED = "'videoprism_vision_model', 'videoprism' and 'clip'"
+SUPPORTED = ("videoprism_vision_model", "videoprism", "clip")
 
 
 @dataclass(frozen=True)
@@ -39,23 +39,32 @@ class Checkpoint:
     trained: bool = True
 
 
-def read_folder(folder: Path) -> Checkpoint:
-    """Read a folder in `transformers` format.
+def folder_kind(folder: Path) -> str:
+    """The `model_type` of a folder in `transformers` format.
 
     Raises:
-        InputError: no or a broken config, an unsupported architecture, weights that do not fit it.
+        InputError: no or a broken config, or an unsupported architecture.
     """
     config_file = folder / CONFIG
     if not config_file.is_file():
         raise InputError(f"{folder}: no {CONFIG}: a folder in transformers format holds {CONFIG} and {WEIGHTS}")
     config = read_json(config_file)
     kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind == "clip":
-        from core_encoder.clip import read_clip_folder
+    if kind not in SUPPORTED:
+        *others, last = (repr(name) for name in SUPPORTED)
+        known = f"{', '.join(others)} and {last}"
+        raise InputError(f"{config_file}: model_type {kind!r} is not supported; supported are {known}")
+    return str(kind)
 
-        return read_clip_folder(folder)
-    if kind not in ("videoprism_vision_model", "videoprism"):
-        raise InputError(f"{config_file}: model_type {kind!r} is not supported; supported are {_SUPPORTED}")
+
+def read_folder(folder: Path) -> Checkpoint:
+    """Read a folder of VideoPrism or its video-text model in `transformers` format.
+
+    Raises:
+        InputError: a config that does not describe one, or weights that do not fit it.
+    """
+    config_file = folder / CONFIG
+    config = read_json(config_file)
     tensors, trained = read_weights(folder)
     try:
         architecture, prefix, ignored = read_config(config, tensors)

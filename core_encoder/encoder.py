@@ -278,11 +278,17 @@ def _nano() -> Encoder:
 
 
 def _from_files(source: str | Path, local_files_only: bool) -> Encoder:
-    from core_encoder.checkpoints import read_folder
+    from core_encoder.checkpoints import folder_kind, read_folder
+    from core_encoder.clip import read_clip_folder
     from core_encoder.flax_checkpoint import read_npz
 
     path, name = _locate(source, local_files_only)
-    checkpoint = read_folder(path) if path.is_dir() else read_npz(path)
+    if path.is_file():
+        checkpoint = read_npz(path)
+    elif folder_kind(path) == "clip":
+        checkpoint = read_clip_folder(path)
+    else:
+        checkpoint = read_folder(path)
     return Encoder(checkpoint.model, name, checkpoint.preprocessing, checkpoint.tokenizer, checkpoint.trained)
 
 

@@ -1,18 +1,49 @@
-"""`prismhub adapters list|show|rm|push|pull`."""
+"""`prismhub adapters kinds|list|show|rm|push|pull`."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Annotated
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from core_encoder.errors import InputError
 from prismhub.printing import print_json, print_table
+
+if TYPE_CHECKING:
+    from adapters.adapter import Adapter
 
 app = typer.Typer(help="Saved adapters: the local registry and the Hub.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
 Pattern = Annotated[str, typer.Argument(help="Names to list; * and ? match.")]
 Ref = Annotated[str, typer.Argument(help="Registry name[@version], folder, or Hub id[@revision].")]
+
+
+@app.command("kinds")
+def adapters_kinds(
+    kind: Annotated[str | None, typer.Argument(help="One kind, with its options (default: all).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the kinds of adapters that can be trained, or the options that `--head` and `--grid` take for one.
+
+    Example: prismhub adapters kinds map_classifier
+    """
+    from adapters.registry import adapter_kind, adapter_kinds
+
+    about: dict[str, tuple[str, str, list[tuple[str, str, str]]]] = {}
+    for name in [kind] if kind else adapter_kinds():
+        try:
+            about[name] = _summary(adapter_kind(name))
+        except InputError as error:  # a broken plug-in must not hide the others
+            if kind:
+                raise
+            about[name] = ("-", str(error), [])
+    if as_json:
+        print_json(about)
+        return
+    print_table(["kind", "features", "what it is"], [[name, *summary[:2]] for name, summary in about.items()])
+    if kind:
+        print_table(["option", "default", "what it does"], [[*row] for row in about[kind][2]])
 
 
 @app.command("list")
@@ -30,6 +61,16 @@ def adapters_list(pattern: Pattern = "*", as_json: AsJson = False) -> None:
     header = ["adapter", "kind", "encoder", "task", "classes", "metric", "created"]
     table = [[r.ref, r.kind, r.encoder, r.task, str(r.num_classes), r.metric, r.created] for r in rows]
     print_table(header, table)
+
+
+def _summary(kind: type[Adapter]) -> tuple[str, str, list[tuple[str, str, str]]]:
+    """The features a kind reads, its first sentence, and its options with defaults and help."""
+    first = (kind.__doc__ or "").strip().partition("\n\n")[0]
+    options = [
+        (field.name, "-" if field.default in (None, ()) else str(field.default), str(field.metadata.get("help", "")))
+        for field in fields(kind.Config)
+    ]
+    return kind.feature_kind, " ".join(first.split()), options
 
 
 @app.command("show")

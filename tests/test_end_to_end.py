@@ -174,6 +174,10 @@ def test_cache_and_adapters_commands(world: Path, tmp_path: Path, capsys: pytest
     assert run(["cache", "prune", "--encoder", "nano"]) == 0
     assert result_of(capsys, "cache", "list") == []
 
+    kinds = result_of(capsys, "adapters", "kinds")
+    assert set(kinds) == {"linear", "map_classifier"} and "weaker" in kinds["linear"][1]
+    assert run(["adapters", "kinds", "map_classifier"]) == 0
+    assert "dropout" in capsys.readouterr().out
     assert run(["train", "--data", str(world), "--encoder", "nano", "--name", "birds", *FAST]) == 0
     [row] = result_of(capsys, "adapters", "list", "bird*")
     assert row["ref"] == "birds@v1"
@@ -206,7 +210,7 @@ def test_help_is_quick_and_every_command_has_an_example() -> None:
     from prismhub.cli import app
 
     groups = {"": ["encode", "train", "evaluate", "predict", "demo", "encoders", "env"]}
-    groups |= {"adapters": ["list", "show", "rm", "push", "pull"], "cache": ["list", "verify", "prune"]}
+    groups |= {"adapters": ["kinds", "list", "show", "rm", "push", "pull"], "cache": ["list", "verify", "prune"]}
     for group, commands in groups.items():
         for command in commands:
             words = [group, command] if group else [command]

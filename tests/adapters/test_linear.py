@@ -40,4 +40,4 @@ def test_equals_a_standardized_linear_layer() -> None:
 
 
 def test_the_help_says_that_it_is_weak() -> None:
-    assert "FAR WEAKER" in (Linear.__doc__ or "")
+    assert "far weaker" in (Linear.__doc__ or "")

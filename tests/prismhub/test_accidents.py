@@ -491,7 +491,8 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, private_home: Path) -> No
     import signal
 
     data = write_classes(tmp_path / "data", per_class=60)
-    encode = [*COMMAND, "encode", str(data), "--encoder", "nano"]
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # background jobs ignore it
+    encode = [sys.executable, "-c", f"{heed}; from prismhub.cli import main; main()", "encode", str(data)]
     slow = [*encode, "--workers", "1", "--clips-per-batch", "1"]
     process = subprocess.Popen(slow, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     deadline = time.monotonic() + 60

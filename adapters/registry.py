@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from adapters.card import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, AdapterInfo, read_info
 from core_encoder.errors import InputError
-from core_encoder.storage import check_name, nearest, offline, prismhub_home
+from core_encoder.storage import check_name, nearest, offline, prismhub_home, write_text
 
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
     from core_encoder.encoder import Encoder
 
 ENTRY_POINTS = "prismhub.adapters"
+LAST_FILE = ".last"  # the highest version number ever given: a name@version never means other weights
 _BUILT_IN = {"map_classifier": "adapters.map_classifier:MapClassifier", "linear": "adapters.linear:Linear"}
 _registered: dict[str, type[Adapter]] = {}
 _VERSION = re.compile(r"v([1-9]\d*)")
@@ -217,8 +218,6 @@ def remove_adapter(ref: str) -> list[Path]:
         aside = folder / f".{path.name}-{uuid.uuid4().hex[:8]}.tmp"
         path.rename(aside)
         shutil.rmtree(aside)
-    if not any(folder.iterdir()):
-        folder.rmdir()
     return doomed
 
 
@@ -246,12 +245,14 @@ def pull(ref: str, name: str | None = None) -> RegisteredAdapter:
 
 
 def _place(aside: Path, folder: Path) -> Path:
-    """Rename a whole adapter to the next free version; another process may take a number in between."""
-    number = max(_versions(folder), default=0) + 1
+    """Rename a whole adapter to the next version, never a removed one; another process may take it in between."""
+    last = folder / LAST_FILE
+    number = max([*_versions(folder), int(last.read_text()) if last.exists() else 0]) + 1
     while True:
         target = folder / f"v{number}"
         try:
             aside.rename(target)  # fails when the target holds files
+            write_text(last, str(number))
             return target
         except OSError:
             if not target.exists():

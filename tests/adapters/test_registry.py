@@ -70,8 +70,10 @@ def test_removing() -> None:
     with pytest.raises(InputError, match="adapter 'pets' has no version 'v2'; it has v1, v3"):
         load_adapter("pets@v2")
     assert save_to_registry(head(), "pets").version == "v4", "a number is not given twice"
+    remove_adapter("pets@v4")
+    assert save_to_registry(head(), "pets").version == "v5", "not even after the newest was removed"
     remove_adapter("pets")
-    assert list_adapters() == [] and not (registry_folder() / "pets").exists()
+    assert list_adapters() == [] and [path.name for path in (registry_folder() / "pets").iterdir()] == [".last"]
     with pytest.raises(InputError, match="no adapter named 'pets'"):
         remove_adapter("pets")
 

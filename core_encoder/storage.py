@@ -203,17 +203,6 @@ def free_bytes(folder: str | Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def check_free_space(folder: str | Path, needed: int) -> None:
-    """Refuse work that cannot fit.
-
-    Raises:
-        InputError: fewer than `needed` bytes are free where `folder` lies; both sizes are named.
-    """
-    free = free_bytes(folder)
-    if needed > free:
-        raise InputError(f"{folder}: needs {readable_bytes(needed)} but only {readable_bytes(free)} are free")
-
-
 def readable_bytes(count: float) -> str:
     """`6291456` -> `6.0 MiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):

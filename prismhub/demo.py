@@ -70,10 +70,10 @@ def demo(out: Path, seed: int = 0, show: Show | None = None) -> Demo:
     show.note(f"1. {written} H.264 videos of a small synthetic world in {videos}")
     common = {"encoder": "nano", "epochs": EPOCHS, "seed": seed}
     show.note("2. encode each video once, train 4 settings of map_classifier side by side on the features")
-    with watch.step("encode and train: what happens, to what (8 classes)"):
+    with watch.step("encode and train: what happens, to what"):
         first = train(TrainSettings(data=videos, name=ADAPTER, grid=GRID, **common), show)  # type: ignore[arg-type]
     show.note("3. another question of the same videos: which motion? Nothing is decoded or encoded again")
-    with watch.step("train again on cached features: which motion (4 classes)"):
+    with watch.step("train again on cached features: which motion"):
         second = train(TrainSettings(data=videos / "motion.csv", name=SECOND_ADAPTER, **common), show)  # type: ignore[arg-type]
     show.note(f"4. load {first.ref!r} by name and ask it about a new video")
     with watch.step("load by name and predict a new video"):
@@ -152,9 +152,9 @@ def _report_data(first: Trained, second: Trained, watch: Stopwatch, examples: Se
     assert spec is not None
     details = {
         "write the videos": f"{sum(len(samples) for samples in first.task.splits.values())} files",
-        "encode and train: what happens, to what (8 classes)": f"{first.extraction.n_encoded} clips encoded"
+        "encode and train: what happens, to what": f"{first.extraction.n_encoded} clips encoded"
         + (f" at {first.extraction.clips_per_s:.0f} clips/s" if first.extraction.n_encoded else " (all were cached)"),
-        "train again on cached features: which motion (4 classes)": f"{second.frames_decoded} frames decoded",
+        "train again on cached features: which motion": f"{second.frames_decoded} frames decoded",
     }
     confusion = first.task.confusion(first.predictions, first.result.split)
     return ReportData(
@@ -164,7 +164,8 @@ def _report_data(first: Trained, second: Trained, watch: Stopwatch, examples: Se
         summary=f"A frozen encoder looked at every video once. On its stored features {len(first.training.settings)} "
         "settings of a small attention head were trained side by side; the best by validation is judged here on the "
         f"test split. The same features then answered a second question, which motion, with "
-        f"{100 * second.result.scores['top1'].value:.0f} % of the test videos right (guessing: 25 %).",
+        f"{100 * second.result.scores['top1'].value:.0f} % of the test videos right "
+        f"(guessing: {100 / len(second.result.label_names):.0f} %).",
         metrics=[*_metrics(first), *_metrics(second, "motion: ", ("top1",))],
         confusion=Confusion(first.result.label_names, confusion.tolist()),
         examples=examples,

@@ -14,7 +14,7 @@ from core_encoder.errors import InputError
 from core_encoder.storage import plain_name, prismhub_home
 from prismhub.encode_job import default_store, extract_features, find_device, open_encoder
 from prismhub.progress import SILENT, Show
-from prismhub.settings import DataSettings, EvaluateSettings, PredictSettings, TrainSettings
+from prismhub.settings import DataSettings, EvaluateSettings, SavedAdapterSettings, TrainSettings
 
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
@@ -192,7 +192,7 @@ def columns(settings: DataSettings) -> dict[str, str | None]:
     return {name: getattr(settings, name) for name in names}
 
 
-def recorded_spec(adapter: Adapter, settings: EvaluateSettings | PredictSettings, show: Show) -> FeatureSpec:
+def recorded_spec(adapter: Adapter, settings: SavedAdapterSettings, show: Show) -> FeatureSpec:
     """The features an adapter reads: by default in the precision of its training, with the decoder as it is here."""
     from core_encoder.video import decoder_id
 
@@ -210,7 +210,7 @@ def recorded_spec(adapter: Adapter, settings: EvaluateSettings | PredictSettings
     return replace(spec, precision=settings.encoder_dtype or spec.precision, decoder=decoder)
 
 
-def adapter_encoder(adapter: Adapter, settings: EvaluateSettings | PredictSettings, spec: FeatureSpec) -> Encoder:
+def adapter_encoder(adapter: Adapter, settings: SavedAdapterSettings, spec: FeatureSpec) -> Encoder:
     """The encoder of an adapter, given or where it was in training; the adapter uses it from now on."""
     find_device(settings.accelerator)
     source = settings.encoder or adapter.info.encoder_source or adapter.info.encoder

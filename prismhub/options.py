@@ -22,7 +22,7 @@ Settings = TypeVar("Settings")
 
 
 def command_signature(cls: type[Any], run: Callable[..., None], positional: str | None = None) -> Callable[..., None]:
-    """A function for Typer whose options are the fields of the dataclass `cls`; it calls `run(cls(...), config_path)`.
+    """A function for Typer whose options are the fields of the dataclass `cls`; it calls `run(cls(...))`.
 
     Values stay text until `config_from_dict` converts them, so that the command line, YAML and Python refuse the same
     things in the same words. `positional` names the one field that is given without a dash.

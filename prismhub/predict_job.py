@@ -40,7 +40,11 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
     clips = find_clips(settings.videos)
     encoder = adapter_encoder(adapter, settings, spec)
     source = FeatureSource(
-        encoder, spec, default_store(), batch_size=settings.clips_per_batch, num_workers=settings.workers
+        encoder,
+        spec,
+        settings.store or default_store(),
+        batch_size=settings.clips_per_batch,
+        num_workers=settings.workers,
     )
     predictions: list[ClassScores] = []
     failures: list[Failure] = []

@@ -31,7 +31,16 @@ class DataSettings:
 
 
 @dataclass(frozen=True)
-class EncodingSettings:
+class ReadingSettings:
+    """How features are read and computed on this machine; changes no value."""
+
+    clips_per_batch: int = option(8, "Clips encoded at once; halved when memory runs out.")
+    workers: int = option(2, "Decoding threads.")
+    store: Path | None = option(None, "Feature store (default: features/ in PRISMHUB_HOME).")
+
+
+@dataclass(frozen=True)
+class EncodingSettings(ReadingSettings):
     """How videos become features."""
 
     encoder: str = option("nano", "Bundled name, Hub id, checkpoint folder or Flax .npz file.")
@@ -48,9 +57,6 @@ class EncodingSettings:
     feature_dtype: Literal["fp32", "fp16", "bf16", "int8"] = option("fp16", "Precision of stored features.")
     decoder: Literal["auto", "decord", "pyav"] = option("auto", "Video decoder; part of the cache key.")
     encoder_dtype: Literal["fp32", "bf16", "fp16"] = option("fp32", "Precision the encoder runs in.")
-    clips_per_batch: int = option(8, "Clips encoded at once; halved when memory runs out.")
-    workers: int = option(2, "Decoding threads.")
-    store: Path | None = option(None, "Feature store (default: features/ in PRISMHUB_HOME).")
 
 
 @dataclass(frozen=True)
@@ -101,35 +107,30 @@ class TrainSettings(OutputSettings, TrainingConfig, EncodingSettings, DataSettin
 
 
 @dataclass(frozen=True)
-class EvaluateSettings(OutputSettings, DataSettings):
-    """Options of `prismhub evaluate`."""
+class SavedAdapterSettings(OutputSettings, ReadingSettings):
+    """Which saved adapter, and how its encoder runs."""
 
     adapter: str = option("", "Adapter: registry name[@version], folder or Hub id.")
     encoder: str | None = option(None, "Where the adapter's encoder lies (default: where it was in training).")
-    split: Literal["test", "val", "train", "all"] | None = option(None, "Split (default: test, val, or all there is).")
-    clips_per_batch: int = option(8, "Clips encoded at once; halved when memory runs out.")
-    workers: int = option(2, "Decoding threads.")
-    store: Path | None = option(None, "Feature store (default: features/ in PRISMHUB_HOME).")
     accelerator: str = option("auto", "auto, cpu, gpu or mps.")
     encoder_dtype: Literal["fp32", "bf16", "fp16"] | None = option(
         None, "Precision the encoder runs in (default: as in training)."
     )
+
+
+@dataclass(frozen=True)
+class EvaluateSettings(SavedAdapterSettings, DataSettings):
+    """Options of `prismhub evaluate`."""
+
+    split: Literal["test", "val", "train", "all"] | None = option(None, "Split (default: test, val, or all there is).")
     seed: int = option(0, "Seed of the bootstrap.")
     out: Path | None = option(None, "Where to write the result (default: results/ in PRISMHUB_HOME).")
 
 
 @dataclass(frozen=True)
-class PredictSettings(OutputSettings):
+class PredictSettings(SavedAdapterSettings):
     """Options of `prismhub predict`."""
 
     videos: tuple[str, ...] = option((), "Videos or folders of videos.")
-    adapter: str = option("", "Adapter: registry name[@version], folder or Hub id.")
-    encoder: str | None = option(None, "Where the adapter's encoder lies (default: where it was in training).")
     top: int = option(1, "So many best classes of each video.")
     all_scores: bool = option(False, "The score of every class.")
-    clips_per_batch: int = option(8, "Clips encoded at once; halved when memory runs out.")
-    workers: int = option(2, "Decoding threads.")
-    accelerator: str = option("auto", "auto, cpu, gpu or mps.")
-    encoder_dtype: Literal["fp32", "bf16", "fp16"] | None = option(
-        None, "Precision the encoder runs in (default: as in training)."
-    )

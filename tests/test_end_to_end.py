@@ -178,7 +178,11 @@ def test_cache_and_adapters_commands(world: Path, tmp_path: Path, capsys: pytest
     assert set(kinds) == {"linear", "map_classifier"} and "weaker" in kinds["linear"][1]
     assert run(["adapters", "kinds", "map_classifier"]) == 0
     assert "dropout" in capsys.readouterr().out
+    assert "nano" in [one["name"] for one in result_of(capsys, "encoders")]
+    assert result_of(capsys, "env")["torch"] == torch.__version__
     assert run(["train", "--data", str(world), "--encoder", "nano", "--name", "birds", *FAST]) == 0
+    assert run(["adapters", "push", "birds", "me/birds"]) == 2  # offline
+    assert "prismhub: " in capsys.readouterr().err
     [row] = result_of(capsys, "adapters", "list", "bird*")
     assert row["ref"] == "birds@v1"
     shown = result_of(capsys, "adapters", "show", "birds")

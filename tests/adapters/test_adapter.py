@@ -13,7 +13,7 @@ import yaml
 
 from adapters.adapter import Adapter
 from adapters.card import AdapterInfo, MetricValue, model_card
-from adapters.features import ClipFeatures, read_batch
+from adapters.features import Batch, ClipFeatures, read_batch
 from adapters.linear import Linear
 from adapters.map_classifier import MapClassifier
 from adapters.registry import load_adapter, save_to_registry
@@ -230,3 +230,25 @@ def test_the_trainer_of_lightning_can_train_it() -> None:
     trainer.fit(adapter, DataLoader(batches, batch_size=None))
     assert not torch.equal(before, adapter.classifier.weight)
     assert "map_classifier" in repr(adapter)
+
+
+def test_a_head_is_a_module_for_lightnings_own_trainer(tmp_path: Path) -> None:
+    from lightning.pytorch import Trainer
+    from torch.utils.data import DataLoader
+
+    adapter = MapClassifier.build({"dropout": 0.0}, dim=4, label_names=("ant", "bee"))
+    features = torch.randn(16, 2, 3, 4, generator=torch.Generator().manual_seed(0))
+    targets = (features.mean((1, 2, 3)) > 0).long()
+    batch = Batch(features, None, targets, tuple(map(str, range(16))))
+    before = adapter.loss(batch).item()
+    trainer = Trainer(
+        max_epochs=30,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(adapter, DataLoader([batch], batch_size=None))
+    assert adapter.eval().loss(batch).item() < before

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
     from adapters.card import AdapterInfo, MetricValue
-    from adapters.config import config_from_dict
     from adapters.features import Batch, ClipFeatures, FeatureDataset, InMemoryFeatures, Sample
     from adapters.predictions import ClassScores
     from adapters.registry import (
@@ -27,7 +26,6 @@ _HOME = {
     "Adapter": "adapter",
     "AdapterInfo": "card",
     "MetricValue": "card",
-    "config_from_dict": "config",
     "Batch": "features",
     "ClipFeatures": "features",
     "FeatureDataset": "features",
@@ -59,7 +57,6 @@ __all__ = [
     "remove_adapter",
     "pull",
     "register_adapter",
-    "config_from_dict",
     "Batch",
     "ClipFeatures",
     "FeatureDataset",

@@ -22,10 +22,10 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from adapters.card import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, AdapterInfo, current_versions, model_card, read_info
-from adapters.config import config_from_dict, config_to_dict
 from adapters.features import Batch, FeatureDataset
 from adapters.predictions import ClassScores
 from core_encoder.clip_plan import Clip
+from core_encoder.config import config_from_dict, config_to_dict
 from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.feature_spec import FeatureKind
 from core_encoder.storage import offline, prismhub_home, read_tensors, write_json, write_tensors, write_text

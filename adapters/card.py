@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from adapters.config import config_from_dict
+from core_encoder.config import config_from_dict
 from core_encoder.errors import EncoderMismatch, InputError
 from core_encoder.feature_spec import FeatureSpec
 from core_encoder.storage import read_json

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from adapters.adapter import Adapter
-from adapters.config import option
 from adapters.features import Batch, FeatureDataset, ids_of, read_batch, targets_of
 from adapters.reweighting import ClassificationLoss, Reweighting
+from core_encoder.config import option
 from core_encoder.errors import InputError
 
 SCALE_SAMPLES = 64  # how many training samples the feature scale is measured on

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adapters.classifier import Classifier, ClassifierConfig, FeatureScale
-from adapters.config import option
 from adapters.features import Batch
+from core_encoder.config import option
 from core_encoder.errors import InputError
 from core_encoder.feature_spec import FeatureKind
 from core_encoder.layers import attention_pool

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from adapters.config import option
+from core_encoder.config import option
 from core_encoder.errors import InputError
 
 if TYPE_CHECKING:

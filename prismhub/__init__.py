@@ -75,7 +75,7 @@ def predict(**options: Any) -> Any:
 
 
 def _run(job: str, options: dict[str, Any]) -> Any:
-    from adapters.config import config_from_dict
+    from core_encoder.config import config_from_dict
 
     settings = importlib.import_module("prismhub.settings")
     function = getattr(importlib.import_module(f"prismhub.{job}_job"), job)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters.config import config_to_dict
 from adapters.predictions import ClassScores
+from core_encoder.config import config_to_dict
 from core_encoder.errors import InputError
 from core_encoder.storage import plain_name, prismhub_home
 from prismhub.encode_job import default_store, extract_features, find_device, open_encoder

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import typer
 import yaml
 
-from adapters.config import config_from_dict
+from core_encoder.config import config_from_dict
 from core_encoder.errors import InputError
 
 Settings = TypeVar("Settings")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from adapters.config import option
 from adapters.training_config import TrainingConfig
+from core_encoder.config import option
 from core_encoder.errors import InputError
 
 _COUNTS = ("num_frames", "views", "clips_per_batch", "workers", "seeds", "top")

@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters.config import parse_grid
 from adapters.training_config import Progress, TrainingConfig
+from core_encoder.config import parse_grid
 from core_encoder.errors import InputError
 from core_encoder.storage import check_name, nearest, plain_name, prismhub_home
 from prismhub.encode_job import default_store, extract_features, feature_spec, open_encoder

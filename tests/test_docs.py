@@ -15,7 +15,7 @@ import pytest
 import typer
 
 from adapters import registry
-from adapters.config import parse_grid
+from core_encoder.config import parse_grid
 from prismhub.cli import app, run
 from prismhub.options import gather_lists
 from tests.adapters import test_contract as contract

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from adapters import adapter_kinds, config_from_dict, load_adapter
+from adapters import adapter_kinds, load_adapter
 from adapters.adapter import Adapter
 from adapters.card import CONFIG_FILE, WEIGHTS_FILE
-from adapters.config import config_to_dict
 from adapters.features import read_batch
 from adapters.registry import adapter_kind
+from core_encoder.config import config_from_dict, config_to_dict
 from core_encoder.errors import EncoderMismatch, InputError
 from core_encoder.feature_spec import FeatureSpec
 from core_encoder.video import ClipPlan, Preprocessing

@@ -271,5 +271,5 @@ def test_another_library_named_adapters_is_told_apart(tmp_path: Path) -> None:
 
 
 def test_importing_the_package_is_cheap() -> None:
-    code = "import sys, adapters, adapters.config, adapters.predictions; assert 'torch' not in sys.modules"
+    code = "import sys, adapters, core_encoder.config, adapters.predictions; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from adapters.config import option
+from core_encoder.config import option
 from core_encoder.errors import InputError
 from prismhub.options import command_signature, gather_lists, resolve
 

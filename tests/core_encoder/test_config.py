@@ -5,9 +5,9 @@ from dataclasses import dataclass, fields
 import pytest
 
 from adapters import adapter_kinds
-from adapters.config import config_from_dict, expand_grid, option, parse_grid
 from adapters.registry import adapter_kind
 from adapters.training_config import TrainingConfig
+from core_encoder.config import config_from_dict, expand_grid, option, parse_grid
 from core_encoder.errors import InputError
 
 

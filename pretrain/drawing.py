@@ -29,8 +29,12 @@ COLOURS: dict[str, tuple[float, float, float]] = {
 }
 
 
+def _length(u: Array, v: Array) -> Array:
+    return np.sqrt(u * u + v * v)  # np.hypot, safe from overflow, takes 4x the time
+
+
 def _circle(u: Array, v: Array) -> Array:
-    return np.hypot(u, v) - 1
+    return _length(u, v) - 1
 
 
 def _square(u: Array, v: Array) -> Array:
@@ -51,28 +55,28 @@ def _triangle(u: Array, v: Array) -> Array:
 
 
 def _ring(u: Array, v: Array) -> Array:
-    return np.abs(np.hypot(u, v) - 0.8) - 0.27
+    return np.abs(_length(u, v) - 0.8) - 0.27
 
 
 def _crescent(u: Array, v: Array) -> Array:
-    return np.maximum(np.hypot(u, v) - 1.1, 0.85 - np.hypot(u - 0.55, v))
+    return np.maximum(_length(u, v) - 1.1, 0.85 - _length(u - 0.55, v))
 
 
 def _dome(u: Array, v: Array) -> Array:
-    return np.maximum(np.hypot(u, v - 0.5) - 1.2, v - 0.5)
+    return np.maximum(_length(u, v - 0.5) - 1.2, v - 0.5)
 
 
 def _heart(u: Array, v: Array) -> Array:
     a, b = 0.7071 * (u + v), 0.7071 * (u - v)
     point = np.maximum(np.abs(a), np.abs(b)) - 0.62
-    lobes = np.hypot(np.abs(u) - 0.44, v + 0.44) - 0.62
+    lobes = _length(np.abs(u) - 0.44, v + 0.44) - 0.62
     return np.minimum(point, lobes)
 
 
 def _star(u: Array, v: Array) -> Array:
     sector = 2 * math.pi / 5
     angle = np.abs((np.arctan2(u, -v) + sector / 2) % sector - sector / 2)  # 0 at a tip, sector / 2 in a notch
-    return np.hypot(u, v) * np.cos(angle - 1.177) - 0.46  # the straight edge from a tip to a notch
+    return _length(u, v) * np.cos(angle - 1.177) - 0.46  # the straight edge from a tip to a notch
 
 
 def _plain(u: Array, v: Array) -> Array:
@@ -92,7 +96,7 @@ def _dotted(u: Array, v: Array) -> Array:
 
 
 def _ringed(u: Array, v: Array) -> Array:
-    return np.clip(0.5 + 2 * np.cos(9 * np.hypot(u, v)), 0, 1)
+    return np.clip(0.5 + 2 * np.cos(9 * _length(u, v)), 0, 1)
 
 
 SHAPES: dict[str, Field] = {  # signed distance in object coordinates: negative inside
@@ -125,31 +129,48 @@ class Track:
     radius: Array
     angle: Array
 
+    def moved(self, shift: Array) -> Track:
+        """The same path seen by a camera whose picture shifts by `(2, T)` pixels."""
+        return Track(self.x + shift[0], self.y + shift[1], self.radius, self.angle)
+
+    def __getitem__(self, shown: slice) -> Track:
+        """The part of the track in some of the frames."""
+        return Track(self.x[shown], self.y[shown], self.radius[shown], self.angle[shown])
+
 
 def draw_clouds(span: int, u: Array, camera: Array, contrast: float, rng: np.random.Generator) -> Array:
-    """Clouds in two octaves that drift as one: `(T, 3, S, S)` in [0, 1]."""
+    """Clouds in two octaves that drift as one: `(T, 3, S, S)` in [0, 1], for times `u (T,)` and shakes `(2, T)`."""
     drift = rng.uniform(-0.35, 0.35, 2).astype(np.float32) * span
     base = rng.uniform(0.25, 0.6) + rng.uniform(-0.1, 0.1, 3)  # muted, so that the named colours stand out
-    canvas = np.empty((len(u), 3, span, span), np.float32)
-    canvas[:] = base.reshape(3, 1, 1)
+    shift = drift[:, None] * u + camera  # (2, T)
+    rows: list[Array] = []
+    cols: list[Array] = []
     for cells, strength in ((4, 0.4), (11, 0.25)):  # cells across the torus
         grid = math.ceil(1.4 * cells) + 4  # the drift and the spline's reach included
         knots = 0.75 * rng.uniform(-1, 1, (1, grid, grid)) + 0.25 * rng.uniform(-1, 1, (3, grid, grid))
-        shift = drift[:, None] * u + camera  # (2, T)
         place = (np.arange(span, dtype=np.float32) - shift[..., None]) * (cells / span) + (0.2 * cells + 1.5)
         across, down = _spline(place.astype(np.float32), grid)[:, :, None]  # each (T, 1, S, grid)
-        canvas += down @ (contrast * strength * knots).astype(np.float32) @ across.swapaxes(-1, -2)
-    return canvas
+        rows.append(down @ (contrast * strength * knots).astype(np.float32))  # (T, 3, S, grid)
+        cols.append(across)
+    clouds = np.concatenate(rows, axis=-1) @ np.concatenate(cols, axis=-1).swapaxes(-1, -2)  # (T, 3, S, S)
+    clouds += base.astype(np.float32).reshape(3, 1, 1)
+    return clouds
 
 
 def _spline(place: Array, grid: int) -> Array:
     """Cubic B-spline weights `(..., S, grid)` of places `(..., S)` on a line of knots one apart."""
-    far = np.abs(place[..., None] - np.arange(grid, dtype=np.float32))
-    return (np.clip(2 - far, 0, None) ** 3 - 4 * np.clip(1 - far, 0, None) ** 3) / 6
+    near = 2 - np.abs(place[..., None] - np.arange(grid, dtype=np.float32))
+    outer, inner = np.maximum(near, 0), np.maximum(near - 1, 0)
+    return (outer * outer * outer - 4 * (inner * inner * inner)) * np.float32(1 / 6)  # numpy's ** 3 is 10x slower
 
 
 def paint(canvas: Array, shape: Field, texture: Field, colour: Array, track: Track) -> None:
-    """Blend one object into `canvas (T, 3, S, S)`, around the torus, touching only the pixels near it."""
+    """Blend one object into a contiguous `canvas (T, 3, S, S)`, around the torus, touching only the pixels it covers.
+
+    Args:
+        shape, texture: fields of `SHAPES` and `TEXTURES`.
+        colour: `(3,)` in [0, 1].
+    """
     frames, _, span, _ = canvas.shape
     reach = min(span, 2 * math.ceil(1.3 * float(track.radius.max())) + 3)
     first = np.floor(np.stack((track.x, track.y)) - reach / 2).astype(np.int64)  # (2, T)
@@ -159,9 +180,14 @@ def paint(canvas: Array, shape: Field, texture: Field, colour: Array, track: Tra
     dy = (rows + np.float32(0.5) - track.y[:, None]).astype(np.float32)[:, :, None] / radius
     cos, sin = np.cos(track.angle)[:, None, None], np.sin(track.angle)[:, None, None]
     u, v = cos * dx + sin * dy, cos * dy - sin * dx  # (T, P, P)
-    cover = np.clip(0.5 - shape(u, v) * radius, 0, 1)[:, None]  # one pixel of soft edge
-    shade = colour[:, None, None] * (1 - np.float32(0.6) * texture(u, v))[:, None]  # (T, 3, P, P)
-    time, channel = np.arange(frames)[:, None, None, None], np.arange(3)[:, None, None]
-    where = (time, channel, (rows % span)[:, None, :, None], (cols % span)[:, None, None, :])
-    seen = canvas[where]
-    canvas[where] = seen + cover * (shade - seen)
+    cover = np.minimum(0.5 - shape(u, v) * radius, 1)  # one pixel of soft edge
+    inside = cover > 0
+    cover = cover[inside]  # (C,) covered pixels of all frames
+    shade = 1 - np.float32(0.6) * texture(u[inside], v[inside])
+    place = 3 * span * np.arange(frames)[:, None] + rows % span  # of a row in the canvas's first channel
+    where = (span * place[:, :, None] + (cols % span)[:, None, :])[inside]
+    flat = canvas.reshape(-1)
+    for channel in range(3):
+        seen = flat[where]
+        flat[where] = seen + cover * (colour[channel] * shade - seen)
+        where += span * span

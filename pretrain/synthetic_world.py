@@ -21,120 +21,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core_encoder.errors import InputError
-from core_encoder.storage import atomic_path, check_name, nearest, write_text
-from pretrain.drawing import COLOURS, SHAPES, TEXTURES, Array, Track, draw_clouds, paint
+from core_encoder.storage import atomic_path, check_name, write_text
+from pretrain.drawing import COLOURS, SHAPES, TEXTURES, Array, Field, Track, draw_clouds, paint
+from pretrain.motions import BACKWARD, FORWARD, MEETINGS, MOTIONS, OPPOSITE, check_motion, place_neighbour, turns
+from pretrain.world_objects import HELD_OUT_OBJECTS, OBJECTS, SEEN_OBJECTS, ZERO_SHOT_OBJECTS, WorldObject, with_article
 
-RADIUS = (0.14, 0.21)  # of an object halfway through its clip, as a fraction of the picture
+__all__ = [
+    "DEMO_CLASSES",
+    "DEMO_CLIPS",
+    "DEMO_NEIGHBOURS",
+    "DEMO_SPREAD",
+    "HELD_OUT_OBJECTS",
+    "MOTIONS",
+    "OBJECTS",
+    "OPPOSITE",
+    "SEEN_OBJECTS",
+    "ZERO_SHOT_OBJECTS",
+    "SyntheticClip",
+    "SyntheticWorld",
+    "WorldClass",
+    "WorldObject",
+    "WrittenVideo",
+    "write_dataset",
+    "write_video",
+]
 
-
-# A motion bends a track that stands still; `u` (T,) runs from -1/2 to 1/2, so the middle of a clip knows no motion.
-Bend = Callable[[Track, Array, float, np.random.Generator], None]
-
-
-def _move_right(track: Track, u: Array, size: float, rng: np.random.Generator) -> None:
-    track.x += size * rng.uniform(0.5, 0.8) * u
-    track.y += size * rng.uniform(-0.08, 0.08) * u
-
-
-def _move_down(track: Track, u: Array, size: float, rng: np.random.Generator) -> None:
-    track.x += size * rng.uniform(-0.08, 0.08) * u
-    track.y += size * rng.uniform(0.5, 0.8) * u
-
-
-def _approach(track: Track, u: Array, size: float, rng: np.random.Generator) -> None:
-    track.radius *= np.exp(rng.uniform(1.0, 1.4) * u)
-
-
-def _spin(track: Track, u: Array, size: float, rng: np.random.Generator) -> None:
-    track.angle += rng.uniform(1.4, 2.2) * u  # at most 18 degrees a frame at 8 frames: below half a star's symmetry
-
-
-def _circle_around(track: Track, u: Array, size: float, rng: np.random.Generator) -> None:
-    radius, phase = size * rng.uniform(0.16, 0.22), rng.uniform(0, 2 * math.pi)
-    turn = phase + rng.uniform(4.5, 6.0) * u
-    track.x += radius * np.cos(turn)
-    track.y += radius * np.sin(turn)
-
-
-def _swing(track: Track, u: Array, size: float, rng: np.random.Generator) -> Array:
-    return size * rng.uniform(0.10, 0.15) * np.sin(2 * math.pi * (rng.uniform(1.6, 2.4) * u + rng.uniform()))
-
-
-def _shake(track: Track, u: Array, size: float, rng: np.random.Generator) -> None:
-    track.x += _swing(track, u, size, rng)
-
-
-def _bob(track: Track, u: Array, size: float, rng: np.random.Generator) -> None:
-    track.y += _swing(track, u, size, rng)
-
-
-_FORWARD: dict[str, Bend] = {
-    "moving right": _move_right,
-    "moving down": _move_down,
-    "approaching": _approach,
-    "spinning clockwise": _spin,
-    "circling clockwise": _circle_around,
-    "shaking": _shake,
-    "bobbing": _bob,
-}
-_BACKWARD = {
-    "moving left": "moving right",
-    "moving up": "moving down",
-    "receding": "approaching",
-    "spinning counterclockwise": "spinning clockwise",
-    "circling counterclockwise": "circling clockwise",
-}
-MOTIONS: tuple[str, ...] = tuple(sorted((*_FORWARD, *_BACKWARD)))
-OPPOSITE: dict[str, str] = {motion: motion for motion in _FORWARD}  # shaking and bobbing are their own opposites
-OPPOSITE |= _BACKWARD | {forward: backward for backward, forward in _BACKWARD.items()}
-
-
-@dataclass(frozen=True)
-class WorldObject:
-    """A thing of the world, named by its looks: `striped red star`."""
-
-    colour: str
-    shape: str
-    texture: str = "plain"
-
-    def __post_init__(self) -> None:
-        for word, known, what in (
-            (self.colour, COLOURS, "colour"),
-            (self.shape, SHAPES, "shape"),
-            (self.texture, TEXTURES, "texture"),
-        ):
-            if word not in known:
-                raise InputError(f"unknown {what} {word!r}{nearest(word, known)}")
-
-    @classmethod
-    def parse(cls, name: str) -> WorldObject:
-        """`striped red star` or `red star` -> the object."""
-        words = name.split()
-        if len(words) not in (2, 3):
-            raise InputError(
-                f"{name!r} does not name an object: write [texture] colour shape, such as 'striped red star'"
-            )
-        return cls(words[-2], words[-1], words[0] if len(words) == 3 else "plain")
-
-    @property
-    def name(self) -> str:
-        looks = f"{self.colour} {self.shape}"
-        return looks if self.texture == "plain" else f"{self.texture} {looks}"
-
-    @property
-    def spins_visibly(self) -> bool:
-        """Whether a rotation can be seen: a plain circle looks the same at every angle."""
-        return self.shape not in ("circle", "ring") or self.texture not in ("plain", "ringed")
-
-
-OBJECTS: tuple[WorldObject, ...] = tuple(
-    WorldObject(colour, shape, texture) for texture, colour, shape in itertools.product(TEXTURES, COLOURS, SHAPES)
-)
+RADIUS = (0.12, 0.22)  # of an object halfway through its clip, as a fraction of the picture
+NEIGHBOUR_RADIUS = (0.10, 0.16)
+_SHAPES = tuple(SHAPES.values())
 
 
 @dataclass(frozen=True)
 class SyntheticClip:
-    """One labelled clip: frames `(T, H, W, 3)` uint8 and what they show."""
+    """One labelled clip: frames `(T, H, W, 3)` uint8 and what they show; a still, T = 1, shows no motion: ""."""
 
     frames: NDArray[np.uint8] = field(repr=False)
     object_name: str
@@ -152,11 +71,13 @@ class SyntheticWorld:
         num_frames: frames of a clip; a motion always fills the whole clip.
         objects, motions: what is drawn from when a clip is asked for without naming them.
         distractors: at most so many small things move about on their own.
+        neighbours: share of clips in which a second, unnamed object of about the same size lingers near the first, as
+            it must where the two collide or pass each other. At 1 its presence says nothing about the motion.
         camera_jitter: standard deviation of the camera's shake, as a fraction of the picture.
         background_contrast: 0 is one flat colour, 1 clouds as strong as half the brightness range.
         spread: the part of the picture's width and height in which objects are found halfway through the clip. At 1 no
             single frame of a translation along that axis tells its motion, even when the frame's time is known; less
-            keeps objects away from those edges. (At a known time the size of an approaching object always tells.)
+            keeps objects away from those edges. (At a known time the size of an approaching object tells a little.)
     """
 
     seed: int
@@ -166,6 +87,7 @@ class SyntheticWorld:
     objects: Sequence[WorldObject] = OBJECTS
     motions: Sequence[str] = MOTIONS
     distractors: int = 2
+    neighbours: float = 0.75
     camera_jitter: float = 0.008
     background_contrast: float = 0.5
     spread: tuple[float, float] = (1.0, 1.0)
@@ -177,8 +99,10 @@ class SyntheticWorld:
             raise InputError("a synthetic world needs at least one object and one motion")
         if self.distractors < 0 or self.camera_jitter < 0 or not all(0 <= part <= 1 for part in self.spread):
             raise InputError("distractors and camera_jitter must be 0 or more, spread between 0 and 1")
+        if not 0 <= self.neighbours <= 1:
+            raise InputError(f"neighbours is a share of clips, between 0 and 1, not {self.neighbours}")
         for motion in self.motions:
-            _check_motion(motion)
+            check_motion(motion)
 
     def clip(self, index: int, thing: WorldObject | None = None, motion: str | None = None) -> SyntheticClip:
         """The clip at `index`; the same scene whether or not the object and the motion are named.
@@ -186,56 +110,84 @@ class SyntheticWorld:
         Raises:
             InputError: an unknown motion, or a spin that could not be seen on this object.
         """
+        rng, thing, motion, _ = self._draw(index, thing, motion)
+        frames = self._render(thing, motion, slice(None), rng)
+        if motion in BACKWARD:
+            frames = np.ascontiguousarray(frames[::-1])
+        return SyntheticClip(frames, thing.name, motion, f"{with_article(thing.name)} {motion}")
+
+    def image(self, index: int, thing: WorldObject | None = None) -> SyntheticClip:
+        """One random moment of the clip at `index` as a clip of one frame; nothing else of it is drawn."""
+        rng, thing, motion, moment = self._draw(index, thing, None)
+        shown = self.num_frames - 1 - moment if motion in BACKWARD else moment
+        frames = self._render(thing, motion, slice(shown, shown + 1), rng)
+        return SyntheticClip(frames, thing.name, "", with_article(thing.name))
+
+    def _draw(
+        self, index: int, thing: WorldObject | None, motion: str | None
+    ) -> tuple[np.random.Generator, WorldObject, str, int]:
+        """What the clip at `index` shows, the moment its still shows, and the generator of its scene."""
         rng = np.random.default_rng((self.seed, zlib.crc32(self.split.encode()), index))
         drawn = self.objects[int(rng.integers(len(self.objects)))]
         thing = thing or drawn
-        visible = [name for name in self.motions if thing.spins_visibly or not name.startswith("spinning")]
-        choice = rng.uniform()
+        choice, moment = rng.uniform(size=2)
         if motion is None:
+            visible = [name for name in self.motions if thing.spins_visibly or not turns(name)]
             if not visible:
                 raise InputError(f"a {thing.name} shows none of the motions {', '.join(self.motions)}")
             motion = visible[int(choice * len(visible))]
-        elif _check_motion(motion).startswith("spinning") and not thing.spins_visibly:
+        elif turns(check_motion(motion)) and not thing.spins_visibly:
             raise InputError(f"a {thing.name} looks the same at every angle: it cannot be seen {motion}")
-        frames = self._render(thing, _FORWARD[_BACKWARD.get(motion, motion)], rng)
-        if motion in _BACKWARD:
-            frames = np.ascontiguousarray(frames[::-1])
-        article = "an" if thing.name[0] in "aeiou" else "a"
-        return SyntheticClip(frames, thing.name, motion, f"{article} {thing.name} {motion}")
+        return rng, thing, motion, int(moment * self.num_frames)
 
-    def _render(self, thing: WorldObject, bend: Bend, rng: np.random.Generator) -> NDArray[np.uint8]:
+    def _render(self, thing: WorldObject, motion: str, shown: slice, rng: np.random.Generator) -> NDArray[np.uint8]:
+        """The shown frames `(T, H, W, 3)` of the motion, of a backward one in the order of its forward one."""
+        motion = BACKWARD.get(motion, motion)
         u = np.linspace(-0.5, 0.5, self.num_frames, dtype=np.float32)
         camera = _smooth(rng.normal(0, self.camera_jitter * self.size, (2, self.num_frames)).astype(np.float32))
-        canvas = draw_clouds(self.size, u, camera, self.background_contrast, rng)  # (T, 3, S, S)
-        for _ in range(rng.integers(self.distractors + 1)):
-            track = self._still(rng, u, radius=(0.035, 0.06), spread=(1.0, 1.0))
+        canvas = draw_clouds(self.size, u[shown], camera[:, shown], self.background_contrast, rng)  # (T, 3, S, S)
+        for _ in range(int(rng.integers(self.distractors + 1))):
+            track, looks = self._still(rng, u, (0.035, 0.06), (1.0, 1.0)), _muted(rng)
             drift = self.size * rng.uniform(-0.6, 0.6, 2)
-            track.x += drift[0] * u + camera[0]
-            track.y += drift[1] * u + camera[1]
-            colour = rng.uniform(0.28, 0.72, 3).astype(np.float32)
-            paint(canvas, SHAPES[rng.choice(list(SHAPES))], TEXTURES["plain"], colour, track)
+            track.x += drift[0] * u
+            track.y += drift[1] * u
+            paint(canvas, *looks, track.moved(camera)[shown])
         track = self._still(rng, u, RADIUS, self.spread)
+        neighbour, looks = self._still(rng, u, NEIGHBOUR_RADIUS, self.spread), _muted(rng)
+        neighbour.x[:], neighbour.y[:] = track.x, track.y
+        place_neighbour(track, neighbour, motion, u, self.size, rng)
+        if rng.uniform() < self.neighbours or motion in MEETINGS:
+            paint(canvas, *looks, neighbour.moved(camera)[shown])
         colour = np.asarray(COLOURS[thing.colour], np.float32) * np.float32(rng.uniform(0.85, 1.0))
-        bend(track, u, self.size, rng)
-        track.x += camera[0]
-        track.y += camera[1]
-        paint(canvas, SHAPES[thing.shape], TEXTURES[thing.texture], colour, track)
-        pixels = (canvas * 255 + 0.5).clip(0, 255).astype(np.uint8)
-        return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))  # (T, H, W, 3)
+        FORWARD[motion](track, u, self.size, rng)
+        paint(canvas, SHAPES[thing.shape], TEXTURES[thing.texture], colour, track.moved(camera)[shown])
+        canvas *= 255
+        canvas += 0.5
+        np.clip(canvas, 0, 255, out=canvas)
+        pixels = np.empty((len(canvas), self.size, self.size, 3), np.uint8)
+        for channel in range(3):
+            pixels[..., channel] = canvas[:, channel]
+        return pixels
 
     def _still(
         self, rng: np.random.Generator, u: Array, radius: tuple[float, float], spread: tuple[float, float]
     ) -> Track:
-        """A track that stands still at a random place, size and angle."""
-        x, y = self.size * (0.5 + np.asarray(spread) * rng.uniform(-0.5, 0.5, 2))
-        values = (x, y, self.size * rng.uniform(*radius), rng.uniform(0, 2 * math.pi))
+        """A track that stands still at a random place, angle and size, log-uniform: zooming only shifts that."""
+        draw = rng.random(4)
+        smallest, largest = radius
+        size = self.size * smallest * (largest / smallest) ** draw[2]
+        values = (
+            self.size * (0.5 + spread[0] * (draw[0] - 0.5)),
+            self.size * (0.5 + spread[1] * (draw[1] - 0.5)),
+            size,
+            2 * math.pi * draw[3],
+        )
         return Track(*(np.full_like(u, value) for value in values))
 
 
-def _check_motion(motion: str) -> str:
-    if motion not in MOTIONS:
-        raise InputError(f"unknown motion {motion!r}{nearest(motion, MOTIONS)}")
-    return motion
+def _muted(rng: np.random.Generator) -> tuple[Field, Field, Array]:
+    """The looks of a thing that has no name: some shape, plain, in a colour like the background's."""
+    return _SHAPES[int(rng.integers(len(_SHAPES)))], TEXTURES["plain"], rng.uniform(0.28, 0.72, 3).astype(np.float32)
 
 
 def _smooth(walk: Array) -> Array:
@@ -270,6 +222,7 @@ DEMO_CLASSES: tuple[WorldClass, ...] = tuple(
     for motion in ("approaching", "receding", "moving left", "moving right")
 )
 DEMO_SPREAD = (1.0, 0.5)  # nothing moves up or down there, so objects may keep away from the upper and lower edge
+DEMO_NEIGHBOURS = 0.0
 DEMO_CLIPS: dict[str, int] = {"train": 24, "val": 6, "test": 10}  # per class
 
 
@@ -282,6 +235,7 @@ def write_dataset(
     num_frames: int = 16,
     fps: int = 8,
     spread: tuple[float, float] = DEMO_SPREAD,
+    neighbours: float = DEMO_NEIGHBOURS,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[WrittenVideo]:
     """Write real H.264 files as `<split>/<class>/<number>.mp4`, and `metadata.jsonl` with a caption for each.
@@ -290,6 +244,7 @@ def write_dataset(
 
     Args:
         clips_per_class: split name -> clips of each class.
+        spread, neighbours: see `SyntheticWorld`.
         progress: called with (files written, files in all) after each file.
 
     Raises:
@@ -309,7 +264,7 @@ def write_dataset(
     total = len(classes) * sum(clips_per_class.values())
     written: list[WrittenVideo] = []
     for split, count in clips_per_class.items():
-        world = SyntheticWorld(seed, split, size, num_frames, spread=spread)
+        world = SyntheticWorld(seed, split, size, num_frames, neighbours=neighbours, spread=spread)
         for index, (kind, number) in enumerate(itertools.product(classes, range(count))):
             clip = world.clip(index, kind.thing, kind.motion)
             path = Path(split, kind.name, f"{number:04d}.mp4")

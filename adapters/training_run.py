@@ -24,7 +24,7 @@ from adapters.adapter import Adapter
 from adapters.candidate import Candidate, any_active, learning_rate
 from adapters.features import FeatureDataset, epoch_batches, even_batches, ids_of, read_ahead
 from adapters.training_config import MetricFactory, Progress, ProgressCallback, TrainingConfig, TrainingDiverged
-from adapters.training_log import TrainingLog
+from core_encoder.run_log import RunLog
 from core_encoder.errors import InputError
 from core_encoder.storage import read_tensors, write_tensors
 
@@ -106,7 +106,7 @@ class _Pass:
         self.run, self.fabric, self.candidates, self.state = run, fabric, candidates, state
         self.steps_per_epoch = steps_per_epoch
         self.val_ids = ids_of(run.val_set)
-        self.log = TrainingLog(run.run_dir, self.step) if fabric.is_global_zero else None
+        self.log = RunLog(run.run_dir, self.step) if fabric.is_global_zero else None
         self.started_s = self.saved_s = time.monotonic()
         self.samples = 0
         self.first_step = self.step
@@ -151,7 +151,7 @@ class _Pass:
                 for candidate in self.candidates:
                     if candidate.active:
                         rate = learning_rate(candidate.config, self.step - 1, candidate.total_steps)
-                        self.log.add(self.step, candidate.name, {"loss": candidate.last_loss, "lr": rate})
+                        self.log.add(self.step, {"loss": candidate.last_loss, "lr": rate}, setting=candidate.name)
             self._report("train")
             self._checkpoint_if_due()
 
@@ -216,7 +216,7 @@ class _Pass:
                 values |= {"val_loss": losses[candidate.name], "val_score": score}
             self.state.history.append({"epoch": self.state.epoch, "setting": candidate.name, **values})
             if self.log:
-                self.log.add(self.step, candidate.name, values, epoch=self.state.epoch)
+                self.log.add(self.step, values, setting=candidate.name, epoch=self.state.epoch)
 
     def _report(self, phase: Any) -> None:
         if not self.run.progress or not self.fabric.is_global_zero:

@@ -147,9 +147,15 @@ class ViViT(nn.Module):
         tokens = self._temporal(spatial, frame_mask, wanted, hidden)
         return tokens, hidden
 
-    def encode_spatial(self, video: Tensor) -> Tensor:
-        """The half that sees one frame alone: video (B, T, 3, H, W) -> (B, T, N, D)."""
-        return self._spatial(video, {}, {})
+    def encode_spatial(self, video: Tensor, visible: Tensor | None = None) -> Tensor:
+        """The half that sees one frame alone: video (B, T, 3, H, W) -> (B, T, N, D), or (B, V, D) of `visible` tokens.
+
+        Raises:
+            ValueError: a shape or mask that does not fit.
+        """
+        if visible is None:
+            return self._spatial(video, {}, {})
+        return self._spatial_visible(video, _Places.of(video, visible, self.config.patch_size), {}, {})
 
     def encode_temporal(self, spatial: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         """The half that mixes frames: output of `encode_spatial` (B, T, N, D) -> tokens (B, T, N, D)."""
@@ -194,32 +200,42 @@ class ViViT(nn.Module):
     def _forward_visible(
         self, video: Tensor, visible: Tensor, wanted: dict[int, list[int]]
     ) -> tuple[Tensor, dict[int, Tensor]]:
+        places = _Places.of(video, visible, self.config.patch_size)
+        hidden: dict[int, Tensor] = {}
+        x = self._spatial_visible(video, places, wanted, hidden).flatten(0, 1)  # (B*V, D)
+        x = x + self._temporal_positions(visible.shape[1]).to(x.dtype)[places.frame]
+        groups = TokenGroups.from_ids(places.sample * visible.shape[2] + places.patch)
+        x = self._run_visible(self.temporal_layers, self.config.spatial_layers, groups, x, wanted, hidden, len(video))
+        return self.temporal_norm(x).unflatten(0, (len(video), -1)), hidden  # (B, V, D)
+
+    def _spatial_visible(
+        self, video: Tensor, places: _Places, wanted: dict[int, list[int]], hidden: dict[int, Tensor]
+    ) -> Tensor:
         batch, frames, rows, columns = patch_grid(video, self.config.patch_size)
-        expected = (batch, frames, rows * columns)
-        if visible.dtype != torch.bool or visible.shape != expected:
-            raise ValueError(f"visible must be bool {expected}, not {visible.dtype} {tuple(visible.shape)}")
-        counts = visible.flatten(1).sum(1)
-        if not counts.numel() or int(counts.min()) != int(counts.max()) or not int(counts.max()):
-            raise ValueError(f"visible must keep the same number of tokens in every sample, not {counts.tolist()}")
-        sample, frame, patch = visible.nonzero(as_tuple=True)  # each (B*V,)
+        sample, frame, patch = places.sample, places.frame, places.patch
         x = self._patches(video)[sample, frame, patch // columns, patch % columns].flatten(1)  # (B*V, 3*p*p)
         x = self.patch_projection(x)  # (B*V, D)
         x = x + self._spatial_positions(rows, columns).to(x.dtype)[patch]
-        hidden: dict[int, Tensor] = {}
+        x = self._run_visible(
+            self.spatial_layers, 0, TokenGroups.from_ids(sample * frames + frame), x, wanted, hidden, batch
+        )
+        return self.spatial_norm(x).unflatten(0, (batch, -1))  # (B, V, D)
 
-        def run(layers: nn.ModuleList, first: int, groups: TokenGroups, x: Tensor) -> Tensor:
-            for number, layer in enumerate(layers, start=first):
-                x = layer(x, groups=groups)
-                for name in wanted.get(number, ()):
-                    hidden[name] = x.unflatten(0, (batch, -1))  # (B, V, D)
-            return x
-
-        same_frame = TokenGroups.from_ids(sample * frames + frame)
-        x = self.spatial_norm(run(self.spatial_layers, 0, same_frame, x))
-        x = x + self._temporal_positions(frames).to(x.dtype)[frame]
-        same_place = TokenGroups.from_ids(sample * (rows * columns) + patch)
-        x = self.temporal_norm(run(self.temporal_layers, self.config.spatial_layers, same_place, x))
-        return x.unflatten(0, (batch, -1)), hidden  # (B, V, D)
+    @staticmethod
+    def _run_visible(
+        layers: nn.ModuleList,
+        first: int,
+        groups: TokenGroups,
+        x: Tensor,
+        wanted: dict[int, list[int]],
+        hidden: dict[int, Tensor],
+        batch: int,
+    ) -> Tensor:
+        for number, layer in enumerate(layers, start=first):
+            x = layer(x, groups=groups)
+            for name in wanted.get(number, ()):
+                hidden[name] = x.unflatten(0, (batch, -1))  # (B, V, D)
+        return x
 
     def _patches(self, video: Tensor) -> Tensor:
         """A view: video (B, T, 3, H, W) -> patches (B, T, gh, gw, 3, p, p)."""
@@ -244,6 +260,26 @@ class ViViT(nn.Module):
         image = self.temporal_positions.float()[None, None]  # (1, 1, num_frames, D)
         size = (frames, self.config.width)
         return F.interpolate(image, size=size, mode="bilinear", antialias=True)[0, 0]  # (T, D)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where the visible tokens of a batch lie, sample by sample and frame by frame: each (B*V,)."""
+
+    sample: Tensor
+    frame: Tensor
+    patch: Tensor
+
+    @classmethod
+    def of(cls, video: Tensor, visible: Tensor, patch_size: int) -> _Places:
+        batch, frames, rows, columns = patch_grid(video, patch_size)
+        expected = (batch, frames, rows * columns)
+        if visible.dtype != torch.bool or visible.shape != expected:
+            raise ValueError(f"visible must be bool {expected}, not {visible.dtype} {tuple(visible.shape)}")
+        counts = visible.flatten(1).sum(1)
+        if not counts.numel() or int(counts.min()) != int(counts.max()) or not int(counts.max()):
+            raise ValueError(f"visible must keep the same number of tokens in every sample, not {counts.tolist()}")
+        return cls(*visible.nonzero(as_tuple=True))
 
 
 def resolve_layers(layers: Sequence[int], count: int) -> dict[int, list[int]]:
@@ -295,7 +331,8 @@ def real_frame_counts(frame_mask: Tensor, batch: int, frames: int) -> list[int] 
 def initialize(module: nn.Module, generator: torch.Generator) -> None:
     """Fresh weights in place: linear maps keep unit variance (LeCun normal), biases and norm offsets are zero.
 
-    Learned positions get the standard deviation of the JAX code, the inverse root of their count. The patch projection
+    Learned positions get the standard deviation of the JAX code, the inverse root of their count. Queries of attention
+    pooling have unit scale: weaker ones sit at the mean of all tokens for hundreds of steps of training. The patch projection
     takes pixels as `4 * (pixel - 0.5)`, about unit variance: else their common brightness drowns what differs between
     patches (accuracy of a head on untrained features, 8 classes of the synthetic world: 0.75 without, 0.88 with it).
     """
@@ -304,6 +341,7 @@ def initialize(module: nn.Module, generator: torch.Generator) -> None:
             parameter.zero_()
         else:
             fan_in = parameter.shape[0] if name.endswith("_positions") else parameter.shape[-1]
+            fan_in = 1 if name.endswith("query") else fan_in
             parameter.normal_(0.0, fan_in**-0.5, generator=generator)
     for part in module.modules():
         if isinstance(part, ViViT):

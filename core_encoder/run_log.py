@@ -1,4 +1,4 @@
-"""The record of a training run: `metrics.jsonl` and TensorBoard events, cut back to where a resumed run starts."""
+"""The record of a run: `metrics.jsonl` and TensorBoard events, cut back to where a resumed run starts."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from lightning.fabric.loggers import TensorBoardLogger
-
 from core_encoder.storage import write_text
 
 METRICS_FILE = "metrics.jsonl"
 
 
-class TrainingLog:
+class RunLog:
     """Appends one line per record; `after_step` drops what a killed run wrote beyond its last checkpoint."""
 
     def __init__(self, run_dir: Path, after_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
         file = run_dir / METRICS_FILE
         kept = [line for line in _whole_lines(file) if json.loads(line)["step"] <= after_step]
         write_text(file, "".join(f"{line}\n" for line in kept))
         self._file = file.open("a", encoding="utf-8", buffering=1)
-        self._board = TensorBoardLogger(run_dir, name="", version="tensorboard", purge_step=after_step + 1)
+        self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=after_step + 1)
 
-    def add(self, step: int, setting: str, values: dict[str, Any], **context: Any) -> None:
-        """Record `values` (finite numbers) of one setting at `step`."""
-        self._file.write(json.dumps({"step": step, "setting": setting, **context, **values}) + "\n")
-        self._board.log_metrics({f"{name}/{setting}": value for name, value in values.items()}, step)
+    def add(self, step: int, values: dict[str, Any], **context: str | int) -> None:
+        """Record `values` (finite numbers) at `step`; a context such as `setting=...` tells curves apart."""
+        self._file.write(json.dumps({"step": step, **context, **values}) + "\n")
+        curve = next((f"/{name}" for name in context.values() if isinstance(name, str)), "")
+        for name, value in values.items():
+            self._board.add_scalar(f"{name}{curve}", value, step)
 
     def __enter__(self) -> Self:
         return self
@@ -36,7 +38,7 @@ class TrainingLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-        self._board.finalize("success" if kind is None else "failed")
+        self._board.close()
 
 
 def _whole_lines(file: Path) -> list[str]:

@@ -1,0 +1,141 @@
+"""Stage 1: videos and their texts pulled together, against all other texts of the batch.
+
+    frames (b, T, H, W, 3) -> half of the tokens (b, V, D) -> attention pooling -> unit vectors (b, D)   \\
+    captions -> token ids (b, L) -> text tower -> unit vectors (b, D)                                     > cross entropy
+
+Source: VideoPrism (arXiv 2402.13217), section 3.2; images join as clips of one frame. The same module tunes video head
+and text tower to a locked encoder after stage 2 (LiT, arXiv 2111.07991).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core_encoder.contrastive import VideoTextModel, l2_normalize
+from core_encoder.preprocessing import to_video_tensor
+from core_encoder.text_tower import Tokenizer
+from pretrain.masking import batch_masks, tube_mask
+from pretrain.recipe import PARTS, ContrastiveConfig
+
+
+class ContrastiveStage(L.LightningModule):
+    """Symmetric cross entropy over the similarities of a batch, with a learned, clamped temperature.
+
+    `part` is `images` (the spatial half alone sees single frames), `stage1`, or `alignment` (the encoder is locked).
+    """
+
+    def __init__(
+        self, model: VideoTextModel, tokenizer: Tokenizer, config: ContrastiveConfig, part: str, seed: int
+    ) -> None:
+        super().__init__()
+        if model.video_head is None or model.text_tower is None:
+            raise ValueError("contrast needs a model with a video head and a text tower")
+        self.model, self.config, self.part, self.seed = model, config, part, seed
+        self.tokenizer = tokenizer
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(config.temperature)))
+        model.requires_grad_(True)
+        if part == "alignment":
+            model.vision.requires_grad_(False)
+        if part == "images":
+            for name, parameter in model.vision.named_parameters():
+                parameter.requires_grad_(not name.startswith("temporal_"))
+
+    @property
+    def temperature(self) -> Tensor:
+        """What similarities are divided by, never below the clamp."""
+        return (-self.log_scale).exp().clamp(min=self.config.min_temperature)
+
+    def training_step(
+        self, frames: Tensor, captions: Sequence[str], step: int, positions: Sequence[int]
+    ) -> dict[str, Tensor]:
+        """The loss of one process's share of a batch, uint8 frames (b, T, H, W, 3) and captions (b), and what is watched.
+
+        `step` and the samples' `positions` in the global batch seed the masks.
+        """
+        video = self.embed_video(to_video_tensor(frames.to(self.device)), step, positions)
+        text = self.model.embed_token_ids(*(part.to(self.device) for part in self.tokenizer(captions)))
+        loss = contrastive_loss(video, text, 1.0 / self.temperature)
+        return {"loss": loss, "temperature": self.temperature.detach(), "embedding_variance": spread(video)}
+
+    def embed_video(self, video: Tensor, step: int, positions: Sequence[int]) -> Tensor:
+        """The visible tokens of videos (b, T, 3, H, W), pooled: (b, D)."""
+        vision, head = self.model.vision, self.model.video_head
+        assert head is not None
+        if self.part == "alignment":
+            with torch.no_grad():
+                tokens = vision(video)[0]  # (b, T, N, D)
+            return head(tokens)
+        patches = (video.shape[-2] // self.model.patch_size) * (video.shape[-1] // self.model.patch_size)
+        frames, drop, stage = video.shape[1], self.config.drop, PARTS.index(self.part)
+        visible = batch_masks(lambda rng: tube_mask(frames, patches, drop, rng), self.seed, stage, step, positions).to(
+            self.device
+        )  # (b, T, N)
+        if self.part == "images":
+            tokens = vision.encode_spatial(video, visible)  # (b, V, D)
+        else:
+            if frames == 1 < self.config.num_frames:
+                # An image is the first frame of a clip of which nothing else is visible: temporal positions are cropped.
+                video = video.expand(-1, self.config.num_frames, -1, -1, -1)
+                visible = F.pad(visible, (0, 0, 0, self.config.num_frames - 1))
+            tokens = vision(video, visible=visible)[0]  # (b, V, D)
+        return head(tokens[:, None])
+
+    def num_tokens(self, frames: Tensor) -> int:
+        """Visible tokens of frames (b, T, H, W, 3)."""
+        clips, times, height, width, _ = frames.shape
+        patches = (height // self.model.patch_size) * (width // self.model.patch_size)
+        kept = patches if self.part == "alignment" else round(patches * (1 - self.config.drop))
+        return clips * times * kept
+
+    def exported(self) -> tuple[VideoTextModel, Mapping[str, Any]]:
+        """The model this stage made, and what a later part or the card wants to know."""
+        return self.model, {"temperature": float(self.temperature)}
+
+
+def contrastive_loss(video: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+    """Symmetric cross entropy of `scale` times the similarities of unit vectors (b, D), this process's rows.
+
+    Negatives come from all processes, with gradients; the mean over processes is the loss of the whole batch.
+    """
+    rank = torch.distributed.get_rank() if _several() else 0
+    targets = torch.arange(len(video), device=video.device) + rank * len(video)
+    to_text = scale * video @ gather(text).T  # (b, B)
+    to_video = scale * text @ gather(video).T  # (b, B)
+    return 0.5 * (F.cross_entropy(to_text, targets) + F.cross_entropy(to_video, targets))
+
+
+def gather(rows: Tensor) -> Tensor:
+    """Rows (b, D) of all processes, in order of rank: (B, D); gradients flow back to where each row came from."""
+    return _Gather.apply(rows) if _several() else rows
+
+
+def spread(embeddings: Tensor) -> Tensor:
+    """Variance of unit vectors (b, D), summed over their directions: 0 when all are one, at most 1."""
+    return l2_normalize(embeddings.detach().flatten(0, -2)).var(0, correction=0).sum()
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(parts, rows.contiguous())
+        ctx.size = len(rows)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        grad = grad.contiguous()
+        torch.distributed.all_reduce(grad)
+        first = torch.distributed.get_rank() * ctx.size
+        return grad[first : first + ctx.size]
+
+
+def _several() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()

@@ -1,0 +1,104 @@
+"""What a part of a recipe leaves behind: an encoder folder in `transformers` format with a model card, all or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from core_encoder.contrastive import VideoTextModel
+from core_encoder.encoder import Encoder, load_encoder, save_encoder
+from core_encoder.preprocessing import Preprocessing
+from core_encoder.storage import write_json, write_text
+from core_encoder.text_tower import Tokenizer
+from pretrain.recipe import Recipe
+
+RECORD = "pretraining.json"
+_WHAT = {
+    "images": "image-text contrast of the spatial half",
+    "stage1": "video-text contrast",
+    "stage2": "masked distillation from the stage-1 encoder",
+    "alignment": "video head and text tower tuned to the locked encoder",
+}
+
+
+def export(
+    recipe: Recipe, model: VideoTextModel, tokenizer: Tokenizer | None, folder: Path, record: Mapping[str, Any]
+) -> Encoder:
+    """Write `model` as `folder` with its card; `record` (JSON) says how it was made, and is written last.
+
+    Raises:
+        InputError: the disk is full.
+    """
+    encoder = Encoder(model, recipe.name, Preprocessing(recipe.vision.image_size), tokenizer)
+    save_encoder(encoder, folder)
+    write_text(folder / "README.md", card(recipe, encoder, record))
+    write_json(folder / RECORD, {**record, "fingerprint": encoder.fingerprint})
+    return encoder
+
+
+def card(recipe: Recipe, encoder: Encoder, record: Mapping[str, Any]) -> str:
+    """The model card: corpus, recipe, steps, seed, scores."""
+    parts = record["parts"]
+    front = {
+        "library_name": "transformers",
+        "pipeline_tag": "feature-extraction",
+        "tags": ["prismhub", "video", "videoprism"],
+        "datasets": [tier["name"] for tier in record["corpus"]],
+    }
+    lines = ["| part | what | steps | clips | final loss | hours |", "| --- | --- | --- | --- | --- | --- |"]
+    for name, part in parts.items():
+        clips, loss, hours = f"{part['clips']:,}", f"{part['loss']:.3f}", f"{part['seconds'] / 3600:.2f}"
+        lines.append(f"| {name} | {_WHAT[name]} | {part['steps']} | {clips} | {loss} | {hours} |")
+    tiers = ["| tier | quality | captions | weight | source |", "| --- | --- | --- | --- | --- |"]
+    tiers += [
+        f"| {tier['name']} | {tier['quality']} | {tier['caption_source']} | {tier['weight']:g} | {tier['source']} |"
+        for tier in record["corpus"]
+    ]
+    scores = [
+        f"| {name} | {score} | {value:.3f} |" for name, part in parts.items() for score, value in part["scores"].items()
+    ]
+    table = ["| after | score | value |", "| --- | --- | --- |", *scores] if scores else ["No held-out clips were named."]
+    newline = "\n"
+    return f"""---
+{yaml.safe_dump(front, sort_keys=False).strip()}
+---
+
+# {recipe.name}
+
+Frozen video encoder of the VideoPrism recipe: {encoder.num_frames} frames of {encoder.image_size} x \
+{encoder.image_size} pixels, patches of {encoder.patch_size} pixels, {encoder.num_layers} layers of width \
+{encoder.dim}, {encoder.num_parameters / 1e6:.1f} M parameters with video head and text tower.
+
+Open it with `core_encoder.load_encoder(folder)` or `transformers.AutoModel.from_pretrained(folder)`.
+
+## How it was made
+
+`prismhub pretrain {recipe.name}.yaml`, seed {recipe.seed}; the whole recipe is in `{RECORD}`.
+
+{newline.join(lines)}
+
+Trained on {record["corpus_clips"]} clips in these tiers:
+
+{newline.join(tiers)}
+
+## Scores on {record["held_out_clips"]} held-out clips while training
+
+{newline.join(table)}
+
+Fingerprint: `{encoder.fingerprint}`
+"""
+
+
+def open_model(folder: Path) -> tuple[VideoTextModel, Tokenizer | None]:
+    """The model of an exported folder, ready to be trained further.
+
+    Raises:
+        InputError: the folder is missing or damaged, or holds another kind of encoder.
+    """
+    encoder = load_encoder(folder)
+    model = encoder.model
+    assert isinstance(model, VideoTextModel)
+    return model.requires_grad_(True).train(), encoder.tokenizer

@@ -1,0 +1,203 @@
+"""Where clips come from: sources with random access to rows and, by the row's number, to pixels.
+
+Frames are uint8 `(T, H, W, 3)`, resized as they are decoded; T is 1 for images. A video's frames are the centres of T
+equal segments of its span. Sources are picklable and open files where they read them, so they work in any process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tempfile
+import zlib
+from dataclasses import asdict
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core_encoder.errors import InputError, UnreadableVideo
+from core_encoder.preprocessing import Preprocessing
+from core_encoder.storage import writing_to
+from core_encoder.video import Clip, ClipPlan, read_clip
+from core_encoder.video_files import check_file
+from pretrain.captions import caption_of
+from pretrain.clip_index import ClipIndex
+from pretrain.manifest import Media, SyntheticSpec, Tier
+from pretrain.rows import Row
+from pretrain.synthetic_world import SyntheticClip, SyntheticWorld
+from pretrain.world_objects import HELD_OUT_OBJECTS, OBJECTS, SEEN_OBJECTS, ZERO_SHOT_OBJECTS
+
+_OBJECTS = {
+    "all": OBJECTS,
+    "seen": SEEN_OBJECTS,
+    "held_out": HELD_OUT_OBJECTS,
+    "zero_shot": ZERO_SHOT_OBJECTS,
+}
+_STILL_FRAMES = 16  # frames of the clip of which a still shows one moment
+_CAPTION = 1  # sets the random numbers of a clip's caption apart from those of its scene
+
+
+class Source(Protocol):
+    """Clips by number, from 0 to `len(source) - 1`.
+
+    Attributes:
+        digest: identity of the clips, wherever they lie.
+        captioned: numbers of the clips that have a caption, int64 `(C,)`; None when all have one.
+    """
+
+    digest: str
+    captioned: NDArray[np.int64] | None
+
+    def __len__(self) -> int: ...
+
+    def row(self, number: int) -> Row:
+        """Everything about a clip but its pixels."""
+        ...
+
+    def read(self, number: int, num_frames: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+        """Its frames `(T, H, W, 3)` uint8; T is `num_frames`, or 1 for an image.
+
+        Raises:
+            UnreadableVideo: missing, damaged, or the span lies outside the video.
+        """
+        ...
+
+
+def open_source(tier: Tier) -> Source:
+    """The source of a tier; tables and shards are indexed on first use.
+
+    Raises:
+        InputError: a table or a shard that does not fit, or a Hub tier, which has no random access.
+    """
+    if tier.synthetic:
+        return SyntheticSource(tier)
+    if tier.hub:
+        raise InputError(f"tier {tier.name!r} streams from the Hub: its clips come in order and cannot be asked for")
+    return FileSource(tier)
+
+
+class FileSource:
+    """The clips of a table or of tar shards."""
+
+    def __init__(self, tier: Tier) -> None:
+        self.media = tier.media
+        self.index = ClipIndex.of(tier)
+        self.digest = self.index.digest
+        self.captioned: NDArray[np.int64] | None = self.index.captioned
+        if len(self.index.captioned) == len(self.index):
+            self.captioned: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def row(self, number: int) -> Row:
+        return self.index[number]
+
+    def read(self, number: int, num_frames: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+        return read_row(self.index[number], self.media, num_frames, preprocessing)
+
+
+class SyntheticSource:
+    """Clips of the synthetic world, drawn when they are asked for."""
+
+    def __init__(self, tier: Tier) -> None:
+        if tier.synthetic is None:
+            raise InputError(f"tier {tier.name!r} has no synthetic clips")
+        self.spec: SyntheticSpec = tier.synthetic
+        self.media: Media = tier.media
+        self.quality = self.spec.captions or tier.quality
+        self.captioned: NDArray[np.int64] | None = None
+        identity = json.dumps([asdict(self.spec), self.media, self.quality], sort_keys=True)
+        self.digest = hashlib.sha256(identity.encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return self.spec.length
+
+    def row(self, number: int) -> Row:
+        clip = self._clip(number, num_frames=2, size=8)  # what it shows does not depend on how finely it is drawn
+        rng = np.random.default_rng((self.spec.seed, zlib.crc32(self.spec.split.encode()), number, _CAPTION))
+        caption = caption_of(clip.object_name, clip.motion, self.quality, rng)
+        labels = {"object": clip.object_name, "motion": clip.motion}
+        if not clip.motion:
+            del labels["motion"]
+        return Row(f"synthetic:{self.spec.seed}/{self.spec.split}/{number}", caption=caption, labels=labels)
+
+    def read(self, number: int, num_frames: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+        size = self.spec.size or preprocessing.image_size
+        frames = self._clip(number, num_frames, size).frames  # (T, S, S, 3)
+        if size == preprocessing.image_size:
+            return frames
+        return np.stack([preprocessing.apply(frame) for frame in frames])  # (T, H, W, 3)
+
+    def _clip(self, number: int, num_frames: int, size: int) -> SyntheticClip:
+        frames = _STILL_FRAMES if self.media == "image" else max(num_frames, 2)
+        world = SyntheticWorld(self.spec.seed, self.spec.split, size, frames, _OBJECTS[self.spec.objects])
+        return world.image(number) if self.media == "image" else world.clip(number)
+
+
+def read_row(row: Row, media: Media, num_frames: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """The frames `(T, H, W, 3)` of a row of a table or shard.
+
+    Raises:
+        UnreadableVideo: missing, damaged, or the span lies outside the video.
+    """
+    if media == "image":
+        return read_image(row, preprocessing)
+    if row.member is None:
+        return read_clip(Clip(row.video, row.start_s, row.end_s), ClipPlan(num_frames), preprocessing)
+    return decode_bytes(_member_bytes(row), row, num_frames, preprocessing)
+
+
+def decode_bytes(content: bytes, row: Row, num_frames: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """The frames `(T, H, W, 3)` of a video in memory; decoders open files, so it becomes one for a moment.
+
+    Raises:
+        UnreadableVideo: damaged, or the span lies outside the video.
+    """
+    suffix = PurePosixPath(row.path).suffix
+    with tempfile.TemporaryDirectory(prefix="prismhub-") as folder:
+        file = Path(folder, "clip" + suffix)
+        with writing_to(file):
+            file.write_bytes(content)
+        try:
+            return read_clip(Clip(str(file), row.start_s, row.end_s), ClipPlan(num_frames), preprocessing)
+        except UnreadableVideo as error:
+            raise UnreadableVideo(row.path, error.reason) from error
+
+
+def read_image(row: Row, preprocessing: Preprocessing, content: bytes | None = None) -> NDArray[np.uint8]:
+    """An image as the one frame `(1, H, W, 3)` of a clip, upright.
+
+    Raises:
+        UnreadableVideo: missing, damaged or not an image.
+    """
+    from PIL import Image, ImageOps
+
+    if content is None:
+        if row.member is None:
+            check_file(row.video)
+            content = Path(row.video).read_bytes()
+        else:
+            content = _member_bytes(row)
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise UnreadableVideo(row.path, f"the image cannot be decoded ({error})") from error
+    return preprocessing.apply(pixels)[None]  # (1, H, W, 3)
+
+
+def _member_bytes(row: Row) -> bytes:
+    member = row.member
+    if member is None:
+        raise ValueError(f"{row.video} is no member of a tar")
+    check_file(row.video)
+    with open(row.video, "rb") as file:  # noqa: PTH123 (as check_file)
+        file.seek(member.offset)
+        content = file.read(member.size)
+    if len(content) < member.size:
+        raise UnreadableVideo(row.path, "the shard ends before this member does")
+    return content

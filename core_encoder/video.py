@@ -418,7 +418,11 @@ class _DecordReader(VideoReader):
         ) as error:
             raise self._unreadable(error) from error
         # With another bridge set by the caller's code it is already a tensor.
-        return frame.asnumpy() if hasattr(frame, "asnumpy") else np.asarray(frame)
+        pixels = frame.asnumpy() if hasattr(frame, "asnumpy") else np.asarray(frame)
+        if pixels.shape[2] != 3:  # rows of some narrow pictures are padded, which decord takes for further channels
+            height, width = pixels.shape[:2]
+            pixels = np.ascontiguousarray(pixels.reshape(height, -1)[:, : 3 * width]).reshape(height, width, 3)
+        return pixels
 
     def close(self) -> None:
         self._video = None

@@ -216,6 +216,15 @@ def test_odd_sizes(tmp_path: Path, height: int, width: int, decoder: str) -> Non
         assert video.read([2], Preprocessing(32, "center_crop")).shape == (1, 32, 32, 3)
 
 
+@pytest.mark.skipif(not video_module._has_decord(), reason="no decord")
+@pytest.mark.parametrize("width", [16, 24, 48, 72, 56, 96])
+def test_narrow_pictures_whose_rows_decord_pads(tmp_path: Path, width: int) -> None:
+    path = write(tmp_path / "narrow.mp4", moving_square(6, 48, width))
+    with open_video(path, "decord") as counted, open_video(path, "pyav") as video:
+        assert counted.decoder == "decord"
+        np.testing.assert_array_equal(counted.read([0, 3]), video.read([0, 3]))
+
+
 def test_an_edit_list_cuts_frames(made: Callable[[str], Path], tmp_path: Path) -> None:
     """As `-ss` with stream copy leaves them: the file still holds frames 24-29, which must not be shown."""
     content = bytearray(made("plain.mp4").read_bytes())

@@ -138,30 +138,42 @@ class Track:
         return Track(self.x[shown], self.y[shown], self.radius[shown], self.angle[shown])
 
 
+_CELLS = np.array((4, 11))  # of the two octaves of clouds, across the torus
+_GRIDS = np.ceil(1.4 * _CELLS).astype(int) + 4  # their knots a side: the drift and the spline's reach included
+_STRENGTHS = (0.4, 0.25)
+
+
 def draw_clouds(span: int, u: Array, camera: Array, contrast: float, rng: np.random.Generator) -> Array:
     """Clouds in two octaves that drift as one: `(T, 3, S, S)` in [0, 1], for times `u (T,)` and shakes `(2, T)`."""
     drift = rng.uniform(-0.35, 0.35, 2).astype(np.float32) * span
     base = rng.uniform(0.25, 0.6) + rng.uniform(-0.1, 0.1, 3)  # muted, so that the named colours stand out
+    knots = np.zeros((3, _GRIDS.sum(), _GRIDS.sum()), np.float32)  # one block per octave
+    for grid, strength, end in zip(_GRIDS, _STRENGTHS, _GRIDS.cumsum(), strict=True):
+        grey, tint = rng.uniform(-0.75, 0.75, (1, grid, grid)), rng.uniform(-0.25, 0.25, (3, grid, grid))
+        knots[:, end - grid : end, end - grid : end] = contrast * strength * (grey + tint)
     shift = drift[:, None] * u + camera  # (2, T)
-    rows: list[Array] = []
-    cols: list[Array] = []
-    for cells, strength in ((4, 0.4), (11, 0.25)):  # cells across the torus
-        grid = math.ceil(1.4 * cells) + 4  # the drift and the spline's reach included
-        knots = 0.75 * rng.uniform(-1, 1, (1, grid, grid)) + 0.25 * rng.uniform(-1, 1, (3, grid, grid))
-        place = (np.arange(span, dtype=np.float32) - shift[..., None]) * (cells / span) + (0.2 * cells + 1.5)
-        across, down = _spline(place.astype(np.float32), grid)[:, :, None]  # each (T, 1, S, grid)
-        rows.append(down @ (contrast * strength * knots).astype(np.float32))  # (T, 3, S, grid)
-        cols.append(across)
-    clouds = np.concatenate(rows, axis=-1) @ np.concatenate(cols, axis=-1).swapaxes(-1, -2)  # (T, 3, S, S)
+    place = (np.arange(span, dtype=np.float32) - shift[..., None])[..., None]  # (2, T, S, 1)
+    place = place * (_CELLS / span).astype(np.float32) + (0.2 * _CELLS + 1.5).astype(np.float32)  # (2, T, S, 2)
+    across, down = _spline(place)[:, :, None]  # each (T, 1, S, knots)
+    clouds = down @ knots @ across.swapaxes(-1, -2)  # (T, 3, S, S)
     clouds += base.astype(np.float32).reshape(3, 1, 1)
     return clouds
 
 
-def _spline(place: Array, grid: int) -> Array:
-    """Cubic B-spline weights `(..., S, grid)` of places `(..., S)` on a line of knots one apart."""
-    near = 2 - np.abs(place[..., None] - np.arange(grid, dtype=np.float32))
-    outer, inner = np.maximum(near, 0), np.maximum(near - 1, 0)
-    return (outer * outer * outer - 4 * (inner * inner * inner)) * np.float32(1 / 6)  # numpy's ** 3 is 10x slower
+def _spline(place: Array) -> Array:
+    """Cubic B-spline weights `(..., knots of both octaves)` of places `(..., 2)` in cells, one for each octave."""
+    first = np.floor(place)
+    f = place - first
+    g = 1 - f
+    ff, gg = f * f, g * g
+    parts = (gg * g, 4 - 6 * ff + 3 * ff * f, 4 - 6 * gg + 3 * gg * g, ff * f)  # on four knots, times 6
+    weights = np.zeros((*place.shape[:-1], _GRIDS.sum()), np.float32)
+    knot = first.astype(np.int64) + (_GRIDS.cumsum() - _GRIDS - 1)
+    where = knot + np.arange(0, weights.size, _GRIDS.sum()).reshape(*place.shape[:-1], 1)
+    flat = weights.reshape(-1)
+    for number, part in enumerate(parts):
+        flat[where + number] = part * np.float32(1 / 6)
+    return weights
 
 
 def paint(canvas: Array, shape: Field, texture: Field, colour: Array, track: Track) -> None:
@@ -173,19 +185,20 @@ def paint(canvas: Array, shape: Field, texture: Field, colour: Array, track: Tra
     """
     frames, _, span, _ = canvas.shape
     reach = min(span, 2 * math.ceil(1.3 * float(track.radius.max())) + 3)
-    first = np.floor(np.stack((track.x, track.y)) - reach / 2).astype(np.int64)  # (2, T)
-    cols, rows = first[..., None] + np.arange(reach)  # each (T, P)
+    centre = np.stack((track.x, track.y))[..., None]  # (2, T, 1)
+    points = np.floor(centre - np.float32(reach / 2)) + np.arange(reach, dtype=np.float32)  # (2, T, P)
     radius = track.radius[:, None, None]
-    dx = (cols + np.float32(0.5) - track.x[:, None]).astype(np.float32)[:, None, :] / radius
-    dy = (rows + np.float32(0.5) - track.y[:, None]).astype(np.float32)[:, :, None] / radius
+    away = (points + np.float32(0.5) - centre) / track.radius[:, None]
+    dx, dy = away[0][:, None, :], away[1][:, :, None]
     cos, sin = np.cos(track.angle)[:, None, None], np.sin(track.angle)[:, None, None]
     u, v = cos * dx + sin * dy, cos * dy - sin * dx  # (T, P, P)
-    cover = np.minimum(0.5 - shape(u, v) * radius, 1)  # one pixel of soft edge
-    inside = cover > 0
-    cover = cover[inside]  # (C,) covered pixels of all frames
-    shade = 1 - np.float32(0.6) * texture(u[inside], v[inside])
-    place = 3 * span * np.arange(frames)[:, None] + rows % span  # of a row in the canvas's first channel
-    where = (span * place[:, :, None] + (cols % span)[:, None, :])[inside]
+    cover = (0.5 - shape(u, v) * radius).reshape(-1)  # one pixel of soft edge
+    inside = np.flatnonzero(cover > 0)  # (C,) of the pixels of all frames
+    cover = np.minimum(cover[inside], 1)
+    shade = 1 - np.float32(0.6) * texture(u.reshape(-1)[inside], v.reshape(-1)[inside])
+    cols, rows = points.astype(np.int64) % span
+    rows += 3 * span * np.arange(frames)[:, None]  # counted over all frames and channels: the first channel's
+    where = (span * rows[:, :, None] + cols[:, None, :]).reshape(-1)[inside]
     flat = canvas.reshape(-1)
     for channel in range(3):
         seen = flat[where]

@@ -18,7 +18,7 @@ from typer.exceptions import Abort, TyperException
 
 from adapters.training_config import TrainingDiverged
 from core_encoder.errors import InputError
-from prismhub import adapters_commands, cache_commands
+from prismhub import adapters_commands, cache_commands, corpus_commands
 from prismhub.options import command_signature, gather_lists
 from prismhub.printing import cell_text, number_text, print_json, print_results, print_table
 from prismhub.settings import EncodeSettings, EvaluateSettings, PredictSettings, TrainSettings
@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 app.add_typer(adapters_commands.app, name="adapters")
 app.add_typer(cache_commands.app, name="cache")
+app.add_typer(corpus_commands.app, name="corpus")
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
 

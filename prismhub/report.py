@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from core_encoder.storage import write_text
 
-TEMPLATE = Path(__file__).with_name("report.html")
+TEMPLATES = Path(__file__).parent
 MAX_FRAMES = 8  # shown of one example
 MIX_UPS = 5  # listed below the confusion matrix
 
@@ -144,13 +144,9 @@ def write_report(path: str | Path, data: ReportData) -> Path:
     Raises:
         InputError: the disk is full.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["percent"] = percent
-    environment.filters["seconds"] = readable_seconds
     settings = list(dict.fromkeys(curve.setting for panel in data.panels for curve in panel.curves))
-    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    page = render_page(
+        "report.html",
         data=data,
         matrix=_matrix_drawing(data.confusion) if data.confusion else None,
         mix_ups=data.confusion.mix_ups()[:MIX_UPS] if data.confusion else [],
@@ -162,6 +158,22 @@ def write_report(path: str | Path, data: ReportData) -> Path:
         in_all=sum(timing.seconds for timing in data.timings),
     )
     return write_text(path, page)
+
+
+def render_page(template: str, **values: Any) -> str:
+    """One of the templates beside this module, filled in; every text is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = percent
+    environment.filters["seconds"] = readable_seconds
+    return environment.get_template(template).render(**values)
 
 
 def percent(fraction: float) -> str:

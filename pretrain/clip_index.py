@@ -90,7 +90,10 @@ class ClipIndex:
 
 def _identity(tier: Tier, files: tuple[Path, ...]) -> dict[str, Any]:
     """What an index depends on: the files as they are now, and how they are read."""
-    states = [(str(file), s.st_size, s.st_mtime_ns, s.st_ctime_ns) for file in files for s in [file.stat()]]
+    try:
+        states = [(str(file), s.st_size, s.st_mtime_ns, s.st_ctime_ns) for file in files for s in [file.stat()]]
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be opened ({error.strerror})") from error
     return {"format": _FORMAT, "files": states, "columns": dict(tier.columns), "labels": list(tier.labels)}
 
 

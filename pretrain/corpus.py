@@ -13,90 +13,28 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.preprocessing import Preprocessing
+from pretrain.batch import Batch, Skipped, UnreadableCount
 from pretrain.manifest import Manifest, Tier
 from pretrain.rows import Row
-from pretrain.schedule import WeightedTurns, keyed, permuted
-from pretrain.sources import Source, open_source
+from pretrain.schedule import WeightedTurns
 from pretrain.streams import StreamSet, merged, states_of
+from pretrain.tier_clips import TierClips
+
+__all__ = ["Batch", "Corpus", "Mixing", "Skipped", "UnreadableCount"]
 
 log = logging.getLogger(__name__)
 
 Mixing = Literal["alternate", "mix"]
 _MAX_ATTEMPTS = 20  # clips drawn in place of one that cannot be read
-_FEW = 100  # clips below which a share of unreadable ones says little
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A clip that could not be read and was replaced by another one of its tier."""
-
-    step: int
-    tier: str
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One process's share of one global batch.
-
-    Attributes:
-        tier: name of the tier, or "mixed".
-        frames: uint8 `(b, T, H, W, 3)`; T is 1 for tiers of images (in mixed batches an image is repeated T times).
-        captions: "" where a clip has none.
-        labels: {} where nothing is known.
-        positions: place of each sample in the global batch.
-        skipped: clips that were replaced.
-        stream_state: where the Hub's streams stand after this batch, ready for JSON; None without any.
-    """
-
-    step: int
-    tier: str
-    frames: Tensor
-    captions: tuple[str, ...]
-    labels: tuple[Mapping[str, str], ...]
-    positions: tuple[int, ...]
-    skipped: tuple[Skipped, ...] = ()
-    stream_state: Any = None
-
-
-@dataclass
-class UnreadableCount:
-    """Counts clips drawn and clips replaced, and stops a run with too many of the latter.
-
-    Args:
-        limit: the largest share of unreadable clips among those drawn (of the first 100, among 100).
-    """
-
-    limit: float
-    drawn: int = 0
-    unreadable: int = 0
-
-    def add(self, batch: Batch) -> None:
-        """Count a batch.
-
-        Raises:
-            InputError: the share is above the limit.
-        """
-        self.drawn += len(batch.positions) + len(batch.skipped)
-        self.unreadable += len(batch.skipped)
-        if self.unreadable > self.limit * max(self.drawn, _FEW):
-            last = batch.skipped[-1] if batch.skipped else Skipped(batch.step, batch.tier, "", "")
-            raise InputError(
-                f"{self.unreadable} of {self.drawn} clips could not be read, above the share max_unreadable="
-                f"{self.limit:g}; the last one: tier {last.tier!r}, {last.path}: {last.reason}"
-                "; repair or remove them, or raise max_unreadable"
-            )
 
 
 class Corpus:
@@ -142,7 +80,7 @@ class Corpus:
         self.need_captions = need_captions
         self.max_unreadable = max_unreadable
         self._turns = WeightedTurns([tier.weight for tier in manifest.tiers], seed)
-        self._tiers = tuple(None if tier.hub else _TierClips(tier, need_captions, seed) for tier in manifest.tiers)
+        self._tiers = tuple(None if tier.hub else TierClips(tier, need_captions, seed) for tier in manifest.tiers)
         self.without_caption = {
             tier.name: clips.without_caption
             for tier, clips in zip(manifest.tiers, self._tiers, strict=True)
@@ -288,7 +226,7 @@ class Corpus:
         return 1 if media == {"image"} else self.num_frames
 
     def _read(
-        self, step: int, tier: Tier, clips: _TierClips, number: int, skipped: list[Skipped]
+        self, step: int, tier: Tier, clips: TierClips, number: int, skipped: list[Skipped]
     ) -> tuple[Row, NDArray[np.uint8]]:
         """The clip at `number` of the tier's endless stream, or the first readable one drawn in its place."""
         for attempt in range(_MAX_ATTEMPTS):
@@ -312,36 +250,6 @@ class Corpus:
             except Exception as error:
                 skipped.append(_skipped(step, tier, path, error))
         raise _hopeless(skipped[-1])
-
-
-class _TierClips:
-    """The clips of a tier that can be drawn, and the endless stream of them."""
-
-    def __init__(self, tier: Tier, need_captions: bool, seed: int) -> None:
-        self.name = tier.name
-        self.source: Source = open_source(tier)
-        self.seed = seed
-        self.only_captioned = need_captions and self.source.captioned is not None
-        captioned = self.source.captioned
-        self._size = len(captioned) if self.only_captioned and captioned is not None else len(self.source)
-        self.without_caption = len(self.source) - self._size
-        if not self._size:
-            raise InputError(
-                f"tier {tier.name!r} has no captions: stage 1 learns from captions; use it in stage 2 only or drop it"
-            )
-
-    def __len__(self) -> int:
-        return self._size
-
-    def at(self, number: int, attempt: int) -> int:
-        """The clip at `number` of the stream, or at `attempt` > 0 another in its place, as a number of the source."""
-        epoch, place = divmod(number, self._size)
-        if attempt:
-            place = keyed(self.seed, self.name, number, attempt) % self._size
-        else:
-            place = permuted(place, self._size, keyed(self.seed, self.name, epoch))
-        captioned = self.source.captioned
-        return int(captioned[place]) if self.only_captioned and captioned is not None else place
 
 
 class _BatchMaker(torch.utils.data.Dataset):
@@ -394,7 +302,7 @@ def _hopeless(last: Skipped) -> InputError:
     )
 
 
-def _digest(tiers: Sequence[Tier], clips: Sequence[_TierClips | None]) -> str:
+def _digest(tiers: Sequence[Tier], clips: Sequence[TierClips | None]) -> str:
     parts = []
     for tier, one in zip(tiers, clips, strict=True):
         source = one.source.digest if one else asdict(tier.hub) if tier.hub else None

@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core_encoder.clip_plan import Clip, ClipPlan
-from core_encoder.errors import UnreadableVideo
 from core_encoder.preprocessing import Preprocessing
 from core_encoder.video import open_video
-from core_encoder.video_files import check_file, video_digest
+from core_encoder.video_files import video_digest
 from pretrain.rows import Row
-from pretrain.sources import Source, read_image
+from pretrain.sources import Source, member_bytes, read_image
 
 MOTION_FRAMES = 8  # evenly spaced over the clip, whatever its length
 MOTION_PIXELS = 32  # side of the frames compared: noise and the codec's blocks average out
@@ -33,7 +32,8 @@ _WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+(?:['\u2019][^\W_{_CJK}]+)*")
 class ClipLook:
     """What one look at a clip's file gives.
 
-    `frames` uint8 `(T, H, W, 3)` are for an encoder; those from `num_real` on are padding. `duration_s` is None for synthetic clips and 0 for images; `motion` is None for images.
+    `frames` uint8 `(T, H, W, 3)` are for an encoder; those from `num_real` on are padding. `duration_s` is None for
+    synthetic clips and 0 for images; `motion` is None for images.
     """
 
     duration_s: float | None
@@ -110,7 +110,7 @@ def file_digest(row: Row) -> str:
     """
     if row.member is None:
         return video_digest(row.video)
-    return hashlib.sha256(_member_bytes(row)).hexdigest()
+    return hashlib.sha256(member_bytes(row)).hexdigest()
 
 
 @contextmanager
@@ -121,16 +121,5 @@ def file_of(row: Row) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="prismhub-") as folder:
         path = Path(folder) / Path(row.member.name).name
-        path.write_bytes(_member_bytes(row))
+        path.write_bytes(member_bytes(row))
         yield path
-
-
-def _member_bytes(row: Row) -> bytes:
-    assert row.member is not None
-    check_file(row.video)
-    with Path(row.video).open("rb") as file:
-        file.seek(row.member.offset)
-        content = file.read(row.member.size)
-    if len(content) < row.member.size:
-        raise UnreadableVideo(row.path, "the tar ends within it")
-    return content

@@ -139,8 +139,8 @@ def near_pairs(
 ) -> Iterator[tuple[int, int, float]]:
     """(vector that goes, the nearest it goes for, cosine), rising; `-1 - e` stands for vector e of `evaluation`.
 
-    A vector goes when its cosine with one of `evaluation`, or with an earlier vector that stays, is at least `near`; one
-    of `evaluation` is named first. Time grows with the square of the number of vectors.
+    A vector goes when its cosine with one of `evaluation`, or with an earlier vector that stays, is at least `near`;
+    one of `evaluation` is named first. Time grows with the square of the number of vectors.
 
     Args:
         vectors, evaluation: unit vectors `(N, E)` and `(M, E)`, which may be memory-mapped.

@@ -148,7 +148,7 @@ def read_row(row: Row, media: Media, num_frames: int, preprocessing: Preprocessi
         return read_image(row, preprocessing)
     if row.member is None:
         return read_clip(Clip(row.video, row.start_s, row.end_s), ClipPlan(num_frames), preprocessing)
-    return decode_bytes(_member_bytes(row), row, num_frames, preprocessing)
+    return decode_bytes(member_bytes(row), row, num_frames, preprocessing)
 
 
 def decode_bytes(content: bytes, row: Row, num_frames: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
@@ -181,7 +181,7 @@ def read_image(row: Row, preprocessing: Preprocessing, content: bytes | None = N
             check_file(row.video)
             content = Path(row.video).read_bytes()
         else:
-            content = _member_bytes(row)
+            content = member_bytes(row)
     try:
         with Image.open(io.BytesIO(content)) as image:
             pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
@@ -190,7 +190,12 @@ def read_image(row: Row, preprocessing: Preprocessing, content: bytes | None = N
     return preprocessing.apply(pixels)[None]  # (1, H, W, 3)
 
 
-def _member_bytes(row: Row) -> bytes:
+def member_bytes(row: Row) -> bytes:
+    """The bytes of a row's file inside its tar.
+
+    Raises:
+        UnreadableVideo: the shard is missing or ends before.
+    """
     member = row.member
     if member is None:
         raise ValueError(f"{row.video} is no member of a tar")

@@ -185,7 +185,7 @@ def paint(canvas: Array, shape: Field, texture: Field, colour: Array, track: Tra
     """
     frames, _, span, _ = canvas.shape
     reach = min(span, 2 * math.ceil(1.3 * float(track.radius.max())) + 3)
-    centre = np.stack((track.x, track.y))[..., None]  # (2, T, 1)
+    centre = np.array((track.x, track.y))[..., None]  # (2, T, 1)
     points = np.floor(centre - np.float32(reach / 2)) + np.arange(reach, dtype=np.float32)  # (2, T, P)
     radius = track.radius[:, None, None]
     away = (points + np.float32(0.5) - centre) / track.radius[:, None]
@@ -193,14 +193,12 @@ def paint(canvas: Array, shape: Field, texture: Field, colour: Array, track: Tra
     cos, sin = np.cos(track.angle)[:, None, None], np.sin(track.angle)[:, None, None]
     u, v = cos * dx + sin * dy, cos * dy - sin * dx  # (T, P, P)
     cover = (0.5 - shape(u, v) * radius).reshape(-1)  # one pixel of soft edge
-    inside = np.flatnonzero(cover > 0)  # (C,) of the pixels of all frames
+    inside = (cover > 0).nonzero()[0]  # (C,) of the pixels of all frames
     cover = np.minimum(cover[inside], 1)
     shade = 1 - np.float32(0.6) * texture(u.reshape(-1)[inside], v.reshape(-1)[inside])
     cols, rows = points.astype(np.int64) % span
     rows += 3 * span * np.arange(frames)[:, None]  # counted over all frames and channels: the first channel's
-    where = (span * rows[:, :, None] + cols[:, None, :]).reshape(-1)[inside]
+    where = (span * rows[:, :, None] + cols[:, None, :]).reshape(-1)[inside] + span * span * np.arange(3)[:, None]
     flat = canvas.reshape(-1)
-    for channel in range(3):
-        seen = flat[where]
-        flat[where] = seen + cover * (colour[channel] * shade - seen)
-        where += span * span
+    seen = flat[where]  # (3, C)
+    flat[where] = seen + cover * (colour[:, None] * shade - seen)

@@ -36,7 +36,7 @@ def _move_down(track: Track, u: Array, size: float, rng: np.random.Generator) ->
 
 
 def _approach(track: Track, u: Array, size: float, rng: np.random.Generator) -> None:
-    track.radius *= np.exp(rng.uniform(0.6, 0.8) * u)  # about twice as large at the end as at the start
+    track.radius *= np.exp(rng.uniform(0.58, 0.72) * u)  # about twice as large at the end as at the start
 
 
 def _spin(track: Track, u: Array, size: float, rng: np.random.Generator) -> None:
@@ -123,21 +123,15 @@ def place_neighbour(
     distance from the object says that there is one.
     """
     gap = 0.6 * (track.radius + neighbour.radius)  # shapes overlap a little when closest: few fill their circle
-    far, share, moment, turn = (
-        size * rng.uniform(0.95, 1.15),
-        rng.uniform(0.55, 0.7),
-        rng.uniform(-0.5, 0.5),
-        rng.uniform(),
-    )
-    meeting = motion in MEETINGS
-    along, aside = far * (u if meeting else moment + 0.15 * u), gap
+    stretch, part, moment, turn = rng.random(4)
+    far = size * (0.95 + 0.2 * stretch)
+    share = 0.55 + 0.15 * part if motion in MEETINGS else 0.0  # of the way from each other that the object makes
+    along, aside = far * (u if motion in MEETINGS else moment - 0.5 + 0.15 * u), gap
     if motion == "colliding":
         along, aside = np.sqrt(along * along + gap * gap), np.zeros_like(gap)
     cos, sin = math.cos(2 * math.pi * turn), math.sin(2 * math.pi * turn)
-    apart = np.stack((cos * along - sin * aside, sin * along + cos * aside))  # (2, T)
-    if not meeting:
-        share = 0.0
-    track.x += share * apart[0]
-    track.y += share * apart[1]
-    neighbour.x -= (1 - share) * apart[0]
-    neighbour.y -= (1 - share) * apart[1]
+    x, y = cos * along - sin * aside, sin * along + cos * aside  # each (T,)
+    track.x += share * x
+    track.y += share * y
+    neighbour.x -= (1 - share) * x
+    neighbour.y -= (1 - share) * y

@@ -46,7 +46,7 @@ __all__ = [
     "write_video",
 ]
 
-RADIUS = (0.12, 0.22)  # of an object halfway through its clip, as a fraction of the picture
+RADIUS = (0.11, 0.23)  # of an object halfway through its clip, as a fraction of the picture
 NEIGHBOUR_RADIUS = (0.10, 0.16)
 _SHAPES = tuple(SHAPES.values())
 
@@ -87,7 +87,7 @@ class SyntheticWorld:
     objects: Sequence[WorldObject] = OBJECTS
     motions: Sequence[str] = MOTIONS
     distractors: int = 2
-    neighbours: float = 0.75
+    neighbours: float = 0.9
     camera_jitter: float = 0.008
     background_contrast: float = 0.5
     spread: tuple[float, float] = (1.0, 1.0)
@@ -143,7 +143,7 @@ class SyntheticWorld:
     def _render(self, thing: WorldObject, motion: str, shown: slice, rng: np.random.Generator) -> NDArray[np.uint8]:
         """The shown frames `(T, H, W, 3)` of the motion, of a backward one in the order of its forward one."""
         motion = BACKWARD.get(motion, motion)
-        u = np.linspace(-0.5, 0.5, self.num_frames, dtype=np.float32)
+        u = np.arange(self.num_frames, dtype=np.float32) / (self.num_frames - 1) - np.float32(0.5)
         camera = _smooth(rng.normal(0, self.camera_jitter * self.size, (2, self.num_frames + 2)).astype(np.float32))
         canvas = draw_clouds(self.size, u[shown], camera[:, shown], self.background_contrast, rng)  # (T, 3, S, S)
         for _ in range(int(rng.integers(self.distractors + 1))):

@@ -49,7 +49,9 @@ class Source(Protocol):
     """
 
     digest: str
-    captioned: NDArray[np.int64] | None
+
+    @property
+    def captioned(self) -> NDArray[np.int64] | None: ...
 
     def __len__(self) -> int: ...
 
@@ -86,9 +88,11 @@ class FileSource:
         self.media = tier.media
         self.index = ClipIndex.of(tier)
         self.digest = self.index.digest
-        self.captioned: NDArray[np.int64] | None = self.index.captioned
-        if len(self.index.captioned) == len(self.index):
-            self.captioned: NDArray[np.int64] | None = None
+
+    @property
+    def captioned(self) -> NDArray[np.int64] | None:
+        captioned = self.index.captioned
+        return None if len(captioned) == len(self.index) else captioned
 
     def __len__(self) -> int:
         return len(self.index)
@@ -108,8 +112,8 @@ class SyntheticSource:
             raise InputError(f"tier {tier.name!r} has no synthetic clips")
         self.spec: SyntheticSpec = tier.synthetic
         self.media: Media = tier.media
-        self.quality = self.spec.captions or tier.quality
         self.captioned: NDArray[np.int64] | None = None
+        self.quality = self.spec.captions or tier.quality
         identity = json.dumps([asdict(self.spec), self.media, self.quality], sort_keys=True)
         self.digest = hashlib.sha256(identity.encode()).hexdigest()
 
@@ -184,7 +188,7 @@ def read_image(row: Row, preprocessing: Preprocessing, content: bytes | None = N
             content = member_bytes(row)
     try:
         with Image.open(io.BytesIO(content)) as image:
-            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise UnreadableVideo(row.path, f"the image cannot be decoded ({error})") from error
     return preprocessing.apply(pixels)[None]  # (1, H, W, 3)

@@ -1,0 +1,154 @@
+"""Pixels of rows: videos, images and members of tars give what a direct decoder gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from core_encoder.errors import InputError, UnreadableVideo
+from core_encoder.preprocessing import Preprocessing
+from pretrain.captions import caption_of
+from pretrain.manifest import HubSpec, SyntheticSpec, Tier
+from pretrain.rows import Row
+from pretrain.sources import open_source
+from pretrain.synthetic_world import SyntheticWorld
+from pretrain.world_objects import HELD_OUT_OBJECTS
+from tests.pretrain.corpora import same, write_clips, write_jsonl, write_pictures, write_tar
+
+PREPROCESSING = Preprocessing(32)
+
+
+def decoded(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def test_a_video_is_sampled_over_its_span(tmp_path: Path) -> None:
+    [path] = write_clips(tmp_path, 1)  # 6 frames at 6 fps, 32 pixels
+    frames = decoded(path)
+    rows = [{"video": "000.mp4"}, {"video": "000.mp4", "start": 0.5, "end": 1.0}]
+    source = open_source(Tier("t", "clean", table=write_jsonl(tmp_path / "c.jsonl", rows)))
+    assert same(source.read(0, 3, PREPROCESSING), frames[[1, 3, 5]])
+    assert same(source.read(1, 3, PREPROCESSING), frames[[3, 4, 5]])
+    assert source.read(0, 3, Preprocessing(16)).shape == (3, 16, 16, 3)
+
+
+def test_a_member_of_a_tar_is_the_file_it_was(tmp_path: Path) -> None:
+    paths = write_clips(tmp_path, 3)
+    members = [(path.name, path.read_bytes()) for path in paths]
+    write_tar(tmp_path / "a.tar", members)
+    shards = open_source(Tier("t", "noisy", shards=(str(tmp_path / "*.tar"),)))
+    rows = [{"video": path.name} for path in paths]
+    table = open_source(Tier("t", "noisy", table=write_jsonl(tmp_path / "c.jsonl", rows)))
+    for number in range(3):
+        assert same(shards.read(number, 4, PREPROCESSING), table.read(number, 4, PREPROCESSING))
+
+
+def test_images_are_clips_of_one_frame(tmp_path: Path) -> None:
+    paths = write_pictures(tmp_path, 2)
+    Image.fromarray(np.full((8, 8), 7, np.uint8), mode="L").save(tmp_path / "grey.png")
+    rows = [{"image": paths[0].name}, {"image": paths[1].name}, {"image": "grey.png"}]
+    source = open_source(Tier("t", "noisy", media="image", table=write_jsonl(tmp_path / "c.jsonl", rows)))
+    expected = PREPROCESSING.apply(np.array(Image.open(paths[1])))
+    assert same(source.read(1, 8, PREPROCESSING), expected[None])
+    assert same(source.read(2, 8, PREPROCESSING), np.full((1, 32, 32, 3), 7, np.uint8))
+    write_tar(tmp_path / "a.tar", [("x.png", paths[1].read_bytes()), ("x.txt", b"x")])
+    shards = open_source(Tier("t", "noisy", media="image", shards=(str(tmp_path / "a.tar"),)))
+    assert same(shards.read(0, 8, PREPROCESSING), expected[None])
+
+
+def test_pictures_taken_sideways_are_set_upright(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
+    exif = picture.getexif()
+    exif[0x0112] = 3  # upside down
+    picture.save(tmp_path / "a.png", exif=exif)
+    table = write_jsonl(tmp_path / "c.jsonl", [{"image": "a.png"}])
+    source = open_source(Tier("t", "noisy", media="image", table=table))
+    assert same(source.read(0, 1, Preprocessing(4))[0], np.asarray(picture)[::-1, ::-1])
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 50, None])
+@pytest.mark.parametrize("media", ["video", "image"])
+def test_what_cannot_be_read_is_named(tmp_path: Path, media: str, content: bytes | None) -> None:
+    name = "b.mp4" if media == "video" else "b.jpg"
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "there.mp4").write_bytes(b"x")
+    rows = [{"video": name}, {"video": "there.mp4"}]
+    source = open_source(Tier("t", "noisy", media=media, table=write_jsonl(tmp_path / "c.jsonl", rows)))
+    with pytest.raises(UnreadableVideo) as caught:
+        source.read(0, 4, PREPROCESSING)
+    assert caught.value.path == str(tmp_path / name)
+
+
+def test_a_damaged_member_is_named_by_shard_and_member(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", [("x/1.mp4", b"garbage" * 99)])
+    source = open_source(Tier("t", "noisy", shards=(str(tmp_path / "a.tar"),)))
+    with pytest.raises(UnreadableVideo) as caught:
+        source.read(0, 4, PREPROCESSING)
+    assert caught.value.path == f"{tmp_path}/a.tar/x/1.mp4"
+    assert "/tmp" not in caught.value.reason
+    (tmp_path / "a.tar").write_bytes((tmp_path / "a.tar").read_bytes()[:600])
+    with pytest.raises(UnreadableVideo, match="the shard ends"):
+        source.read(0, 4, PREPROCESSING)
+
+
+def synthetic(media: str = "video", quality: str = "clean", **fields: object) -> Tier:
+    return Tier("w", quality, media=media, synthetic=SyntheticSpec(**fields))
+
+
+def test_the_synthetic_world(tmp_path: Path) -> None:
+    source = open_source(synthetic(seed=3, split="try", objects="held_out", length=40))
+    assert len(source) == 40
+    clip = SyntheticWorld(3, "try", 32, 8, HELD_OUT_OBJECTS).clip(5)
+    row = source.row(5)
+    assert row.labels == {"object": clip.object_name, "motion": clip.motion}
+    assert clip.object_name in row.caption
+    assert same(source.read(5, 8, PREPROCESSING), clip.frames)
+    assert source.row(5) == row
+    coarse = open_source(synthetic(seed=3, size=16)).read(5, 8, PREPROCESSING)
+    assert coarse.shape == (8, 32, 32, 3)
+
+
+def test_synthetic_images(tmp_path: Path) -> None:
+    source = open_source(synthetic(media="image", length=5))
+    frames, row = source.read(2, 8, PREPROCESSING), source.row(2)
+    assert frames.shape == (1, 32, 32, 3)
+    assert row.labels.keys() == {"object"}
+    assert row.labels["object"] in row.caption
+
+
+def test_synthetic_captions_have_the_quality_asked_for() -> None:
+    clean, noisy = open_source(synthetic()), open_source(synthetic(quality="noisy"))
+    names = [clean.row(number).labels["object"] in clean.row(number).caption for number in range(60)]
+    assert all(names)
+    right = sum(noisy.row(number).labels["object"] in noisy.row(number).caption for number in range(60))
+    assert 10 < right < 50
+    asked = open_source(synthetic(quality="noisy", captions="clean"))
+    assert [asked.row(n).caption for n in range(9)] == [clean.row(n).caption for n in range(9)]
+    assert caption_of("red star", "", "clean", np.random.default_rng(0))
+
+
+def test_digests_tell_worlds_apart() -> None:
+    tiers = [synthetic(), synthetic(seed=1), synthetic(quality="noisy"), synthetic(media="image"), synthetic(length=9)]
+    digests = [open_source(tier).digest for tier in tiers]
+    assert len(set(digests)) == 5
+    assert open_source(synthetic()).digest == digests[0]
+
+
+def test_a_hub_tier_has_no_random_access() -> None:
+    with pytest.raises(InputError, match="tier 'h' streams from the Hub"):
+        open_source(Tier("h", "noisy", hub=HubSpec("org/name")))
+
+
+def test_a_row_outside_the_video(tmp_path: Path) -> None:
+    write_clips(tmp_path, 1)
+    table = write_jsonl(tmp_path / "c.jsonl", [{"video": "000.mp4", "start": 9, "end": 10}])
+    source = open_source(Tier("t", "noisy", table=table))
+    assert source.row(0) == Row(str(tmp_path / "000.mp4"), 9.0, 10.0)
+    with pytest.raises(UnreadableVideo, match="starts at 9 s"):
+        source.read(0, 4, PREPROCESSING)

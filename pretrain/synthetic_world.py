@@ -2,7 +2,10 @@
 
 Opposite edges of the picture meet, so an object that leaves on one side comes back on the other and its place says
 nothing about where it is going. Two opposite motions are each other's time reversal, frame for frame (background,
-distractors and camera included): only the order of the frames tells them apart.
+distractors and camera included): only the order of the frames tells them apart. Most clips show a second, unnamed
+object nearby, because two motions are meetings of two. What one frame of a known time still tells is a little of a size
+(what approaches is small at first) and of a distance: whoever measured both exactly would name 17 % of the 16 motions
+from a first frame and 13 % from a middle one (chance 6 %); pixels give less.
 
 Pictures are `(T, H, W, 3)` uint8 RGB; x points right, y down, angles grow clockwise.
 """

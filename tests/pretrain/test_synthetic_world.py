@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core_encoder.errors import InputError
+from pretrain import synthetic_world
 from pretrain.drawing import COLOURS, SHAPES, TEXTURES, Track, paint
 from pretrain.synthetic_world import (
     DEMO_CLASSES,
@@ -19,6 +20,7 @@ from pretrain.synthetic_world import (
     MOTIONS,
     OBJECTS,
     OPPOSITE,
+    SEEN_OBJECTS,
     SyntheticWorld,
     WorldClass,
     WorldObject,
@@ -96,7 +98,7 @@ def test_every_object_and_every_motion_is_drawn() -> None:
     world = SyntheticWorld(seed=2, size=8, num_frames=2, objects=objects)
     clips = [world.clip(index) for index in range(400)]
     assert {clip.object_name for clip in clips} == {thing.name for thing in objects}
-    assert {clip.motion for clip in clips} == set(MOTIONS)
+    assert {clip.motion for clip in clips} == set(MOTIONS) and len(MOTIONS) == 16
     assert not any("spinning" in clip.motion and clip.object_name == "red ring" for clip in clips)
 
 
@@ -168,6 +170,102 @@ def test_no_single_frame_tells_a_translation(motion: str, axis: int) -> None:
         assert ((counts - 50) ** 2 / 50).sum() < 24.3  # 0.1 % level at 7 degrees of freedom
 
 
+@given(index=indices, size=st.integers(8, 60), num_frames=st.integers(2, 9))
+@settings(deadline=None, max_examples=40)
+def test_a_still_is_a_frame_of_its_clip(index: int, size: int, num_frames: int) -> None:
+    world = SyntheticWorld(seed=4, size=size, num_frames=num_frames)
+    still, clip = world.image(index), world.clip(index)
+    assert still.frames.shape == (1, size, size, 3)
+    assert (still.object_name, still.motion) == (clip.object_name, "")
+    assert clip.caption == f"{still.caption} {clip.motion}"
+    assert any(np.array_equal(still.frames[0], frame) for frame in clip.frames)
+
+
+def test_stills_show_every_moment() -> None:
+    world = SyntheticWorld(seed=4, size=24, num_frames=4)
+    shown = [
+        next(time for time, frame in enumerate(world.clip(i).frames) if np.array_equal(frame, world.image(i).frames[0]))
+        for i in range(120)
+    ]
+    assert np.bincount(shown, minlength=4).min() > 12
+
+
+def painted_tracks(world: SyntheticWorld, index: int, motion: str, monkeypatch: pytest.MonkeyPatch) -> list[Track]:
+    """The tracks of what a clip shows, the named object's last."""
+    tracks: list[Track] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(synthetic_world, "paint", lambda canvas, shape, texture, colour, track: tracks.append(track))
+        world.clip(index, RED_BAR, motion)
+    return tracks
+
+
+def apart(world: SyntheticWorld, index: int, motion: str, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """From the neighbour to the object, `(T, 2)` in pictures."""
+    neighbour, thing = painted_tracks(world, index, motion, monkeypatch)
+    return np.stack((thing.x - neighbour.x, thing.y - neighbour.y), axis=-1) / world.size
+
+
+def test_two_objects_collide_or_pass_at_the_same_distances(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A meeting's distances are the same either way: only the side on which the neighbour ends differs."""
+    world = bare_world(num_frames=9)
+    for index in range(20):
+        collision = apart(world, index, "colliding", monkeypatch)
+        passing = apart(world, index, "passing", monkeypatch)
+        far = np.linalg.norm(collision, axis=-1)
+        np.testing.assert_allclose(far, np.linalg.norm(passing, axis=-1), atol=1e-5)
+        np.testing.assert_allclose(far, far[::-1], atol=1e-5)
+        assert (np.diff(far[:5]) < 0).all() and far[0] - far[4] > 0.2
+        np.testing.assert_allclose(collision, collision[::-1], atol=1e-5)
+        directions = passing[0] / far[0], passing[-1] / far[-1]
+        assert directions[0] @ directions[1] < -0.3
+        np.testing.assert_allclose(np.diff(passing, n=2, axis=0), 0, atol=1e-5)  # a straight line
+
+
+def test_neighbours_are_as_common_as_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    for share in (0.0, 0.5, 1.0):
+        world = SyntheticWorld(seed=3, size=8, num_frames=2, distractors=0, neighbours=share)
+        seen = [len(painted_tracks(world, index, "shaking", monkeypatch)) - 1 for index in range(200)]
+        assert abs(np.mean(seen) - share) <= (0.12 if 0 < share < 1 else 0)
+        assert len(painted_tracks(world, 0, "passing", monkeypatch)) == 2
+
+
+@given(index=indices)
+@settings(deadline=None, max_examples=20)
+def test_two_events_come_in_their_order(index: int) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        world = bare_world(num_frames=9)
+        (jump_first,) = painted_tracks(world, index, "jumping then spinning", monkeypatch)
+    assert np.ptp(jump_first.x) == 0 and np.ptp(jump_first.angle[:5]) == 0 and np.ptp(jump_first.y[4:]) == 0
+    assert 0.2 < (jump_first.y[0] - jump_first.y[2]) / world.size < 0.35  # up, at the top halfway through its half
+    assert 1.2 < np.ptp(jump_first.angle) < 2
+
+
+@pytest.mark.parametrize(
+    "motion", [m for m in MOTIONS if m.split()[0] not in ("colliding", "passing", "circling", "shaking", "bobbing")]
+)
+def test_the_middle_frame_knows_no_motion(motion: str) -> None:
+    world = SyntheticWorld(seed=3, size=24, num_frames=5)
+    for index in range(5):
+        middle = world.clip(index, RED_BAR, motion).frames[2].astype(int)
+        still = world.clip(index, RED_BAR, "spinning clockwise").frames[2].astype(int)
+        assert np.abs(middle - still).max() <= 1  # of 255
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("time", [0, 3, 7])
+def test_a_one_frame_control_hardly_knows_the_motion(time: int) -> None:
+    """Nearest class mean over the pixels of one frame, the same of each clip; chance 6.25 %."""
+    things = [thing for thing in SEEN_OBJECTS if thing.spins_visibly]
+    world = SyntheticWorld(seed=6, size=32, num_frames=8, objects=things)
+    labels = np.arange(2400) % len(MOTIONS)
+    pixels = np.stack([world.clip(i, motion=MOTIONS[label]).frames[time, ::2, ::2] for i, label in enumerate(labels)])
+    pixels = pixels.reshape(len(labels), -1).astype(np.float32)
+    train, test = slice(0, 1600), slice(1600, None)
+    means = np.stack([pixels[train][labels[train] == label].mean(0) for label in range(len(MOTIONS))])
+    guess = (pixels[test] @ means.T - 0.5 * (means**2).sum(-1)).argmax(-1)
+    assert (guess == labels[test]).mean() < 0.10
+
+
 def test_objects_differ_and_shapes_fill_comparable_areas() -> None:
     """Every shape and texture is its own picture, none is a speck and none fills the frame."""
     pictures = set()
@@ -203,6 +301,8 @@ def test_edges_are_soft_and_places_are_subpixel() -> None:
         (lambda: SyntheticWorld(0, motions=("spinning clockwise",)).clip(0, WorldObject("red", "ring")), "shows none"),
         (lambda: SyntheticWorld(0, num_frames=1), "at least 2 frames"),
         (lambda: SyntheticWorld(0, motions=()), "at least one object and one motion"),
+        (lambda: SyntheticWorld(0).clip(0, WorldObject("red", "ring"), "spinning then jumping"), "same at every angle"),
+        (lambda: SyntheticWorld(0, neighbours=1.5), "between 0 and 1, not 1.5"),
         (lambda: SyntheticWorld(0, spread=(1.0, 1.5)), "spread between 0 and 1"),
     ],
 )

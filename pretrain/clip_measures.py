@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.preprocessing import Preprocessing
+from core_encoder.storage import writing_to
 from core_encoder.video import open_video
 from core_encoder.video_files import video_digest
 from pretrain.rows import Row
@@ -121,5 +122,6 @@ def file_of(row: Row) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="prismhub-") as folder:
         path = Path(folder) / Path(row.member.name).name
-        path.write_bytes(member_bytes(row))
+        with writing_to(path):
+            path.write_bytes(member_bytes(row))
         yield path

@@ -80,7 +80,7 @@ class TierMeasures:
         root = Path(folder) if folder is not None else prismhub_home() / "curation"
         self.folder = root / hashlib.sha256(f"{source.digest} {tier.media}".encode()).hexdigest()[:32]
         self._pixels = MeasureLog(self.folder / "pixels")
-        self._encoded = MeasureLog(self.folder / encoder.fingerprint[:32]) if encoder else None
+        self._encoded = MeasureLog(self.folder / _encoder_folder(encoder)) if encoder else None
 
     def take(
         self,
@@ -196,12 +196,12 @@ class TierMeasures:
                     look = look_at_image(task.row, preprocessing)
                 else:
                     look = look_at_video(task.row, num_frames, preprocessing)
+        except UnreadableVideo as error:
+            return _Taken(task, None, None, error.reason)
+        except (InputError, MemoryError):  # a full disk or memory says nothing about the clip
+            raise
         except Exception as error:  # whatever a damaged file makes a decoder raise costs its clip, never the run
-            expected = isinstance(error, InputError)
-            reason = str(error) if expected else f"{type(error).__name__}: {error}"
-            if isinstance(error, UnreadableVideo):
-                reason = error.reason
-            return _Taken(task, None, None, " ".join(reason.split()) or type(error).__name__)
+            return _Taken(task, None, None, " ".join(f"{type(error).__name__}: {error}".split()))
         return _Taken(task, look, digest, None)
 
     def _write(self, taken: Sequence[_Taken]) -> None:
@@ -255,7 +255,7 @@ def _encode(encoder: Encoder, taken: Sequence[_Taken]) -> list[dict[str, Any]]:
     scores: list[float | None] = [None] * len(taken)
     captions = [one.task.row.caption for one in taken]
     told = [place for place, caption in enumerate(captions) if caption]
-    if encoder.has_text and told:
+    if told and _reads_text(encoder):
         texts = normalize(encoder.embed_text([captions[place] for place in told]).float(), dim=-1)
         for place, score in zip(told, (vectors[told] * texts).sum(-1).tolist(), strict=True):
             scores[place] = round(score, 6)
@@ -264,6 +264,15 @@ def _encode(encoder: Encoder, taken: Sequence[_Taken]) -> list[dict[str, Any]]:
         {"row": one.task.number, "key": one.task.key, "grounding": score, "vector": vector}
         for one, score, vector in zip(taken, scores, packed, strict=True)
     ]
+
+
+def _reads_text(encoder: Encoder) -> bool:
+    return encoder.has_text and encoder.tokenizer is not None
+
+
+def _encoder_folder(encoder: Encoder) -> str:
+    """Once its tokenizer is there, an encoder that came without one measures again."""
+    return encoder.fingerprint[:32] + ("" if _reads_text(encoder) else "-no-text")
 
 
 def embed(encoder: Encoder, video: Any, mask: Any = None) -> Any:

@@ -54,7 +54,7 @@ class Distribution:
             return None
         wanted = max(math.ceil(share * self.count), 1)
         place = int(np.searchsorted(np.cumsum(self.counts), wanted))
-        edge = self.low + (place + 1) * (self.high - self.low) / self.bins
+        edge = self.low + place * (self.high - self.low) / self.bins
         if place == self.bins - 1:  # it also holds all greater values
             edge = self.greatest
         return min(max(edge, self.least), self.greatest)

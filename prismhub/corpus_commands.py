@@ -280,6 +280,7 @@ def _line(values: Mapping[str, Any]) -> str:
 
 def _end(folder: Path, unreadable: Sequence[Unreadable], show: Show, failed: int = 0) -> None:
     if unreadable:
-        show.note(f"{len(unreadable)} clips cannot be read; listed in {folder / UNREADABLE}")
+        what = "1 clip" if len(unreadable) == 1 else f"{len(unreadable):,} clips"
+        show.note(f"{what} cannot be read, listed in {folder / UNREADABLE}")
     if unreadable or failed:
         raise typer.Exit(FAILED_ITEMS)

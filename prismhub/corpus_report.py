@@ -28,11 +28,15 @@ def table_rows(tiers: Sequence[TierStats]) -> list[list[str]]:
             for mean in [one.distributions[measure.name].mean]
         }
         timed = one.hours is not None and one.distributions["duration_s"].count
-        hours = f"{about}{one.hours:,.2f}" if timed else "-"
+        hours = f"{about}{_hours(one.hours or 0.0)}" if timed else "-"
         failed = f"{len(one.unreadable):,}" + (f" of {one.measured:,}" if one.sampled else "")
         cells = [one.tier.name, one.tier.quality, one.tier.caption_source, f"{one.clips:,}", hours, failed]
         rows.append([*cells, means["words"], means["duration_s"], means["motion"], means["grounding"]])
     return rows
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f}" if hours >= 10 else f"{hours:.2g}"
 
 
 def write_corpus_report(
@@ -49,7 +53,8 @@ def write_corpus_report(
     if measured < clips:
         notices.append(f"These are {measured:,} of {clips:,} clips, drawn evenly; hours are estimated from them.")
     if failures:
-        notices.append(f"{len(failures):,} clips could not be read; they count in no histogram but caption length.")
+        what = "1 clip" if len(failures) == 1 else f"{len(failures):,} clips"
+        notices.append(f"{what} could not be read: only caption lengths count.")
     if not encoder:
         notices.append("Without --encoder there are no grounding scores.")
     drawn = [measure for measure in MEASURES if any(one.distributions[measure.name].count for one in tiers)]
@@ -60,8 +65,8 @@ def write_corpus_report(
     provenance += [(f"rows of {one.tier.name}", f"{one.tier.source}, weight {one.tier.weight:g}") for one in tiers]
     page = render_page(
         "corpus_report.html",
-        title=f"Corpus {manifest.stem}",
-        headline=f"{clips:,} clips in {len(tiers)} tier{'s' if len(tiers) > 1 else ''}, {hours:,.1f} hours",
+        title=f"Corpus {manifest.name}",
+        headline=f"{clips:,} clips in {len(tiers)} tier{'s' if len(tiers) > 1 else ''}, {_hours(hours)} hours",
         summary="Means in the table, whole distributions below. Clean tiers are green, noisy ones blue.",
         notices=notices,
         header=HEADER,

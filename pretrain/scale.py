@@ -130,17 +130,19 @@ class DryRun:
             row("clips at once on a GPU", (f"{part.clips_per_gpu:,}" for part in parts)),
             row("tokens per clip", (f"{part.tokens_per_clip:,}" for part in parts)),
             row("tokens per step", (f"{part.tokens_per_step:,}" for part in parts)),
-            row("PFLOP per step, forward", (f"{part.forward_flops / 1e15:,.2f}" for part in parts)),
-            row("PFLOP per step, backward", (f"{part.backward_flops / 1e15:,.2f}" for part in parts)),
-            row("PFLOP per step, computed again", (f"{part.recompute_flops / 1e15:,.2f}" for part in parts)),
+            row("operations per step, forward", (_scaled(part.forward_flops, "FLOP") for part in parts)),
+            row("operations per step, backward", (_scaled(part.backward_flops, "FLOP") for part in parts)),
+            row("operations per step, computed again", (_scaled(part.recompute_flops, "FLOP") for part in parts)),
             *(
-                row(f"memory of a GPU: {name.replace('_', ' ')}", (_gigabytes(getattr(p.memory, name)) for p in parts))
+                row(
+                    f"memory of a GPU: {name.replace('_', ' ')}", (_scaled(getattr(p.memory, name), "B") for p in parts)
+                )
                 for name in asdict(parts[0].memory)
             ),
-            row("memory of a GPU", (_gigabytes(part.memory.total) for part in parts)),
-            row(f"({kept})", map(_gigabytes, other)),
-            row("H100-days", (f"{part.gpu_days(self.utilisation):,.1f}" for part in parts)),
-            row(f"days on {self.gpus} H100", (f"{part.gpu_days(self.utilisation) / self.gpus:,.2f}" for part in parts)),
+            row("memory of a GPU", (_scaled(part.memory.total, "B") for part in parts)),
+            row(f"({kept})", (_scaled(count, "B") for count in other)),
+            row("H100-days", (f"{part.gpu_days(self.utilisation):,.3g}" for part in parts)),
+            row(f"days on {self.gpus} H100", (f"{part.gpu_days(self.utilisation) / self.gpus:,.3g}" for part in parts)),
         ]
         return rows
 
@@ -298,5 +300,9 @@ def _millions(count: int) -> str:
     return f"{count / 1e6:,.1f} M" if count >= 1e6 else f"{count:,}"
 
 
-def _gigabytes(count: float) -> str:
-    return f"{count / 1e9:,.2f} GB"
+def _scaled(value: float, unit: str) -> str:
+    """`1.17e15, "FLOP"` -> `1.17 PFLOP`; small values in millions."""
+    for power, prefix in ((15, "P"), (12, "T"), (9, "G")):
+        if value >= 10**power:
+            return f"{value / 10**power:,.2f} {prefix}{unit}"
+    return f"{value / 1e6:,.2f} M{unit}"

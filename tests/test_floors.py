@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "adapters": {"core_encoder"},
     "pretrain": {"core_encoder"},
     "tasks": {"adapters", "core_encoder"},
-    "benchmarks": {"tasks", "adapters", "core_encoder"},
+    "benchmarks": {"tasks", "adapters", "pretrain", "core_encoder"},
     "prismhub": {"benchmarks", "tasks", "adapters", "pretrain", "core_encoder"},
 }
 FILES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]

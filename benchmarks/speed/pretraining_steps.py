@@ -1,0 +1,71 @@
+"""One training step of each stage on random frames: the real modules and optimizers, with fresh weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import pretrain
+from core_encoder.contrastive import VideoTextModel
+from core_encoder.vivit import ViViT, initialize
+from pretrain.contrastive_stage import ContrastiveStage
+from pretrain.masked_stage import MaskedStage
+from pretrain.optimizer import build_optimizer
+from pretrain.recipe import ContrastiveConfig, MaskedConfig, Recipe
+
+RECIPES = Path(pretrain.__file__).parent / "recipes"
+CAPTION_TOKENS = 12
+
+
+@dataclass(frozen=True)
+class RandomTokenizer:
+    """Every text becomes `CAPTION_TOKENS` random tokens."""
+
+    vocab_size: int
+
+    def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        ids = torch.randint(self.vocab_size, (len(texts), CAPTION_TOKENS))
+        return ids, torch.ones_like(ids, dtype=torch.bool)
+
+    def save(self, folder: Path) -> None:
+        raise NotImplementedError("random tokens are for measurements alone")
+
+
+def fresh_model(recipe: Recipe) -> VideoTextModel:
+    """The recipe's model with random weights."""
+    model = VideoTextModel(recipe.model)
+    initialize(model, torch.Generator().manual_seed(0))
+    return model
+
+
+def random_frames(recipe: Recipe, clips: int, num_frames: int) -> Tensor:
+    """uint8 frames (clips, T, H, W, 3)."""
+    size = recipe.vision.image_size
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (clips, num_frames, size, size, 3), dtype=torch.uint8, generator=generator)
+
+
+def training_step(recipe: Recipe, config: ContrastiveConfig | MaskedConfig, clips: int) -> Callable[[], object]:
+    """A function that takes one step of stage 1 or stage 2: loss, gradients, optimizer."""
+    stage: ContrastiveStage | MaskedStage
+    if isinstance(config, MaskedConfig):
+        teacher = fresh_model(recipe)
+        student = ViViT(recipe.vision)
+        student.load_state_dict(teacher.vision.state_dict())
+        stage = MaskedStage(student, teacher, config, seed=0)
+    else:
+        stage = ContrastiveStage(fresh_model(recipe), RandomTokenizer(recipe.text.vocab_size), config, "stage1", seed=0)
+    optimizer = build_optimizer(stage, config)
+    frames, captions = random_frames(recipe, clips, config.num_frames), ["a caption"] * clips
+    steps = iter(range(1_000_000))
+
+    def take_step() -> None:
+        stage.training_step(frames, captions, next(steps), range(clips))["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return take_step

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import mmap
 import os
 import shutil
@@ -27,6 +28,8 @@ from core_encoder.storage import prismhub_home, read_json, write_json, writing_t
 from pretrain.manifest import Tier
 from pretrain.row_readers import base_folder, read_rows, source_files
 from pretrain.rows import Row
+
+log = logging.getLogger(__name__)
 
 _FORMAT = 1  # of the index; another number makes every index again
 _LOOKED_AT = 64  # rows whose files are looked for, to tell wrong folders from a few lost videos
@@ -99,6 +102,7 @@ def _identity(tier: Tier, files: tuple[Path, ...]) -> dict[str, Any]:
 
 def _build(folder: Path, base: Path, rows: Iterator[Row], source: str) -> None:
     """Write the index aside and rename it; another process may do the same meanwhile."""
+    log.info("%s: indexing its clips", source)
     aside = folder.parent / f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
     with writing_to(folder):
         aside.mkdir(parents=True)

@@ -282,7 +282,7 @@ class _BatchMaker(torch.utils.data.Dataset):
 def _in_order(maker: _BatchMaker, steps: Sequence[int], workers: int) -> Iterator[Batch | InputError]:
     if not workers:
         return (maker[step] for step in steps)
-    loader: Any = torch.utils.data.DataLoader(maker, batch_size=None, sampler=steps, num_workers=workers, in_order=True)
+    loader: Any = torch.utils.data.DataLoader(maker, batch_size=None, sampler=steps, num_workers=workers)
     return iter(loader)
 
 

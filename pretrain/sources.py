@@ -121,25 +121,24 @@ class SyntheticSource:
         return self.spec.length
 
     def row(self, number: int) -> Row:
-        clip = self._clip(number, num_frames=2, size=8)  # what it shows does not depend on how finely it is drawn
+        name, motion = self._world(2, 8).shown(number)  # what it shows does not depend on how finely it is drawn
+        labels = {"object": name} if self.media == "image" else {"object": name, "motion": motion}
         rng = np.random.default_rng((self.spec.seed, zlib.crc32(self.spec.split.encode()), number, _CAPTION))
-        caption = caption_of(clip.object_name, clip.motion, self.quality, rng)
-        labels = {"object": clip.object_name, "motion": clip.motion}
-        if not clip.motion:
-            del labels["motion"]
+        caption = caption_of(name, labels.get("motion", ""), self.quality, rng)
         return Row(f"synthetic:{self.spec.seed}/{self.spec.split}/{number}", caption=caption, labels=labels)
 
     def read(self, number: int, num_frames: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
         size = self.spec.size or preprocessing.image_size
-        frames = self._clip(number, num_frames, size).frames  # (T, S, S, 3)
+        is_image = self.media == "image"
+        world = self._world(_STILL_FRAMES if is_image else max(num_frames, 2), size)
+        frames = (world.image(number) if is_image else world.clip(number)).frames  # (T, S, S, 3)
         if size == preprocessing.image_size:
             return frames
         return np.stack([preprocessing.apply(frame) for frame in frames])  # (T, H, W, 3)
 
-    def _clip(self, number: int, num_frames: int, size: int) -> SyntheticClip:
-        frames = _STILL_FRAMES if self.media == "image" else max(num_frames, 2)
-        world = SyntheticWorld(self.spec.seed, self.spec.split, size, frames, _OBJECTS[self.spec.objects])
-        return world.image(number) if self.media == "image" else world.clip(number)
+    def _world(self, num_frames: int, size: int) -> SyntheticWorld:
+        objects = _OBJECTS[self.spec.objects]
+        return SyntheticWorld(self.spec.seed, self.spec.split, size, num_frames, objects)
 
 
 def read_row(row: Row, media: Media, num_frames: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
@@ -195,6 +194,11 @@ def read_image(row: Row, preprocessing: Preprocessing, content: bytes | None = N
 
 
 def member_bytes(row: Row) -> bytes:
+    """The bytes of a row's file inside its tar.
+
+    Raises:
+        UnreadableVideo: the tar is missing, or ends within them.
+    """
     """The bytes of a row's file inside its tar.
 
     Raises:

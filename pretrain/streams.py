@@ -2,12 +2,11 @@
 
 Each process and worker reads its own shards (`split_dataset_by_node`). Rows are read in blocks and shuffled inside
 the block by a key, because the shuffle buffer of `datasets` is lost on a resume; where a block began and how far it was
-used is all that a resume needs.
+used is all that a resume needs. Every epoch has its own order of shards and of rows.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -108,6 +107,7 @@ class HubStream:
         self._columns: RowColumns | None = None
         self._given = False  # whether this epoch has given a row
         self._without = 0  # rows without a caption since the last one with
+        self._unfit = ""  # what was wrong with the last row that did not fit
         self._begin(0)
         if state is not None:
             self._begin(state["epoch"], state["block"], state["began"])
@@ -145,12 +145,14 @@ class HubStream:
     def _begin(self, epoch: int, number: int = 0, began: Any = None) -> None:
         """Stand before a block of an epoch."""
         data = _open(self.spec, self.share, self._where)
+        data.set_epoch(1 + keyed(self.seed, self.tier.name, epoch) % 2**31)  # above 0 it names an order of the shards
         if began is not None:
             data.load_state_dict(began)
         self._epoch, self._number, self._began, self._after = epoch, number, began, began
         self._block: list[dict[str, Any]] = []
         self._place, self._given = 0, False
-        self._data, self._rows = data, iter(data)
+        # Blocks rather than rows: in a worker of a DataLoader iter(data) would share the rows out once more.
+        self._data, self._blocks = data, data.iter(self.spec.shuffle_block)
 
     def _next_block(self) -> None:
         self._number += bool(self._block)
@@ -161,13 +163,16 @@ class HubStream:
         if not self._given:
             if self._without:
                 raise self._captionless()
+            if self._unfit:
+                raise InputError(f"{self._where}: none of its rows fits; the last one: {self._unfit}")
             raise InputError(
                 f"{self._where}: no rows for share {self.share[0] + 1} of {self.share[1]}; use fewer workers"
             )
         self._begin(self._epoch + 1)
 
     def _read_block(self) -> None:
-        rows = list(itertools.islice(self._rows, self.spec.shuffle_block))
+        columns: dict[str, list[Any]] = next(self._blocks, {})
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         self._after = self._data.state_dict()
         key = keyed(self.seed, self.tier.name, *self.share, self._epoch, self._number)
         self._block = [rows[permuted(place, len(rows), key)] for place in range(len(rows))]
@@ -183,10 +188,13 @@ class HubStream:
         elif isinstance(video, bytes):
             content, video = video, ""
         try:
-            row = self._columns.row(values, where, video if content is not None else None)
+            if content is None and isinstance(video, str):
+                values = {**values, self._columns.names["video"]: video}
+            row = self._columns.row(values, where, None if content is None else video)
         except InputError as error:
-            raise UnreadableVideo(where, str(error).removeprefix(f"{where}: ")) from error
-        return (row if content is not None else replace(row, video=self._located(video))), content
+            self._unfit = str(error).removeprefix(f"{where}: ")
+            raise UnreadableVideo(where, self._unfit) from error
+        return (row if content is not None else replace(row, video=self._located(row.video))), content
 
     def _located(self, video: str) -> str:
         """Where a file named in a row lies: beside the local data, or in the repository of the data set."""

@@ -27,7 +27,7 @@ from pretrain.captions import caption_of
 from pretrain.clip_index import ClipIndex
 from pretrain.manifest import Media, SyntheticSpec, Tier
 from pretrain.rows import Row
-from pretrain.synthetic_world import SyntheticClip, SyntheticWorld
+from pretrain.synthetic_world import SyntheticWorld
 from pretrain.world_objects import HELD_OUT_OBJECTS, OBJECTS, SEEN_OBJECTS, ZERO_SHOT_OBJECTS
 
 _OBJECTS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -241,6 +242,12 @@ def test_the_digest_names_the_corpus_not_its_place(tmp_path: Path) -> None:
     assert here.digest != files(clip_corpus(tmp_path / "more", 4)).digest
     assert synthetic(world("a")).digest != synthetic(world("a", weight=2)).digest
     assert synthetic(world("a")).digest != synthetic(world("a", length=51)).digest
+
+
+def test_a_corpus_can_be_sent_to_a_process(tmp_path: Path) -> None:
+    corpus = files(clip_corpus(tmp_path, 4))
+    copy = pickle.loads(pickle.dumps(corpus))  # noqa: S301 (what spawned workers do)
+    assert_same(copy.batch(1, 2), corpus.batch(1, 2))
 
 
 def test_a_corpus_describes_itself(tmp_path: Path) -> None:

@@ -72,20 +72,25 @@ class ContrastiveStage(L.LightningModule):
             with torch.no_grad():
                 tokens = vision(video)[0]  # (b, T, N, D)
             return head(tokens)
-        patches = (video.shape[-2] // self.model.patch_size) * (video.shape[-1] // self.model.patch_size)
-        frames, drop, stage = video.shape[1], self.config.drop, PARTS.index(self.part)
-        visible = batch_masks(lambda rng: tube_mask(frames, patches, drop, rng), self.seed, stage, step, positions).to(
-            self.device
-        )  # (b, T, N)
+        visible = self.draw_visible(video, step, positions)
         if self.part == "images":
-            tokens = vision.encode_spatial(video, visible)  # (b, V, D)
+            tokens = vision.encode_spatial(video, visible)  # (b, V, D), or (b, 1, N, D) when nothing is dropped
         else:
-            if frames == 1 < self.config.num_frames:
+            if visible is not None and video.shape[1] == 1 < self.config.num_frames:
                 # An image is the first frame of a clip of which nothing else is visible: temporal positions are cropped.
                 video = video.expand(-1, self.config.num_frames, -1, -1, -1)
                 visible = F.pad(visible, (0, 0, 0, self.config.num_frames - 1))
-            tokens = vision(video, visible=visible)[0]  # (b, V, D)
-        return head(tokens[:, None])
+            tokens = vision(video, visible=visible)[0]  # (b, V, D), or (b, T, N, D)
+        return head(tokens if tokens.ndim == 4 else tokens[:, None])
+
+    def draw_visible(self, video: Tensor, step: int, positions: Sequence[int]) -> Tensor | None:
+        """Tube masks of videos (b, T, 3, H, W): bool (b, T, N), True = visible; None where nothing is dropped."""
+        frames, drop, stage = video.shape[1], self.config.drop, PARTS.index(self.part)
+        if not drop and frames == self.config.num_frames:
+            return None
+        patches = (video.shape[-2] // self.model.patch_size) * (video.shape[-1] // self.model.patch_size)
+        masks = batch_masks(lambda rng: tube_mask(frames, patches, drop, rng), self.seed, stage, step, positions)
+        return masks.to(video.device)
 
     def num_tokens(self, frames: Tensor) -> int:
         """Visible tokens of frames (b, T, H, W, 3)."""
@@ -96,7 +101,7 @@ class ContrastiveStage(L.LightningModule):
 
     def exported(self) -> tuple[VideoTextModel, Mapping[str, Any]]:
         """The model this stage made, and what a later part or the card wants to know."""
-        return self.model, {"temperature": float(self.temperature)}
+        return self.model, {"temperature": float(self.temperature.detach())}
 
 
 def contrastive_loss(video: Tensor, text: Tensor, scale: Tensor) -> Tensor:

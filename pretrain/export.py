@@ -60,7 +60,9 @@ def card(recipe: Recipe, encoder: Encoder, record: Mapping[str, Any]) -> str:
     scores = [
         f"| {name} | {score} | {value:.3f} |" for name, part in parts.items() for score, value in part["scores"].items()
     ]
-    table = ["| after | score | value |", "| --- | --- | --- |", *scores] if scores else ["No held-out clips were named."]
+    table = (
+        ["| after | score | value |", "| --- | --- | --- |", *scores] if scores else ["No held-out clips were named."]
+    )
     newline = "\n"
     return f"""---
 {yaml.safe_dump(front, sort_keys=False).strip()}

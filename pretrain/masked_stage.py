@@ -66,9 +66,9 @@ class MaskedStage(L.LightningModule):
         config = self.config
         video = to_video_tensor(frames.to(self.device))  # (b, T, 3, H, W)
         tokens, embedding = self.targets(video)
-        grid = tuple(side // self.student.config.patch_size for side in video.shape[-2:])
+        rows, columns = (side // self.student.config.patch_size for side in video.shape[-2:])
         visible = batch_masks(
-            lambda rng: block_mask(video.shape[1], *grid, config.mask, rng), self.seed, _STAGE, step, positions
+            lambda rng: block_mask(video.shape[1], rows, columns, config.mask, rng), self.seed, _STAGE, step, positions
         ).to(self.device)  # (b, T, N)
         seen = self.student(video, visible=visible)[0]  # (b, V, D)
         losses = {"embedding_variance": spread(seen.mean(1))}

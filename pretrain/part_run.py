@@ -33,6 +33,7 @@ from pretrain.manifest import Manifest
 from pretrain.masked_stage import MaskedStage
 from pretrain.optimizer import build_optimizer, learning_rate
 from pretrain.probe import HeldOut, evaluate
+from pretrain.progress import PartProgress, PretrainingStopped, ProgressCallback
 from pretrain.recipe import PARTS, ContrastiveConfig, MaskedConfig, Recipe
 
 log = logging.getLogger(__name__)
@@ -40,25 +41,6 @@ log = logging.getLogger(__name__)
 SKIPPED_FILE = "skipped.jsonl"
 COLLAPSED = 1e-5  # spread of embeddings below which they say nothing; fresh encoders have 1e-3 and more
 COLLAPSE_PATIENCE = 50  # steps in a row
-
-
-class PretrainingStopped(RuntimeError):
-    """A run that cannot go on: a NaN, or embeddings that collapsed; the message says where and what to do."""
-
-
-@dataclass(frozen=True)
-class PartProgress:
-    """Where a part of a recipe is."""
-
-    part: str
-    step: int
-    steps: int
-    loss: float
-    clips_per_s: float
-    eta_s: float
-
-
-ProgressCallback = Callable[[PartProgress], None]
 
 
 def part_corpus(recipe: Recipe, manifest: Manifest, part: str) -> Corpus:
@@ -115,7 +97,7 @@ def initial_model(recipe: Recipe, part: str, out: Path) -> VideoTextModel:
     config = getattr(recipe, part)
     if isinstance(config, ContrastiveConfig) and config.initialize_from:
         _take_spatial_half(model.vision, config.initialize_from)
-    if part == "stage1" and (before or config.initialize_from):
+    if not before and (part == "images" or config.initialize_from):
         start_as_identity(model.vision.temporal_layers)
     return model
 
@@ -290,7 +272,9 @@ class _Loop:
             self._average()
             self.step += 1
             if self.step % config.log_every == 0 or self.step == config.steps:
-                self.last = {name: float(self.fabric.all_reduce(value, reduce_op="mean")) for name, value in sums.items()}
+                self.last = {
+                    name: float(self.fabric.all_reduce(value, reduce_op="mean")) for name, value in sums.items()
+                }
                 now = time.monotonic()
                 span = max(now - marked, 1e-9)
                 speeds = {"clips_per_s": clips / span, "tokens_per_s": tokens / span, "waiting": waited_s / span}
@@ -394,7 +378,9 @@ class _Loop:
             return {}
         model = self._whole_model()
         tokenizer = self.run.tokenizer()
-        return evaluate(model.to(self.fabric.device), tokenizer, self._held_out, self.fabric.device, self.run.recipe.seed)
+        return evaluate(
+            model.to(self.fabric.device), tokenizer, self._held_out, self.fabric.device, self.run.recipe.seed
+        )
 
     def _whole_model(self) -> VideoTextModel:
         """A copy of what the part has made so far: whole weights, averaged where that is asked for."""

@@ -202,7 +202,9 @@ class Recipe:
             return (path.parent / Path(value).expanduser()).absolute()
 
         vision = _vision(given["vision"], path)
-        simple = {key: given[key] for key in ("seed", "held_out_clips", "max_unreadable", "position_scale") if key in given}
+        simple = {
+            key: given[key] for key in ("seed", "held_out_clips", "max_unreadable", "position_scale") if key in given
+        }
         numbers = config_from_dict(_Numbers, simple, str(path))
         corpus = place("corpus")
         assert corpus is not None

@@ -119,6 +119,11 @@ class SyntheticWorld:
             frames = np.ascontiguousarray(frames[::-1])
         return SyntheticClip(frames, thing.name, motion, f"{with_article(thing.name)} {motion}")
 
+    def shown(self, index: int) -> tuple[str, str]:
+        """The object and the motion of the clip at `index`; nothing is drawn."""
+        _, thing, motion, _ = self._draw(index, None, None)
+        return thing.name, motion
+
     def image(self, index: int, thing: WorldObject | None = None) -> SyntheticClip:
         """One random moment of the clip at `index` as a clip of one frame; nothing else of it is drawn."""
         rng, thing, motion, moment = self._draw(index, thing, None)

@@ -1,12 +1,12 @@
 """Running a recipe: its parts in order, each resumable at any step, in one process or many.
 
-    out/
-      recipe.json               what runs here
-      tokenizer.json            learned from the corpus's captions, where the recipe names none
-      <part>/run.json           identity of the part: a resume compares it
-      <part>/checkpoint-*.safetensors, metrics.jsonl, tensorboard/, skipped.jsonl
-      <part>/encoder/           what the part made
-      encoder/                  what the last part made
+out/
+  recipe.json               what runs here
+  tokenizer.json            learned from the corpus's captions, where the recipe names none
+  <part>/run.json           identity of the part: a resume compares it
+  <part>/checkpoint-*.safetensors, metrics.jsonl, tensorboard/, skipped.jsonl
+  <part>/encoder/           what the part made
+  encoder/                  what the last part made
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from core_encoder.errors import InputError
 from core_encoder.storage import read_json, write_json
 from pretrain.export import RECORD
 from pretrain.manifest import Manifest
-from pretrain.part_run import PartProgress, PartRun, PretrainingStopped, ProgressCallback, part_corpus
+from pretrain.part_run import PartRun, part_corpus
+from pretrain.progress import PartProgress, PretrainingStopped, ProgressCallback
 from pretrain.recipe import PARTS, Recipe
 from pretrain.tokenizer import train_tokenizer
 

@@ -18,6 +18,7 @@ from typer.exceptions import Abort, TyperException
 
 from adapters.training_config import TrainingDiverged
 from core_encoder.errors import InputError
+from pretrain.progress import PretrainingStopped
 from prismhub import adapters_commands, cache_commands, corpus_commands
 from prismhub.options import command_signature, gather_lists
 from prismhub.printing import cell_text, number_text, print_json, print_results, print_table
@@ -59,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except InputError as error:
         return _fail(str(error), 2)
-    except TrainingDiverged as error:
+    except (TrainingDiverged, PretrainingStopped) as error:
         return _fail(str(error), 1)
     except TyperException as error:  # an unknown command or option
         if not error.format_message():  # a group without a command has shown its help
@@ -208,6 +209,53 @@ app.command("encode")(command_signature(EncodeSettings, _encode, positional="vid
 app.command("train")(command_signature(TrainSettings, _train))
 app.command("evaluate")(command_signature(EvaluateSettings, _evaluate))
 app.command("predict")(command_signature(PredictSettings, _predict, positional="videos"))
+
+
+@app.command("pretrain")
+def pretrain_command(
+    recipe: Annotated[Path, typer.Argument(help="YAML file of the recipe.", metavar="RECIPE")],
+    stage: Annotated[str | None, typer.Option(help="Only stage 1 or 2 (or one part by its name).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run (default: pretrain/NAME in PRISMHUB_HOME).")
+    ] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key: stage1.steps=100.")
+    ] = None,
+    accelerator: Annotated[str | None, typer.Option(help="auto, cpu or gpu.")] = None,
+    devices: Annotated[str | None, typer.Option(metavar="INT", help="Processes, one per GPU or per CPU core.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that read clips, for each training process.")] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew instead of going on.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how large and how long it is.")] = False,
+    gpus: Annotated[int | None, typer.Option(help="GPUs that a dry run reckons with (default: the recipe's).")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no notes, only the result.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a video encoder from a corpus of videos and captions, by a recipe; the same command again goes on.
+
+    Example: prismhub pretrain pretrain/recipes/nano.yaml
+    """
+    if dry_run:
+        from pretrain.recipe import Recipe
+        from pretrain.scale import dry_run as reckon
+
+        scale = reckon(Recipe.load(recipe, tuple(override or ())), gpus)
+        if as_json:
+            print_json(scale.describe())
+            return
+        header, *rows = scale.table()
+        print_table(header, rows)
+        return
+    from prismhub.pretrain_job import pretrain
+    from prismhub.progress import Show
+
+    folder = pretrain(recipe, stage, out, tuple(override or ()), accelerator, devices, workers, restart, Show(quiet))
+    if as_json:
+        from core_encoder.storage import read_json
+
+        print_json({"encoder": str(folder), **read_json(folder / "pretraining.json")})
+        return
+    print(f"the encoder: {folder}")
+    print(f"use it:  {_program()} train --data my_videos/ --encoder {folder} --name my-adapter")
 
 
 @app.command("demo")

@@ -1,0 +1,88 @@
+"""`prismhub pretrain`: an encoder from a recipe, or what that would take."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from core_encoder.errors import InputError
+from core_encoder.storage import nearest, prismhub_home
+from prismhub.progress import Bar, Show
+
+STAGES = {"1": ("images", "stage1"), "2": ("stage2", "alignment")}
+
+
+class PartBar:
+    """A bar for each part of a recipe; it is made anew in the process that shows it, so it goes there by pickling."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self._part = ""
+        self._shown = ExitStack()
+        self._bar = Bar()
+
+    def __call__(self, now: Any) -> None:
+        if now.part != self._part:
+            self.close()
+            self._part = now.part
+            self._bar = self._shown.enter_context(Show(self.quiet).bar(now.part))
+        self._bar.update(now.step, now.steps, f"loss {now.loss:.3f}, {now.clips_per_s:.0f} clips/s")
+        if now.step == now.steps:
+            self.close()
+
+    def close(self) -> None:
+        self._shown.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"quiet": self.quiet}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["quiet"])  # type: ignore[misc]
+
+
+def parts_of(stage: str | None) -> tuple[str, ...]:
+    """The parts that `--stage` means; a stage brings what prepares it or finishes it.
+
+    Raises:
+        InputError: no such stage.
+    """
+    if stage is None:
+        return ()
+    if stage in STAGES:
+        return STAGES[stage]
+    from pretrain.recipe import PARTS
+
+    if stage in PARTS:
+        return (stage,)
+    raise InputError(f"--stage {stage!r} is unknown{nearest(stage, [*STAGES, *PARTS])}")
+
+
+def pretrain(
+    recipe_file: Path,
+    stage: str | None = None,
+    out: Path | None = None,
+    overrides: tuple[str, ...] = (),
+    accelerator: str | None = None,
+    devices: str | None = None,
+    workers: int | None = None,
+    restart: bool = False,
+    show: Show | None = None,
+) -> Path:
+    """Run a recipe and return the folder of the encoder.
+
+    Raises:
+        InputError: the recipe, the corpus or the folder do not do.
+        PretrainingStopped: the loss became NaN, or the embeddings collapsed.
+    """
+    show = show or Show()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # one process per core instead of threads that wait for each other
+    from pretrain.recipe import Recipe
+    from pretrain.training import pretrain as run
+
+    recipe = Recipe.load(recipe_file, overrides).with_compute(accelerator=accelerator, devices=devices, workers=workers)
+    folder = out or prismhub_home() / "pretrain" / recipe.name
+    asked = tuple(part for part in parts_of(stage) if part in recipe.parts) or parts_of(stage)
+    show.note(f"recipe {recipe.name}: {', '.join(asked or recipe.parts)}; into {folder}")
+    return run(recipe, folder, asked, restart=restart, progress=PartBar(show.quiet))

@@ -1,7 +1,7 @@
 """Stage 1: videos and their texts pulled together, against all other texts of the batch.
 
-    frames (b, T, H, W, 3) -> half of the tokens (b, V, D) -> attention pooling -> unit vectors (b, D)   \\
-    captions -> token ids (b, L) -> text tower -> unit vectors (b, D)                                     > cross entropy
+    frames (b, T, H, W, 3) -> half of the tokens (b, V, D) -> attention pooling -> unit vectors (b, D) \\
+    captions -> token ids (b, L) -> text tower -> unit vectors (b, D)                                   > cross entropy
 
 Source: VideoPrism (arXiv 2402.13217), section 3.2; images join as clips of one frame. The same module tunes video head
 and text tower to a locked encoder after stage 2 (LiT, arXiv 2111.07991).
@@ -55,7 +55,7 @@ class ContrastiveStage(L.LightningModule):
     def training_step(
         self, frames: Tensor, captions: Sequence[str], step: int, positions: Sequence[int]
     ) -> dict[str, Tensor]:
-        """The loss of one process's share of a batch, uint8 frames (b, T, H, W, 3) and captions (b), and what is watched.
+        """The loss of one process's share of a batch, uint8 frames (b, T, H, W, 3) and captions, and what is watched.
 
         `step` and the samples' `positions` in the global batch seed the masks.
         """
@@ -77,7 +77,7 @@ class ContrastiveStage(L.LightningModule):
             tokens = vision.encode_spatial(video, visible)  # (b, V, D), or (b, 1, N, D) when nothing is dropped
         else:
             if visible is not None and video.shape[1] == 1 < self.config.num_frames:
-                # An image is the first frame of a clip of which nothing else is visible: temporal positions are cropped.
+                # An image is the first frame of a clip that shows nothing else: temporal positions are cropped.
                 video = video.expand(-1, self.config.num_frames, -1, -1, -1)
                 visible = F.pad(visible, (0, 0, 0, self.config.num_frames - 1))
             tokens = vision(video, visible=visible)[0]  # (b, V, D), or (b, T, N, D)
@@ -135,7 +135,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         grad = grad.contiguous()
         torch.distributed.all_reduce(grad)
         first = torch.distributed.get_rank() * ctx.size

@@ -1,4 +1,4 @@
-"""What a part of a recipe leaves behind: an encoder folder in `transformers` format with a model card, all or nothing."""
+"""What a part of a recipe leaves behind: an encoder folder in `transformers` format with a model card."""
 
 from __future__ import annotations
 

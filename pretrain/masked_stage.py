@@ -59,7 +59,7 @@ class MaskedStage(L.LightningModule):
     def training_step(
         self, frames: Tensor, captions: Sequence[str], step: int, positions: Sequence[int]
     ) -> dict[str, Tensor]:
-        """The loss of one process's share of a batch, uint8 frames (b, T, H, W, 3), its two halves, and what is watched.
+        """The loss of one process's share of a batch, uint8 frames (b, T, H, W, 3), its halves, and what is watched.
 
         `step` and the samples' `positions` in the global batch seed masks and shuffling; captions are not looked at.
         """

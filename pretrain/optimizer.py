@@ -14,7 +14,8 @@ _NEVER_DECAYED = ("positions", "query", "class_embedding", "mask_token", "token_
 
 def build_optimizer(module: nn.Module, config: PartConfig) -> torch.optim.Optimizer:
     """AdamW or Adafactor on everything trainable; biases, norms, positions, queries and embeddings do not decay."""
-    decayed, spared = [], []
+    decayed: list[nn.Parameter] = []
+    spared: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             (decayed if decays(name, parameter) else spared).append(parameter)

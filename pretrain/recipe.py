@@ -1,8 +1,10 @@
 """A recipe: everything that decides how an encoder is made, read from one YAML file.
 
 Parts run in the order of `PARTS`, each starting from what the one before it made: image-text contrast for the spatial
-half (`images`), video-text contrast (`stage1`), masked distillation (`stage2`), and at the end text tower and video head
-tuned to the locked encoder (`alignment`), because stage 2 moves the tokens away from the space they share with texts.
+half (`images`), video-text contrast (`stage1`), masked distillation (`stage2`), and at the end text tower and video
+head tuned to the locked encoder (`alignment`), because stage 2 moves the tokens away from the space they share with
+texts.
+
 Source: VideoPrism (arXiv 2402.13217), sections 3.2 and 3.3, appendix; LiT (arXiv 2111.07991) for the alignment.
 """
 

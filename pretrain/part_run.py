@@ -75,13 +75,16 @@ def select(manifest: Manifest, names: Sequence[str]) -> Manifest:
 
 
 def initial_model(recipe: Recipe, part: str, out: Path) -> VideoTextModel:
-    """What a part starts from: the encoder of the part before it, or fresh weights keyed by the seed.
+    """What a part starts from: `start_from`, else the encoder of the part before, else fresh weights keyed by the seed.
 
     Raises:
-        InputError: the part before is not finished, or `initialize_from` has another shape.
+        InputError: the part before is not finished, `start_from` or `initialize_from` has another shape.
     """
     before = recipe.parts[: recipe.parts.index(part)]
-    if before:
+    start_from = getattr(recipe, part).start_from
+    if start_from:
+        model = _whole_model(start_from, recipe)
+    elif before:
         folder = out / before[-1] / "encoder"
         if not (folder / RECORD).exists():
             raise InputError(f"{part} starts from {before[-1]}, which is not finished in {out}; run it first")
@@ -97,7 +100,7 @@ def initial_model(recipe: Recipe, part: str, out: Path) -> VideoTextModel:
     config = getattr(recipe, part)
     if isinstance(config, ContrastiveConfig) and config.initialize_from:
         _take_spatial_half(model.vision, config.initialize_from)
-    if not before and (part == "images" or config.initialize_from):
+    if not before and not start_from and (part == "images" or config.initialize_from):
         start_as_identity(model.vision.temporal_layers)
     return model
 
@@ -109,6 +112,13 @@ def start_as_identity(layers: nn.ModuleList) -> None:
         for linear in (layer.out, layer.fc2):
             linear.weight.zero_()
             linear.bias.zero_()
+
+
+def _whole_model(source: str, recipe: Recipe) -> VideoTextModel:
+    model = load_encoder(source).model
+    if not isinstance(model, VideoTextModel) or model.config != recipe.model:
+        raise InputError(f"start_from {source!r}: not the model that the recipe describes; give one of the same shape")
+    return model.requires_grad_(True).train()
 
 
 def _take_spatial_half(vision: ViViT, source: str) -> None:
@@ -400,7 +410,7 @@ class _Loop:
             return
         earlier: dict[str, Any] = {}
         before = recipe.parts[: recipe.parts.index(run.part)]
-        if before:
+        if before and not self.config.start_from:
             earlier = read_json(run.out / before[-1] / "encoder" / RECORD)["parts"]
         mine = {
             "steps": self.config.steps,

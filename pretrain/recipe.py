@@ -37,6 +37,9 @@ class PartConfig:
     batch_size: int = option(128, "clips a step, over all processes and accumulated batches together")
     accumulate: int = option(1, "a step sums the gradients of so many batches; each has its own negatives")
     num_frames: int = option(8, "frames of a clip")
+    start_from: str | None = option(
+        None, "encoder to go on from, whole (folder, Hub id); by default what the part before made"
+    )
     tiers: tuple[str, ...] = option((), "tiers of the corpus to train on (default: all)")
     mixing: Literal["alternate", "mix"] = option("alternate", "a batch comes from one tier, or from all by weight")
     optimizer: Literal["adamw", "adafactor"] = option("adamw", "the optimizer")
@@ -245,8 +248,12 @@ class Recipe:
         if self.images and self.images.num_frames != 1:
             raise InputError(f"images: num_frames must be 1, not {self.images.num_frames}")
         for part in ("stage2", "alignment"):
-            if getattr(self, part) and not self.stage1:
-                raise InputError(f"{part} goes on from stage1, which the recipe lacks")
+            config = getattr(self, part)
+            if config and not self.stage1 and not config.start_from:
+                raise InputError(f"{part} goes on from stage1, which the recipe lacks; or name another in start_from")
+        for part in self.parts:
+            if getattr(self, part).start_from and self.tokenizer is None:
+                raise InputError(f"{part} has start_from: name the tokenizer of that encoder in `tokenizer`")
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -267,8 +274,9 @@ class Recipe:
         decisive = {key: about[key] for key in ("seed", "vision", "video_head", "text", "position_scale")}
         for name in PARTS[: PARTS.index(part) + 1]:
             if about[name] is not None:
-                watching = ("evaluate_every", "log_every", "checkpoint_every")
-                decisive[name] = {key: value for key, value in about[name].items() if key not in watching}
+                watching = {"evaluate_every", "log_every", "checkpoint_every"}
+                unset = {"start_from"} if about[name]["start_from"] is None else set()  # runs from before it was there
+                decisive[name] = {key: value for key, value in about[name].items() if key not in watching | unset}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
     def with_compute(self, **changes: Any) -> Recipe:

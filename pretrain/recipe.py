@@ -183,7 +183,7 @@ class Recipe:
             if key not in known:
                 raise InputError(f"{path}: unknown key {key!r}{nearest(str(key), known)}")
         for key in ("vision", "corpus"):
-            if key not in given:
+            if given.get(key) is None:
                 raise InputError(f"{path}: {key!r} is missing; a recipe names its vision model and its corpus")
 
         def section(kind: Any, key: str) -> Any:
@@ -237,7 +237,8 @@ class Recipe:
         """Refuse what contradicts itself.
 
         Raises:
-            InputError: no part at all, a text width that is not the encoder's, parts that need another one.
+            InputError: no part at all, a text width that is not the encoder's, parts that need another one, shares that
+                leave no token visible, layers that the encoder lacks.
         """
         if not self.parts:
             raise InputError(f"nothing to train: give at least one of {', '.join(PARTS)}")
@@ -254,6 +255,26 @@ class Recipe:
         for part in self.parts:
             if getattr(self, part).start_from and self.tokenizer is None:
                 raise InputError(f"{part} has start_from: name the tokenizer of that encoder in `tokenizer`")
+        head = self.video_head
+        if head.auxiliary_layers < 0:
+            raise InputError(f"video_head: auxiliary_layers must not be negative, not {head.auxiliary_layers}")
+        if head.pooling_dim < 1 or head.pooling_dim % self.vision.heads:
+            heads = self.vision.heads
+            raise InputError(f"video_head: pooling_dim {head.pooling_dim} must be a multiple of vision's heads {heads}")
+        self._check_tokens()
+
+    def _check_tokens(self) -> None:
+        patches, layers = self.vision.grid**2, self.vision.num_layers
+        for part, contrast in (("images", self.images), ("stage1", self.stage1)):
+            if contrast and not round(patches * (1 - contrast.drop)):
+                raise InputError(f"{part}: drop {contrast.drop} leaves none of {patches} patches visible")
+        if masked := self.stage2:
+            tokens = patches * masked.num_frames
+            if round(masked.mask * tokens) == tokens:
+                raise InputError(f"stage2: mask {masked.mask} leaves none of {tokens} tokens visible")
+            for layer in masked.target_layers:
+                if not -layers <= layer < layers:
+                    raise InputError(f"stage2: target_layers: the encoder has layers 0 to {layers - 1}, not {layer}")
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -294,8 +315,8 @@ class _Numbers:
     position_scale: float = option(1.0, "standard deviation of the encoder's fresh position embeddings")
 
     def __post_init__(self) -> None:
-        if self.seed < 0 or self.held_out_clips < 4:
-            raise InputError("seed must not be negative, held_out_clips at least 4")
+        if not 0 <= self.seed < 2**63 or self.held_out_clips < 4:
+            raise InputError("seed must lie in 0 to 2**63 - 1, held_out_clips at least 4")
         if not self.position_scale > 0:
             raise InputError(f"position_scale must be above 0, not {self.position_scale}")
         if not 0 <= self.max_unreadable <= 1:

@@ -149,7 +149,7 @@ def test_wrong_values_are_refused(tmp_path: Path, changes: dict[str, Any], words
         ({"text": {"width": 32, "heads": 2}}, ("text width 32", "vision width 16")),
         ({"stage1": None}, ("stage2", "stage1")),
         ({"stage1": None, "stage2": None}, ("alignment", "stage1")),
-        ({part: None for part in PARTS}, ("nothing to train",)),
+        (dict.fromkeys(PARTS), ("nothing to train",)),
         (with_part("images", num_frames=4), ("images", "num_frames")),
         (with_part("stage2", token_distillation=False, global_distillation=False), ("stage2", "distillation")),
         (with_part("stage2", target_layers=[0, 2]), ("stage2", "target_layers", "2")),
@@ -255,6 +255,7 @@ OTHER_VALUES: dict[str, Any] = {
     "schedule": "linear",
     "num_frames": 2,
     "initialize_from": "somewhere",
+    "start_from": "somewhere",
     "shuffle": False,
     "token_distillation": False,
     "global_distillation": False,
@@ -280,7 +281,7 @@ def test_the_digest_changes_with_what_decides_and_with_nothing_else(tmp_path: Pa
     recipe = Recipe.load(write_recipe(tmp_path))
     before = getattr(getattr(recipe, part), name)
     other = OTHER_VALUES.get(name, before * 2 if before else 1)
-    changed = Recipe.load(write_recipe(tmp_path, **with_part(part, **{name: other})))
+    changed = Recipe.load(write_recipe(tmp_path, tokenizer="tokenizer.json", **with_part(part, **{name: other})))
     assert getattr(getattr(changed, part), name) != before
     assert (changed.digest(part) == recipe.digest(part)) == (name in WATCHING)
     later, earlier = PARTS[PARTS.index(part) + 1], PARTS[PARTS.index(part) - 1]
@@ -305,6 +306,14 @@ def test_the_digest_knows_model_and_seed_but_not_where_it_runs(tmp_path: Path) -
     for part in PARTS:
         assert moved.digest(part) == recipe.digest(part)
         assert recipe.with_compute(devices="2").digest(part) == recipe.digest(part)
+
+
+def test_a_part_that_starts_from_an_encoder_needs_no_part_before_it(tmp_path: Path) -> None:
+    alone = {"images": None, "stage1": None, "alignment": None}
+    part = with_part("stage2", start_from="somewhere")
+    recipe = Recipe.load(write_recipe(tmp_path, **alone, **part, tokenizer="tokenizer.json"))
+    assert recipe.parts == ("stage2",)
+    assert "tokenizer" in refusal(write_recipe(tmp_path, **alone, **part))
 
 
 def test_with_compute_keeps_what_is_not_given(tmp_path: Path) -> None:

@@ -92,6 +92,11 @@ def vocabulary_texts() -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
+def name_prompts(object_name: str) -> tuple[str, ...]:
+    """Captions that name an object and nothing else: what zero-shot classification compares a clip with."""
+    return tuple(_fill(pattern, object_name, "") for pattern in _WITHOUT_MOTION)
+
+
 def _fill(pattern: str, object_name: str, motion: str) -> str:
     thing = WorldObject.parse(object_name)
     return pattern.format(

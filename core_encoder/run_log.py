@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from core_encoder.storage import write_text
+from core_encoder.storage import write_text, writing_to
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -18,18 +19,23 @@ class RunLog:
     def __init__(self, run_dir: Path, after_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        file = run_dir / METRICS_FILE
-        kept = [line for line in _whole_lines(file) if json.loads(line)["step"] <= after_step]
-        write_text(file, "".join(f"{line}\n" for line in kept))
-        self._file = file.open("a", encoding="utf-8", buffering=1)
+        self._path = run_dir / METRICS_FILE
+        kept = [line for line in _whole_lines(self._path) if _step_of(line) <= after_step]
+        write_text(self._path, "".join(f"{line}\n" for line in kept))
+        self._file = self._path.open("a", encoding="utf-8", buffering=1)
         self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=after_step + 1)
 
     def add(self, step: int, values: dict[str, Any], **context: str | int) -> None:
-        """Record `values` (finite numbers) at `step`; a context such as `setting=...` tells curves apart."""
-        self._file.write(json.dumps({"step": step, **context, **values}) + "\n")
+        """Record `values` (finite numbers) at `step`; a context such as `setting=...` tells curves apart.
+
+        Raises:
+            InputError: the disk is full.
+        """
         curve = next((f"/{name}" for name in context.values() if isinstance(name, str)), "")
-        for name, value in values.items():
-            self._board.add_scalar(f"{name}{curve}", value, step)
+        with writing_to(self._path):
+            self._file.write(json.dumps({"step": step, **context, **values}) + "\n")
+            for name, value in values.items():
+                self._board.add_scalar(f"{name}{curve}", value, step)
 
     def __enter__(self) -> Self:
         return self
@@ -45,4 +51,12 @@ def _whole_lines(file: Path) -> list[str]:
     """The lines that end in a line break: a killed process may leave half a line."""
     if not file.exists():
         return []
-    return file.read_text(encoding="utf-8").split("\n")[:-1]
+    return file.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+
+
+def _step_of(line: str) -> float:
+    """The step of a record; infinity for what is none, such as the zeros that a power cut leaves."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return math.inf

@@ -60,22 +60,24 @@ def load_checkpoint(
     Raises:
         InputError: the file is damaged, or its tensors are not this module's.
     """
+    about = read_about(path)
     tensors = read_tensors(path)
-    state = module.state_dict()
-    found = {name.removeprefix(_WEIGHTS) for name in tensors if name.startswith(_WEIGHTS)}
-    if found != state.keys():
-        raise InputError(f"{path}: holds another model's weights ({sorted(found ^ state.keys())[0]}); restart the run")
+    targets = {_WEIGHTS + name: tensor for name, tensor in module.state_dict().items()}
+    targets |= {_EMA + name: tensor for name, tensor in ema.items()}
+    found = {name: tensor.shape for name, tensor in tensors.items() if not name.startswith(_OPTIMIZER)}
+    wanted = {name: tensor.shape for name, tensor in targets.items()}
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            raise InputError(f"{path}: holds another model's weights ({name}); restart the run")
     with torch.no_grad():
-        for name, tensor in state.items():
-            _copy(tensors[_WEIGHTS + name], tensor)
-        for name, tensor in ema.items():
-            _copy(tensors[_EMA + name], tensor)
+        for name, tensor in targets.items():
+            _copy(tensors[name], tensor)
     for name, parameter in module.named_parameters():
         prefix = f"{_OPTIMIZER}{name}/"
         kept = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         if kept:
             optimizer.state[parameter] = {key: _as_state(value, parameter) for key, value in kept.items()}
-    return read_about(path)
+    return about
 
 
 def read_about(path: Path) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def train(net: Net, optimizer: torch.optim.Optimizer, ema: dict[str, Tensor], fi
         for name, parameter in net.named_parameters():
             if name in ema:
                 ema[name].lerp_(parameter.detach(), 0.1)
-        losses.append(float(loss))
+        losses.append(loss.item())
     return losses
 
 
@@ -149,10 +149,8 @@ def test_a_damaged_checkpoint_is_one_line_that_says_what_to_do(tmp_path: Path, d
         path.unlink()
     net = Net(1)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    for read in (
-        lambda: read_about(path),
-        lambda: load_checkpoint(path, net, build_optimizer(net, config("adamw")), {}),
-    ):
+    optimizer = build_optimizer(net, config("adamw"))
+    for read in (lambda: read_about(path), lambda: load_checkpoint(path, net, optimizer, {})):
         with pytest.raises(InputError) as caught:
             read()
         line = str(caught.value)

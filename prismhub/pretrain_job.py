@@ -3,43 +3,38 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
 
 from core_encoder.errors import InputError
 from core_encoder.storage import nearest, prismhub_home
+from pretrain.progress import PartProgress
 from prismhub.progress import Bar, Show
 
 STAGES = {"1": ("images", "stage1"), "2": ("stage2", "alignment")}
 
 
 class PartBar:
-    """A bar for each part of a recipe; it is made anew in the process that shows it, so it goes there by pickling."""
+    """A bar for each part of a recipe."""
 
-    def __init__(self, quiet: bool) -> None:
-        self.quiet = quiet
+    def __init__(self, show: Show) -> None:
+        self._show = show
         self._part = ""
         self._shown = ExitStack()
         self._bar = Bar()
 
-    def __call__(self, now: Any) -> None:
+    def __call__(self, now: PartProgress) -> None:
         if now.part != self._part:
             self.close()
             self._part = now.part
-            self._bar = self._shown.enter_context(Show(self.quiet).bar(now.part))
+            self._bar = self._shown.enter_context(self._show.bar(now.part))
         self._bar.update(now.step, now.steps, f"loss {now.loss:.3f}, {now.clips_per_s:.0f} clips/s")
         if now.step == now.steps:
             self.close()
 
     def close(self) -> None:
+        """Leave the bar as it is."""
         self._shown.close()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"quiet": self.quiet}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["quiet"])  # type: ignore[misc]
 
 
 def parts_of(stage: str | None) -> tuple[str, ...]:
@@ -77,6 +72,10 @@ def pretrain(
         PretrainingStopped: the loss became NaN, or the embeddings collapsed.
     """
     show = show or Show()
+    if not is_first():
+        show = Show(quiet=True)
+    if not os.environ.get("PRISMHUB_DEBUG"):
+        os.environ.setdefault("PYTHONWARNINGS", "ignore")  # of libraries, in the processes that train
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one process per core instead of threads that wait for each other
     from pretrain.recipe import Recipe
     from pretrain.training import pretrain as run
@@ -85,4 +84,10 @@ def pretrain(
     folder = out or prismhub_home() / "pretrain" / recipe.name
     asked = tuple(part for part in parts_of(stage) if part in recipe.parts) or parts_of(stage)
     show.note(f"recipe {recipe.name}: {', '.join(asked or recipe.parts)}; into {folder}")
-    return run(recipe, folder, asked, restart=restart, progress=PartBar(show.quiet))
+    with closing(PartBar(show)) as bar:
+        return run(recipe, folder, asked, restart=restart, progress=bar)
+
+
+def is_first() -> bool:
+    """Whether this process speaks for all that torchrun has started."""
+    return os.environ.get("RANK", "0") == "0"

@@ -1,0 +1,114 @@
+"""What a part of a recipe starts from: fresh weights, an image encoder's spatial half, or what the part before made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from core_encoder.contrastive import VideoTextModel
+from core_encoder.encoder import load_encoder
+from core_encoder.errors import InputError
+from core_encoder.layers import TransformerLayer
+from core_encoder.text_tower import Tokenizer
+from core_encoder.vivit import ViViT, initialize
+from pretrain.contrastive_stage import ContrastiveStage
+from pretrain.export import RECORD, open_model
+from pretrain.masked_stage import MaskedStage
+from pretrain.recipe import ContrastiveConfig, MaskedConfig, Recipe
+
+
+def part_before(recipe: Recipe, part: str, out: Path) -> Path | None:
+    """The encoder of the part that this one goes on from; None for the first part and for one with `start_from`.
+
+    Raises:
+        InputError: the part before is not finished.
+    """
+    before = recipe.parts[: recipe.parts.index(part)]
+    if not before or getattr(recipe, part).start_from:
+        return None
+    folder = out / before[-1] / "encoder"
+    if not (folder / RECORD).exists():
+        raise InputError(f"{part} starts from {before[-1]}, which is not finished in {out}; run it first")
+    return folder
+
+
+def initial_model(recipe: Recipe, part: str, out: Path) -> VideoTextModel:
+    """What a part starts from: `start_from`, else the encoder of the part before, else fresh weights keyed by the seed.
+
+    Raises:
+        InputError: the part before is not finished, `start_from` or `initialize_from` has another shape.
+    """
+    config = getattr(recipe, part)
+    folder = part_before(recipe, part, out)
+    fresh = not folder and not config.start_from
+    if config.start_from:
+        model = _whole_model(config.start_from, recipe)
+    elif folder:
+        model, _ = open_model(folder)
+    else:
+        with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
+            model = VideoTextModel(recipe.model)
+        initialize(model, torch.Generator().manual_seed(recipe.seed))
+        generator = torch.Generator().manual_seed(recipe.seed + 1)
+        for positions in (model.vision.spatial_positions, model.vision.temporal_positions):
+            nn.init.normal_(positions, std=recipe.position_scale, generator=generator)
+    source = config.initialize_from if isinstance(config, ContrastiveConfig) else None
+    if source:
+        _take_spatial_half(model.vision, source)
+    if fresh and (part == "images" or source):
+        start_as_identity(model.vision.temporal_layers)
+    return model
+
+
+def initial_stage(recipe: Recipe, part: str, out: Path, tokenizer: Tokenizer) -> ContrastiveStage | MaskedStage:
+    """The module that learns in a part, as it is before the first step.
+
+    Raises:
+        InputError: as `initial_model`.
+    """
+    model, config = initial_model(recipe, part, out), getattr(recipe, part)
+    if not isinstance(config, MaskedConfig):
+        return ContrastiveStage(model, tokenizer, config, part, recipe.seed)
+    student = ViViT(recipe.vision)
+    student.load_state_dict(model.vision.state_dict())
+    stage = MaskedStage(student, model, config, recipe.seed)
+    generator = torch.Generator().manual_seed(recipe.seed + 2)
+    for name, child in stage.named_children():
+        if name != "student":
+            initialize(child, generator)
+    for name, parameter in stage.named_parameters(recurse=False):
+        if name in ("mask_token", "slot_positions"):
+            nn.init.normal_(parameter, std=0.5, generator=generator)
+    return stage
+
+
+@torch.no_grad()
+def start_as_identity(layers: nn.ModuleList) -> None:
+    """Let fresh layers pass their input on at first, so that a trained spatial half is not drowned in noise."""
+    for layer in layers:
+        assert isinstance(layer, TransformerLayer)
+        for linear in (layer.out, layer.fc2):
+            linear.weight.zero_()
+            linear.bias.zero_()
+
+
+def _whole_model(source: str, recipe: Recipe) -> VideoTextModel:
+    model = load_encoder(source).model
+    if not isinstance(model, VideoTextModel) or model.config != recipe.model:
+        raise InputError(f"start_from {source!r}: not the model that the recipe describes; give one of the same shape")
+    return model.requires_grad_(True).train()
+
+
+def _take_spatial_half(vision: ViViT, source: str) -> None:
+    given = load_encoder(source).model
+    if not isinstance(given, VideoTextModel):
+        raise InputError(f"initialize_from {source!r}: not a VideoPrism-like encoder, its layers are others")
+    spatial = ("patch_projection.", "spatial_")
+    theirs = {name: tensor for name, tensor in given.vision.state_dict().items() if name.startswith(spatial)}
+    ours = {name: tensor for name, tensor in vision.state_dict().items() if name.startswith(spatial)}
+    for name in sorted(theirs.keys() | ours.keys()):
+        if name not in theirs or name not in ours or theirs[name].shape != ours[name].shape:
+            raise InputError(f"initialize_from {source!r}: its spatial half has another shape at {name}")
+    vision.load_state_dict(vision.state_dict() | theirs)

@@ -39,7 +39,7 @@ class ContrastiveStage(L.LightningModule):
             raise ValueError("contrast needs a model with a video head and a text tower")
         self.model, self.config, self.part, self.seed = model, config, part, seed
         self.tokenizer = tokenizer
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(config.temperature)))
+        self.log_scale = nn.Parameter(torch.full((1,), -math.log(config.temperature)))  # FSDP2 takes no scalars
         model.requires_grad_(True)
         if part == "alignment":
             model.vision.requires_grad_(False)
@@ -50,7 +50,7 @@ class ContrastiveStage(L.LightningModule):
     @property
     def temperature(self) -> Tensor:
         """What similarities are divided by, never below the clamp."""
-        return (-self.log_scale).exp().clamp(min=self.config.min_temperature)
+        return (-self.log_scale.clamp(max=-math.log(self.config.min_temperature))).exp()[0]
 
     def training_step(
         self, frames: Tensor, captions: Sequence[str], step: int, positions: Sequence[int]
@@ -59,6 +59,8 @@ class ContrastiveStage(L.LightningModule):
 
         `step` and the samples' `positions` in the global batch seed the masks.
         """
+        with torch.no_grad():  # the parameter too: a clamped value alone has no gradient to come back by
+            self.log_scale.clamp_(max=-math.log(self.config.min_temperature))
         video = self.embed_video(to_video_tensor(frames.to(self.device)), step, positions)
         text = self.model.embed_token_ids(*(part.to(self.device) for part in self.tokenizer(captions)))
         loss = contrastive_loss(video, text, 1.0 / self.temperature)
@@ -122,8 +124,12 @@ def gather(rows: Tensor) -> Tensor:
 
 
 def spread(embeddings: Tensor) -> Tensor:
-    """Variance of unit vectors (b, D), summed over their directions: 0 when all are one, at most 1."""
-    return l2_normalize(embeddings.detach().flatten(0, -2)).var(0, correction=0).sum()
+    """Variance of unit vectors (b, D) of all processes, summed over their directions: 0 when all are one, at most 1.
+
+    A single vector, which can say nothing about it, gets 1.
+    """
+    rows = gather(l2_normalize(embeddings.detach().float()))  # (B, D)
+    return rows.var(0, correction=0).sum() if len(rows) > 1 else rows.new_ones(())
 
 
 class _Gather(torch.autograd.Function):

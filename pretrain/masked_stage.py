@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core_encoder.contrastive import VideoTextModel
+from core_encoder.errors import InputError
 from core_encoder.layers import AttentionPooling, LayerNorm, TransformerLayer
 from core_encoder.preprocessing import to_video_tensor
 from core_encoder.vivit import ViViT
@@ -62,8 +63,16 @@ class MaskedStage(L.LightningModule):
         """The loss of one process's share of a batch, uint8 frames (b, T, H, W, 3), its halves, and what is watched.
 
         `step` and the samples' `positions` in the global batch seed masks and shuffling; captions are not looked at.
+
+        Raises:
+            InputError: clips of another length, such as images.
         """
         config = self.config
+        if frames.shape[1] != config.num_frames:
+            raise InputError(
+                f"stage2 learns from clips of {config.num_frames} frames, not {frames.shape[1]}: "
+                "name the tiers of videos in stage2's `tiers`"
+            )
         video = to_video_tensor(frames.to(self.device))  # (b, T, 3, H, W)
         tokens, embedding = self.targets(video)
         rows, columns = (side // self.student.config.patch_size for side in video.shape[-2:])

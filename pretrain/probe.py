@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -88,7 +89,8 @@ def probe(tokens: Tensor, targets: Tensor, classes: int, seed: int) -> float:
     half = len(tokens) // 2
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
-        head = nn.Sequential(AttentionPooling(tokens.shape[-1], 4), nn.Linear(tokens.shape[-1], classes))
+        width = tokens.shape[-1]
+        head = nn.Sequential(AttentionPooling(width, math.gcd(width, 4)), nn.Linear(width, classes))
         optimizer = torch.optim.AdamW(head.parameters(), lr=2e-3, weight_decay=0.01)
         for _ in range(_PROBE_EPOCHS):
             for rows in torch.randperm(half).split(32):

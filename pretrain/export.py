@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import yaml
 
 from core_encoder.contrastive import VideoTextModel
 from core_encoder.encoder import Encoder, load_encoder, save_encoder
+from core_encoder.errors import InputError
 from core_encoder.preprocessing import Preprocessing
 from core_encoder.storage import write_json, write_text
 from core_encoder.text_tower import Tokenizer
@@ -48,24 +49,21 @@ def card(recipe: Recipe, encoder: Encoder, record: Mapping[str, Any]) -> str:
         "tags": ["prismhub", "video", "videoprism"],
         "datasets": [tier["name"] for tier in record["corpus"]],
     }
-    lines = ["| part | what | steps | clips | final loss | hours |", "| --- | --- | --- | --- | --- | --- |"]
+    made = [["part", "what", "steps", "clips", "final loss", "hours"]]
+    scores = [["after", "score", "value"]]
     for name, part in parts.items():
         clips, loss, hours = f"{part['clips']:,}", f"{part['loss']:.3f}", f"{part['seconds'] / 3600:.2f}"
-        lines.append(f"| {name} | {_WHAT[name]} | {part['steps']} | {clips} | {loss} | {hours} |")
-    tiers = ["| tier | quality | captions | weight | source |", "| --- | --- | --- | --- | --- |"]
-    tiers += [
-        f"| {tier['name']} | {tier['quality']} | {tier['caption_source']} | {tier['weight']:g} | {tier['source']} |"
-        for tier in record["corpus"]
-    ]
-    scores = [
-        f"| {name} | {score} | {value:.3f} |" for name, part in parts.items() for score, value in part["scores"].items()
-    ]
-    table = (
-        ["| after | score | value |", "| --- | --- | --- |", *scores] if scores else ["No held-out clips were named."]
-    )
-    newline = "\n"
+        made.append([name, _WHAT[name], str(part["steps"]), clips, loss, hours])
+        scores += [[name, score, f"{value:.3f}"] for score, value in part["scores"].items()]
+    tiers = [["tier", "quality", "captions", "weight", "source"]]
+    for tier in record["corpus"]:
+        weight = f"{tier['weight']:g}"
+        tiers.append([tier["name"], tier["quality"], str(tier["caption_source"]), weight, str(tier["source"])])
+    judged = "No held-out clips were named."
+    if len(scores) > 1:
+        judged = f"On {record['held_out_clips']} held-out clips, while training:\n\n{_table(scores)}"
     return f"""---
-{yaml.safe_dump(front, sort_keys=False).strip()}
+{yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip()}
 ---
 
 # {recipe.name}
@@ -80,15 +78,15 @@ Open it with `core_encoder.load_encoder(folder)` or `transformers.AutoModel.from
 
 `prismhub pretrain {recipe.name}.yaml`, seed {recipe.seed}; the whole recipe is in `{RECORD}`.
 
-{newline.join(lines)}
+{_table(made)}
 
 Trained on {record["corpus_clips"]} clips in these tiers:
 
-{newline.join(tiers)}
+{_table(tiers)}
 
-## Scores on {record["held_out_clips"]} held-out clips while training
+## Scores
 
-{newline.join(table)}
+{judged}
 
 Fingerprint: `{encoder.fingerprint}`
 """
@@ -102,5 +100,12 @@ def open_model(folder: Path) -> tuple[VideoTextModel, Tokenizer | None]:
     """
     encoder = load_encoder(folder)
     model = encoder.model
-    assert isinstance(model, VideoTextModel)
+    if not isinstance(model, VideoTextModel):
+        raise InputError(f"{folder}: holds another kind of encoder; pretraining goes on from VideoPrism-like ones")
     return model.requires_grad_(True).train(), encoder.tokenizer
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as a Markdown table, the first one its head."""
+    lines = ["| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in row) + " |" for row in rows]
+    return "\n".join([lines[0], "| " + " | ".join("---" for _ in rows[0]) + " |", *lines[1:]])

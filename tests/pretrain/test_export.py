@@ -67,7 +67,7 @@ def test_the_folder_opens_here_and_in_transformers(
         tokens, _, embedding = model(video, embed=True)
         texts = model.embed_token_ids(ids, mask)
         other = AutoModel.from_pretrained(folder)
-        theirs, their_tokens = other(video, ids, mask.long()), other.video_model.backbone(video).last_hidden_state
+        theirs, their_tokens = other(video, ids, mask.long()), other.video_model.vision_model(video).last_hidden_state
     torch.testing.assert_close(theirs.video_embeds, embedding, atol=1e-5, rtol=0)
     torch.testing.assert_close(theirs.text_embeds, texts, atol=1e-5, rtol=0)
     torch.testing.assert_close(their_tokens, tokens.flatten(1, 2), atol=1e-4, rtol=0)

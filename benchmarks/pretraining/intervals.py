@@ -46,7 +46,7 @@ def share(hits: ArrayLike) -> Interval:
     p, z2 = float(counted.mean()), _NORMAL**2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = _NORMAL / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return Interval(p, max(0.0, centre - half), min(1.0, centre + half))
+    return Interval(p, min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half)))
 
 
 def mean_over_seeds(values: ArrayLike) -> Interval:
@@ -54,10 +54,11 @@ def mean_over_seeds(values: ArrayLike) -> Interval:
 
     Both are samples: another seed gives another encoder, another draw gives other clips. With the two-way model
     `mean + seed + clip + rest` the variance of the mean is `seed / S + clip / n + rest / (S n)`. Its parts are
-    estimated from the variances of row means, of column means and of what is left (analysis of variance; no part below 0). The
-    interval is Student's t with Satterthwaite's degrees of freedom, the seeds' part counted as `S - 1` of them: with
-    three seeds of different worth it is wide, as it should be. One row tells nothing about other seeds: its interval
-    is over clips alone. Two encoders are compared by their differences clip by clip: what is hard for both cancels.
+    estimated from the variances of row means, of column means and of what is left (analysis of variance; no part is
+    below 0). The interval is Student's t with Satterthwaite's degrees of freedom, the seeds' part counted as `S - 1` of
+    them: with three seeds of different worth it is wide, as it should be. One row tells nothing about other seeds: its
+    interval is over clips alone. Two encoders are compared by their differences clip by clip, so that what is hard for
+    both cancels.
 
     Raises:
         ValueError: fewer than 2 clips, or no table.
@@ -87,7 +88,7 @@ def t_quantile(probability: float, freedom: float) -> float:
 
     With `t = sqrt(freedom) tan(angle)` the density becomes `cos(angle) ** (freedom - 1)`, which is integrated.
     """
-    angle = np.linspace(0, math.pi / 2, 200_001)
+    angle = np.linspace(0, min(math.pi / 2, 10 / math.sqrt(freedom)), 20_001)  # nothing is left beyond
     density: NDArray[np.float64] = np.cos(angle) ** (freedom - 1)
     reached = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
     return math.sqrt(freedom) * math.tan(float(np.interp(2 * probability - 1, reached / reached[-1], angle)))

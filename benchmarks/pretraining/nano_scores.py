@@ -36,7 +36,7 @@ from benchmarks.pretraining.world_probes import (
     random_encoder,
 )
 from benchmarks.results import Provenance
-from core_encoder.contrastive import l2_normalize
+from core_encoder.contrastive import VideoTextModel, l2_normalize
 from core_encoder.encoder import Encoder, load_encoder
 from core_encoder.errors import InputError
 from core_encoder.preprocessing import to_video_tensor
@@ -132,7 +132,13 @@ def zero_shot(encoder: Encoder, count: int) -> list[Row]:
 
 
 def probe_rows(encoder: Encoder, stage1: Encoder | None, amounts: Amounts, note: Callable[[str], None]) -> list[Row]:
-    """Object and motion probes against random weights and against stage 1, and the one-frame control."""
+    """Object and motion probes against random weights and against stage 1, and the one-frame control.
+
+    Raises:
+        InputError: an encoder of another kind than ours.
+    """
+    if not isinstance(encoder.model, VideoTextModel):
+        raise InputError(f"encoder {encoder.name!r} is not VideoPrism-like: no random one to compare it with is known")
     settings = amounts.probes
     clips = draw_splits(encoder, settings)
 
@@ -146,7 +152,7 @@ def probe_rows(encoder: Encoder, stage1: Encoder | None, amounts: Amounts, note:
     note("  of the encoder")
     ours = scores(encoder, ("object", "motion"))
     note("  of random weights")
-    fresh = scores(random_encoder(encoder, amounts.random_seed), ("object", "motion"))
+    fresh = scores(random_encoder(encoder.model.config, amounts.random_seed), ("object", "motion"))
     rows = []
     for label, bound in (("object", 10), ("motion", 7)):
         ours_best, random_best = chosen(ours[label]), chosen(fresh[label])

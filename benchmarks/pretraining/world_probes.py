@@ -19,10 +19,9 @@ from torch import Tensor
 
 from adapters.features import InMemoryFeatures
 from adapters.training import TrainingConfig, expand_grid, train
-from core_encoder.contrastive import VideoTextModel
+from core_encoder.contrastive import VideoTextConfig, VideoTextModel
 from core_encoder.encoder import Encoder
-from core_encoder.errors import InputError
-from core_encoder.preprocessing import to_video_tensor
+from core_encoder.preprocessing import Preprocessing, to_video_tensor
 from core_encoder.vivit import initialize
 from pretrain.drawing import COLOURS, SHAPES, TEXTURES
 from pretrain.synthetic_world import MOTIONS, SyntheticWorld
@@ -98,17 +97,11 @@ def draw_splits(encoder: Encoder, settings: ProbeSettings) -> dict[str, WorldCli
     }
 
 
-def random_encoder(like: Encoder, seed: int) -> Encoder:
-    """An encoder of the same architecture with fresh weights, `core_encoder.vivit.initialize` from a seed.
-
-    Raises:
-        InputError: `like` is of another kind, whose initialization we do not know.
-    """
-    if not isinstance(like.model, VideoTextModel):
-        raise InputError(f"encoder {like.name!r} is not VideoPrism-like: there is no random one to compare it with")
-    model = VideoTextModel(like.model.config)
+def random_encoder(config: VideoTextConfig, seed: int) -> Encoder:
+    """An encoder with fresh weights, `core_encoder.vivit.initialize` from a seed: what training is compared with."""
+    model = VideoTextModel(config)
     initialize(model, torch.Generator().manual_seed(seed))
-    return Encoder(model, "random weights", like.preprocessing, trained=False)
+    return Encoder(model, "random weights", Preprocessing(config.vision.image_size), trained=False)
 
 
 def clip_tokens(encoder: Encoder, frames: Tensor) -> Tensor:

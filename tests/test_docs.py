@@ -16,6 +16,8 @@ import typer
 
 from adapters import registry
 from core_encoder.config import parse_grid
+from pretrain.manifest import Manifest
+from pretrain.recipe import PARTS, Recipe
 from prismhub.cli import app, run
 from prismhub.options import gather_lists
 from tests.adapters import test_contract as contract
@@ -85,6 +87,19 @@ def test_the_example_head_keeps_the_contract(workplace: Path, monkeypatch: pytes
         folder.mkdir()
         wanted = inspect.signature(clause).parameters
         clause("frame_peak", {}, **({"tmp_path": folder} if "tmp_path" in wanted else {}))
+
+
+def test_the_manifest_and_the_recipe_of_the_page_load(tmp_path: Path) -> None:
+    manifest, recipe = fences(ROOT / "docs" / "pretrain.md", "yaml")
+    for name in ("annotated/clips.csv", "photos/photos.csv", "web/0000.tar"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    (tmp_path / "corpus.yaml").write_text(manifest, encoding="utf-8")
+    (tmp_path / "my_encoder.yaml").write_text(recipe, encoding="utf-8")
+    given = Recipe.load(tmp_path / "my_encoder.yaml")
+    tiers = {tier.name for tier in Manifest.load(given.corpus).tiers}
+    assert given.parts == PARTS
+    assert {name for part in PARTS for name in getattr(given, part).tiers} <= tiers
 
 
 def test_pages_hold_commands() -> None:

@@ -48,7 +48,7 @@ class ProbeSettings:
     """How many clips a probe sees, and among which settings of the head its own is chosen on the validation split."""
 
     clips: Mapping[str, int] = field(default_factory=lambda: {"train": 1024, "validation": 512, "test": 2000})
-    grid: tuple[dict[str, Any], ...] = tuple(expand_grid({"lr": [1e-3, 3e-3], "weight_decay": [0.01, 0.3]}))
+    grid: tuple[dict[str, Any], ...] = tuple(expand_grid({"lr": [1e-3, 3e-3, 1e-2], "weight_decay": [0.01, 0.3]}))
     epochs: int = 30
     seed: int = 0
 

@@ -6,8 +6,10 @@ import math
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from pretrain.recipe import PartConfig
+from pretrain.sharded_adafactor import ShardedAdafactor
 
 _NEVER_DECAYED = ("positions", "query", "class_embedding", "mask_token", "token_embedding.weight")
 
@@ -25,7 +27,8 @@ def build_optimizer(module: nn.Module, config: PartConfig) -> torch.optim.Optimi
         if parameters
     ]
     if config.optimizer == "adafactor":
-        return torch.optim.Adafactor(groups, lr=config.lr)
+        sharded = any(isinstance(parameter, DTensor) for parameter in module.parameters())
+        return (ShardedAdafactor if sharded else torch.optim.Adafactor)(groups, lr=config.lr)
     return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, config.beta2))
 
 

@@ -27,7 +27,7 @@ from pretrain.initial_weights import part_before
 from pretrain.masked_stage import MaskedStage
 from pretrain.optimizer import build_optimizer, learning_rate
 from pretrain.part_run import PartRun
-from pretrain.probe import evaluate
+from pretrain.probe import HeldOut, evaluate
 from pretrain.processes import Interruption, Tell
 from pretrain.progress import PartProgress, PretrainingStopped
 
@@ -78,6 +78,8 @@ class _Pass:
         compute = run.recipe.compute
         self.stage = run.stage()
         prepare_layers(self.stage, compute.activation_checkpointing, compute.compile)
+        # Lightning sends `training_step` through DDP alone: precision and FSDP2 act on `forward`, with any strategy.
+        self.stage.forward = self.stage.training_step
         self.module = fabric.setup_module(self.stage)
         self.bare_optimizer = build_optimizer(self.module, self.config)
         self.optimizer = fabric.setup_optimizers(self.bare_optimizer)
@@ -88,6 +90,7 @@ class _Pass:
         self.last: dict[str, float] = {}  # what was measured at the last step
         self.scores: dict[str, float] = {}
         self.stream_state: Any = None
+        self.held_out: HeldOut | None = None
         self.flat = 0  # steps in a row with collapsed embeddings
         self._resume()
 
@@ -164,7 +167,7 @@ class _Pass:
             self._note_skipped(batch)
             skipped += len(batch.skipped)
             with self.fabric.no_backward_sync(self.module, enabled=micro + 1 < config.accumulate):
-                values = self.module.training_step(batch.frames, batch.captions, batch.step, batch.positions)
+                values = self.module(batch.frames, batch.captions, batch.step, batch.positions)
                 self.fabric.backward(values["loss"] / config.accumulate)
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value.detach().float() / config.accumulate
@@ -270,11 +273,14 @@ class _Pass:
         """Scores on the held-out clips, in the writing process."""
         if self.run.recipe.held_out is None:
             return {}
-        model, held_out = self._made(), self.run.held_out() if self.is_writer else None
-        if held_out is None:
+        model = self._made()
+        if not self.is_writer:
             return {}
+        if self.held_out is None:
+            self.held_out = self.run.held_out()
+        assert self.held_out is not None
         device = self.fabric.device
-        return evaluate(model.to(device), self.run.tokenizer, held_out, device, self.run.recipe.seed)
+        return evaluate(model.to(device), self.run.tokenizer, self.held_out, device, self.run.recipe.seed)
 
     def _made(self) -> VideoTextModel:
         """A copy of what the part has made so far: whole weights, averaged where that is asked for."""

@@ -93,7 +93,7 @@ class PartRun:
         """
         return part_corpus(self.recipe, Manifest.load(self.recipe.corpus), self.part)
 
-    @property
+    @cached_property
     def tokenizer(self) -> TextTokenizer:
         text = self.recipe.text
         return TextTokenizer(self.tokenizer_file, text.vocab_size, text.max_length)
@@ -135,6 +135,3 @@ class PartRun:
         frames = torch.cat([batch.frames.expand(-1, times, -1, -1, -1) for batch in batches])[:count]
         captions = tuple(caption for batch in batches for caption in batch.captions)[:count]
         return HeldOut(frames, captions, tuple(dict(label) for batch in batches for label in batch.labels)[:count])
-
-    def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in self.__dict__.items() if name != "corpus"}  # each process opens its own

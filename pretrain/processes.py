@@ -251,7 +251,9 @@ class _Process:
         threading.Thread(target=_end_with_parent, daemon=True).start()
         interruption = Interruption()
         interruption.note_always()
-        logging.getLogger().addHandler(_Mail(outbox))
+        logging.getLogger().addHandler(_Mail(outbox, logging.ERROR if self.rank else logging.WARNING))
+        for name in ("lightning.fabric", "lightning.pytorch"):  # they announce each process
+            logging.getLogger(name).setLevel(logging.WARNING)
         os.environ.update(LOCAL_RANK=str(self.rank), NODE_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(self.port))
         try:
             fabric = _fabric(self.compute, self.count, 1, LightningEnvironment())
@@ -272,10 +274,10 @@ class _Process:
 
 
 class _Mail(logging.handlers.QueueHandler):
-    def __init__(self, outbox: Any) -> None:
+    def __init__(self, outbox: Any, level: int) -> None:
         super().__init__(outbox)
         self._outbox = outbox
-        self.setLevel(logging.WARNING)
+        self.setLevel(level)
 
     def enqueue(self, record: logging.LogRecord) -> None:
         self._outbox.put(record)

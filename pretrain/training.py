@@ -25,7 +25,7 @@ from pretrain.part_loop import PartLoop
 from pretrain.part_run import PartRun, part_corpus
 from pretrain.processes import Processes
 from pretrain.progress import PartProgress, PretrainingStopped, ProgressCallback
-from pretrain.recipe import PARTS, Recipe
+from pretrain.recipe import PARTS, MaskedConfig, Recipe
 from pretrain.tokenizer import train_tokenizer
 
 __all__ = ["PartProgress", "PretrainingStopped", "pretrain"]
@@ -63,9 +63,10 @@ def pretrain(
     processes = Processes(recipe.compute)
     if restart:
         processes.first(lambda: _forget(recipe, out, asked))
-    for part in asked:
-        run = PartRun(recipe, part, out, recipe.tokenizer or out / TOKENIZER_FILE)
-        processes.first(lambda run=run: _prepare(run))  # type: ignore[misc]
+    runs = [PartRun(recipe, part, out, recipe.tokenizer or out / TOKENIZER_FILE) for part in asked]
+    processes.first(lambda: _check(recipe, out, runs))
+    for run in runs:
+        processes.first(lambda run=run: _claim(run))  # type: ignore[misc]
         if not run.finished:
             processes.run(PartLoop(run), run.micro_batch, progress or (lambda now: None))
     made = out / asked[-1] / "encoder"
@@ -84,24 +85,29 @@ def _forget(recipe: Recipe, out: Path, parts: Sequence[str]) -> None:
         (out / TOKENIZER_FILE).unlink(missing_ok=True)
 
 
-def _prepare(run: PartRun) -> None:
-    """See to all that a part needs, and make its folder that of this run; what is wrong is said before it trains.
+def _check(recipe: Recipe, out: Path, runs: Sequence[PartRun]) -> None:
+    """See to all that the parts need, so that what is wrong is said before the first of them trains.
 
     Raises:
-        InputError: whatever of recipe, corpus, held-out clips, tokenizer and earlier part does not do.
+        InputError: whatever of corpus, held-out clips and tokenizer does not do.
     """
-    out, recipe = run.out, run.recipe
-    if not run.tokenizer_file.is_file():
-        if recipe.tokenizer:
-            raise InputError(f"tokenizer {recipe.tokenizer}: no such file; leave it out to learn one from the captions")
-        first = next(part for part in recipe.parts if part != "stage2")
-        captions = part_corpus(recipe, Manifest.load(recipe.corpus), first).captions(_TOKENIZER_CAPTIONS)
-        train_tokenizer(captions, recipe.text.vocab_size, run.tokenizer_file)
-    _claim(run)
-    if not run.finished:
+    for run in runs:
+        if run.finished:
+            continue
         run.corpus.check(run.micro_batch)
         run.held_out_corpus()
-    write_json(out / "recipe.json", recipe.describe())
+        pictures = [tier.name for tier in run.corpus.manifest.tiers if tier.media == "image"]
+        if isinstance(run.config, MaskedConfig) and run.config.mixing == "alternate" and pictures:
+            raise InputError(
+                f"{run.part}: tier {pictures[0]!r} holds images, which cannot be masked in time"
+                f"; name the tiers of videos in {run.part}'s `tiers`"
+            )
+    if recipe.tokenizer and not recipe.tokenizer.is_file():
+        raise InputError(f"tokenizer {recipe.tokenizer}: no such file; leave it out to learn one from the captions")
+    if not recipe.tokenizer and not (out / TOKENIZER_FILE).exists():
+        first = next(part for part in recipe.parts if part != "stage2")
+        captions = part_corpus(recipe, Manifest.load(recipe.corpus), first).captions(_TOKENIZER_CAPTIONS)
+        train_tokenizer(captions, recipe.text.vocab_size, out / TOKENIZER_FILE)
 
 
 def _claim(run: PartRun) -> None:
@@ -118,10 +124,7 @@ def _claim(run: PartRun) -> None:
         "tiers": {f"{tier['name']}.{key}": tier[key] for tier in run.corpus.describe() for key in tier},
     }
     file = run.folder / RUN_FILE
-    if not file.exists():
-        write_json(file, identity)
-        return
-    held = read_json(file)
+    held = read_json(file) if file.exists() else identity
     if not isinstance(held, dict):
         raise InputError(f"{file}: not the record of a run; use another --out, or --restart to begin anew")
     for what, details, otherwise in (
@@ -134,6 +137,9 @@ def _claim(run: PartRun) -> None:
             raise InputError(
                 f"{run.folder}: was begun with another {what}{detail}; use another --out, or --restart to begin anew"
             )
+    if held is identity:
+        write_json(file, identity)
+    write_json(run.out / "recipe.json", run.recipe.describe())
 
 
 def _settings(run: PartRun) -> dict[str, Any]:

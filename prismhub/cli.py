@@ -245,10 +245,12 @@ def pretrain_command(
         header, *rows = scale.table()
         print_table(header, rows)
         return
-    from prismhub.pretrain_job import pretrain
+    from prismhub.pretrain_job import is_first, pretrain
     from prismhub.progress import Show
 
     folder = pretrain(recipe, stage, out, tuple(override or ()), accelerator, devices, workers, restart, Show(quiet))
+    if not is_first():
+        return
     if as_json:
         from core_encoder.storage import read_json
 
@@ -343,7 +345,9 @@ def _fail(message: str, code: int) -> int:
 
 def _quiet_libraries() -> None:
     """Warnings of our own go to stderr, one line each; those of libraries are for developers."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    stderr = logging.StreamHandler(sys.stderr)
+    stderr.setLevel(logging.WARNING)  # Lightning sets its own loggers to INFO when it is imported
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[stderr])
     if not os.environ.get("PRISMHUB_DEBUG"):
         warnings.simplefilter("ignore")
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

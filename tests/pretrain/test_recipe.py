@@ -31,15 +31,15 @@ def with_part(part: str, **values: Any) -> dict[str, Any]:
     return {part: tiny_recipe()[part] | values}
 
 
-def test_four_recipes_are_shipped() -> None:
-    assert [path.stem for path in RECIPES] == ["base", "giant", "large", "nano"]
+def test_a_recipe_is_shipped_for_each_size_and_the_ablation() -> None:
+    assert [path.stem for path in RECIPES] == sorted([*PRESETS, "ablation"])
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_shipped_recipe_loads(path: Path) -> None:
     recipe = Recipe.load(path)
     assert recipe.name == path.stem
-    assert recipe.vision == PRESETS[path.stem]
+    assert recipe.vision == PRESETS.get(path.stem, recipe.vision)
     assert recipe.stage1 is not None and recipe.stage2 is not None
     assert recipe.corpus.is_absolute() and recipe.corpus.parent == path.parent
     for part in recipe.parts:

@@ -123,6 +123,7 @@ def test_failures_of_a_started_process_come_back(tmp_path: Path, capfd: pytest.C
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_keeps_the_step_of_started_processes(tmp_path: Path) -> None:
     calm = contrast(tmp_path, steps=6, checkpoint_every=100)
     pretrain(calm, tmp_path / "calm")

@@ -117,6 +117,7 @@ def test_a_nan_is_a_failure_and_names_the_step(says: Callable[..., str], tmp_pat
     assert "NaN or infinite at step" in line and str(tmp_path / "out" / "stage1" / "checkpoint-") in line
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_is_130(says: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(bar: PartBar, now: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)

@@ -117,6 +117,8 @@ def _work(fabric: Fabric, work: Work, tell: Tell) -> None:
     interruption = Interruption()
     with interruption.noted():
         work(fabric, interruption, tell)
+    if interruption.asked:  # too late for the work to stop in the middle, not for what would come next
+        raise KeyboardInterrupt
 
 
 def _fabric(compute: ComputeConfig, devices: int, nodes: int, plugins: Any = None) -> Fabric:
@@ -217,6 +219,8 @@ def _follow(started: list[Any], outbox: Any, tell: Tell) -> None:
         if interrupted:  # again and again: one that is just starting is deaf
             for process in running:
                 os.kill(process.pid, signal.SIGINT)
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 def _pass_on(message: Any, tell: Tell) -> BaseException | None:
@@ -269,6 +273,8 @@ class _Process:
             failure.add_note(traceback.format_exc())
         else:
             return
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python would take its handler away and die of the next one
         outbox.put(failure)
         sys.exit(1)
 

@@ -125,7 +125,7 @@ def test_failures_of_a_started_process_come_back(tmp_path: Path, capfd: pytest.C
 @pytest.mark.slow
 @pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_keeps_the_step_of_started_processes(tmp_path: Path) -> None:
-    calm = contrast(tmp_path, steps=6, checkpoint_every=100)
+    calm = contrast(tmp_path, steps=30, checkpoint_every=100)
     pretrain(calm, tmp_path / "calm")
     made = calm.with_compute(**TWO)
 
@@ -139,7 +139,7 @@ def test_ctrl_c_keeps_the_step_of_started_processes(tmp_path: Path) -> None:
     assert len(kept) == 1
     pretrain(calm, tmp_path / "out")
     ours, theirs = losses(tmp_path / "out"), losses(tmp_path / "calm")
-    assert [loss for _, loss in ours] == pytest.approx([loss for _, loss in theirs], abs=1e-5)
+    assert [loss for _, loss in ours] == pytest.approx([loss for _, loss in theirs], abs=1e-3)
 
 
 def test_processes_share_batches_evenly(caplog: pytest.LogCaptureFixture) -> None:

@@ -190,6 +190,21 @@ def test_ctrl_c_keeps_the_step_it_interrupts(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("heeds_ctrl_c")
+def test_ctrl_c_at_the_last_step_ends_the_part_and_begins_no_other(tmp_path: Path) -> None:
+    made = recipe(tmp_path, stage1=part(steps=2), stage2=part(steps=1, **DECODER, **VIDEOS))
+
+    def interrupt(now: PartProgress) -> None:
+        if now.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(made, tmp_path / "out", progress=interrupt)
+    assert (tmp_path / "out" / "stage1" / "encoder" / "pretraining.json").exists()
+    assert not (tmp_path / "out" / "stage2").exists()
+    assert pretrain(made, tmp_path / "out") == tmp_path / "out" / "encoder"
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
     def interrupt(now: PartProgress) -> None:
         os.kill(os.getpid(), signal.SIGINT)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from core_encoder.contrastive import VideoTextConfig, VideoTextModel
@@ -36,7 +35,6 @@ class Checkpoint:
     model: nn.Module
     preprocessing: Preprocessing
     tokenizer: Tokenizer | None = None
-    trained: bool = True
 
 
 def folder_kind(folder: Path) -> str:
@@ -65,7 +63,7 @@ def read_folder(folder: Path) -> Checkpoint:
     """
     config_file = folder / CONFIG
     config = read_json(config_file)
-    tensors, trained = read_weights(folder)
+    tensors = read_weights(folder)
     try:
         architecture, prefix, ignored = read_config(config, tensors)
     except (KeyError, TypeError, ValueError) as error:
@@ -80,10 +78,10 @@ def read_folder(folder: Path) -> Checkpoint:
     tokenizer = None
     if architecture.text is not None:
         tokenizer = TextTokenizer.find(folder, architecture.text.vocab_size, architecture.text.max_length)
-    return Checkpoint(model, Preprocessing(architecture.vision.image_size), tokenizer, trained)
+    return Checkpoint(model, Preprocessing(architecture.vision.image_size), tokenizer)
 
 
-def write_folder(folder: Path, model: VideoTextModel, tokenizer: Tokenizer | None, trained: bool) -> None:
+def write_folder(folder: Path, model: VideoTextModel, tokenizer: Tokenizer | None) -> None:
     """Write a folder that `transformers.AutoModel` opens; each file is whole or absent.
 
     Raises:
@@ -114,7 +112,7 @@ def write_folder(folder: Path, model: VideoTextModel, tokenizer: Tokenizer | Non
         write_json(folder / CONFIG, about | nested)
     else:
         write_json(folder / CONFIG, about | vision)
-    write_tensors(folder / WEIGHTS, tensors, {"format": "pt", "trained": str(trained).lower()})
+    write_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
     if tokenizer is not None:
         tokenizer.save(folder)
 
@@ -168,12 +166,10 @@ def shorten(names: Iterable[str], most: int = 6) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def read_weights(folder: Path) -> tuple[dict[str, Tensor], bool]:
-    """All tensors of a folder, one file or several, and whether they were trained."""
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a folder, one file or several."""
     if (folder / WEIGHTS).is_file():
-        tensors = read_tensors(folder / WEIGHTS)
-        with safe_open(str(folder / WEIGHTS), framework="pt") as file:
-            return tensors, (file.metadata() or {}).get("trained") != "false"
+        return read_tensors(folder / WEIGHTS)
     if not (folder / INDEX).is_file():
         unsafe = sorted(path.name for path in folder.glob("*.bin"))
         advice = f"{unsafe[0]} may hold code: convert it to safetensors first" if unsafe else f"it holds no {WEIGHTS}"
@@ -182,12 +178,12 @@ def read_weights(folder: Path) -> tuple[dict[str, Tensor], bool]:
     places = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise InputError(f"{folder / INDEX}: no weight_map")
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name in sorted(set(places.values())):
         if Path(name).name != name:
             raise InputError(f"{folder / INDEX}: {name!r} is not a file of this folder")
         tensors |= read_tensors(folder / name)
-    return tensors, True
+    return tensors
 
 
 def copy_files(source: Path, target: Path, names: Iterable[str]) -> None:

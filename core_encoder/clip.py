@@ -158,7 +158,7 @@ def read_clip_folder(folder: Path) -> Checkpoint:
             clip = CLIPModel(CLIPConfig.from_dict(given))
     except (StrictDataclassError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise InputError(f"{folder / CONFIG}: {' '.join(str(error).split())}") from error
-    tensors, trained = read_weights(folder)
+    tensors = read_weights(folder)
     sources = {name: Source((name,), tuple(tensor.shape)) for name, tensor in clip.state_dict().items()}
     optional = {name for name in tensors if name.endswith(".position_ids")}
     assign(clip, sources, tensors, optional, folder)
@@ -167,7 +167,7 @@ def read_clip_folder(folder: Path) -> Checkpoint:
     tokenizer = None
     if any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         tokenizer = ClipTokenizer(folder, int(clip.config.text_config.max_position_embeddings))
-    return Checkpoint(FrameClip(clip), _preprocessing(folder, clip.config.vision_config.image_size), tokenizer, trained)
+    return Checkpoint(FrameClip(clip), _preprocessing(folder, clip.config.vision_config.image_size), tokenizer)
 
 
 def write_clip_folder(folder: Path, model: FrameClip, preprocessing: Preprocessing, tokenizer: Any | None) -> None:

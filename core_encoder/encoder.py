@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,19 +12,17 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from core_encoder.contrastive import VideoTextConfig, VideoTextModel
+from core_encoder.contrastive import VideoTextModel
 from core_encoder.errors import InputError
 from core_encoder.known_encoders import EncoderInfo, encoders
 from core_encoder.storage import nearest, write_text
 from core_encoder.text_tower import Tokenizer
 from core_encoder.video import Preprocessing
-from core_encoder.vivit import PRESETS, initialize
 
 __all__ = ["Encoder", "EncoderInfo", "VideoFeatures", "encoders", "load_encoder", "save_encoder"]
 
-log = logging.getLogger(__name__)
-
 _TEXTS_AT_ONCE = 64
+_BUNDLED = Path(__file__).parent
 
 
 @dataclass
@@ -75,14 +72,12 @@ class Encoder(nn.Module):
         name: str,
         preprocessing: Preprocessing,
         tokenizer: Tokenizer | None = None,
-        trained: bool = True,
     ) -> None:
         super().__init__()
         self.model: Any = model.requires_grad_(False).eval()
         self.name = name
         self.preprocessing = preprocessing
         self.tokenizer = tokenizer
-        self.trained = trained
         self._fingerprint: str | None = None
         self.training = False
 
@@ -235,7 +230,7 @@ class Encoder(nn.Module):
         return (
             f"Encoder({self.name!r}: {self.num_frames} frames of {self.image_size} px, {self.num_layers} layers, "
             f"width {self.dim}, {self.num_parameters / 1e6:.1f} M parameters, "
-            f"{'with' if self.has_text else 'no'} text tower, {'trained' if self.trained else 'UNTRAINED'}, "
+            f"{'with' if self.has_text else 'no'} text tower, "
             f"{self.dtype}, {self.device})"
         )
 
@@ -254,27 +249,12 @@ def load_encoder(
     Raises:
         InputError: the source is unknown, missing, damaged or of a kind that is not supported.
     """
-    encoder = _nano() if source == "nano" else _from_files(source, local_files_only)
-    if not encoder.trained:
-        log.warning(
-            "encoder %r is untrained (random weights from seed 0): its features carry little meaning, "
-            "take it to try things out",
-            encoder.name,
-        )
+    encoder = _from_files(_BUNDLED / "nano" if source == "nano" else source, local_files_only)
     try:
         target = torch.device(device)
         return encoder if (encoder.device, encoder.dtype) == (target, dtype) else encoder.to(target, dtype)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {str(device)!r} cannot be used: {str(error).splitlines()[0]}") from error
-
-
-def _nano() -> Encoder:
-    config = VideoTextConfig(PRESETS["nano"])
-    with torch.device("meta"):  # leaves the caller's random state alone
-        model = VideoTextModel(config)
-    model = model.to_empty(device="cpu")
-    initialize(model, torch.Generator().manual_seed(0))
-    return Encoder(model, "nano", Preprocessing(config.vision.image_size), trained=False)
 
 
 def _from_files(source: str | Path, local_files_only: bool) -> Encoder:
@@ -289,7 +269,7 @@ def _from_files(source: str | Path, local_files_only: bool) -> Encoder:
         checkpoint = read_clip_folder(path)
     else:
         checkpoint = read_folder(path)
-    return Encoder(checkpoint.model, name, checkpoint.preprocessing, checkpoint.tokenizer, checkpoint.trained)
+    return Encoder(checkpoint.model, name, checkpoint.preprocessing, checkpoint.tokenizer)
 
 
 def _locate(source: str | Path, local_files_only: bool) -> tuple[Path, str]:
@@ -330,7 +310,7 @@ def save_encoder(encoder: Encoder, folder: str | Path) -> Path:
 
     folder = Path(folder).expanduser()
     if isinstance(encoder.model, VideoTextModel):
-        write_folder(folder, encoder.model, encoder.tokenizer, encoder.trained)
+        write_folder(folder, encoder.model, encoder.tokenizer)
     else:
         from core_encoder.clip import write_clip_folder
 
@@ -340,14 +320,13 @@ def save_encoder(encoder: Encoder, folder: str | Path) -> Path:
 
 
 def _card(encoder: Encoder) -> str:
-    state = "" if encoder.trained else "\n**Untrained: random weights, for trying things out.**\n"
     return f"""---
 library_name: transformers
 tags: [prismhub, video]
 ---
 
 # {encoder.name}
-{state}
+
 Frozen video encoder: {encoder.num_frames} frames of {encoder.image_size} x {encoder.image_size} pixels, patches of \
 {encoder.patch_size} pixels, {encoder.num_layers} layers of width {encoder.dim}, \
 {encoder.num_parameters / 1e6:.1f} M parameters, {"with" if encoder.has_text else "without"} a text tower.

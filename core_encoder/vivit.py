@@ -334,7 +334,7 @@ def initialize(module: nn.Module, generator: torch.Generator) -> None:
     Learned positions get the standard deviation of the JAX code, the inverse root of their count. Queries of attention
     pooling have unit scale: weaker ones sit at the mean of all tokens for hundreds of steps of training. The patch
     projection takes pixels as `4 * (pixel - 0.5)`, about unit variance: else their common brightness drowns what
-    differs between patches (accuracy of a head on untrained features, 8 classes of the synthetic world: 0.75 without,
+    differs between patches (accuracy of a head on fresh features, 8 classes of the synthetic world: 0.75 without,
     0.88 with it).
     """
     for name, parameter in module.named_parameters():

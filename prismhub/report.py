@@ -120,7 +120,7 @@ class ReportData:
         title: of the page, such as `Demo: motion and looks`.
         headline: the result in one sentence; `summary` adds what was done, in two or three.
         metrics: the first one is shown large.
-        notices: what the reader must know before believing a number, such as an untrained encoder.
+        notices: what the reader must know before believing a number, such as where the videos come from.
         provenance: (name, value) pairs: encoder, fingerprint, seed, versions, digests.
         commands: what to type to repeat it.
     """

@@ -233,6 +233,6 @@ def test_demo(tmp_path: Path, private_home: Path) -> None:
     for label in done.first.result.label_names:
         assert label in page
     assert done.picture.stat().st_size > 10_000
-    assert done.first.result.scores["top1"].value > 2 / 8  # twice chance, with an untrained encoder
+    assert done.first.result.scores["top1"].value > 4 / 8  # four times chance
     assert done.second.frames_decoded == 0
     assert done.new_video.label in done.first.result.label_names

@@ -101,7 +101,7 @@ def random_encoder(config: VideoTextConfig, seed: int) -> Encoder:
     """An encoder with fresh weights, `core_encoder.vivit.initialize` from a seed: what training is compared with."""
     model = VideoTextModel(config)
     initialize(model, torch.Generator().manual_seed(seed))
-    return Encoder(model, "random weights", Preprocessing(config.vision.image_size), trained=False)
+    return Encoder(model, "random weights", Preprocessing(config.vision.image_size))
 
 
 def clip_tokens(encoder: Encoder, frames: Tensor) -> Tensor:

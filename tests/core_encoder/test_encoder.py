@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import torch
 
 from core_encoder.checkpoints import build
 from core_encoder.contrastive import VideoHeadConfig, VideoTextConfig
+import core_encoder
 from core_encoder.encoder import Encoder, encoders, load_encoder, save_encoder
 from core_encoder.errors import InputError
 from core_encoder.text_tower import TextConfig
@@ -41,24 +43,40 @@ def test_nano_is_the_same_everywhere(nano: Encoder) -> None:
     assert other.stdout.strip() == nano.fingerprint
 
 
-def test_nano_says_that_it_is_untrained(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
-    with caplog.at_level(logging.WARNING):
-        encoder = load_encoder("nano")
-    [record] = caplog.records
-    assert record.message.startswith("encoder 'nano' is untrained (random weights from seed 0): ")
-    assert "\n" not in record.message
-    assert not encoder.trained
-    assert "UNTRAINED" in repr(encoder)
-    caplog.clear()
-    again = load_encoder(save_encoder(encoder, tmp_path / "copy"))
-    assert not again.trained
-    assert "is untrained" in caplog.text
+def test_nano_ships_whole_and_small() -> None:
+    folder = Path(core_encoder.__file__).parent / "nano"
+    assert {file.name for file in folder.iterdir()} == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "pretraining.json",
+        "tokenizer.json",
+    }
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 8_000_000
+    record = json.loads((folder / "pretraining.json").read_text())
+    encoder = load_encoder("nano")
+    assert record["fingerprint"] == encoder.fingerprint
+    assert encoder.fingerprint in (folder / "README.md").read_text()
+    assert list(record["parts"]) == ["images", "stage1", "stage2", "alignment"]
+
+
+def test_nano_opens_in_transformers(nano: Encoder) -> None:
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(str(Path(core_encoder.__file__).parent / "nano"), local_files_only=True).eval()
+    ids, mask = nano.tokenizer(["a striped red star moving left"])  # type: ignore[misc]
+    with torch.no_grad():
+        text = model.get_text_features(input_ids=ids, attention_mask=mask.long())
+        video = model.get_video_features(pixel_values_videos=clip_of())
+    text, video = (getattr(part, "pooler_output", part) for part in (text, video))
+    assert torch.allclose(text, nano.embed_token_ids(ids, mask), atol=1e-4)
+    assert torch.allclose(video.flatten(0, -2), nano.embed_video(clip_of()), atol=1e-4)
 
 
 def test_nano_shapes_and_scale(nano: Encoder) -> None:
     features = nano(clip_of(), layers=(1, -1))
     assert (nano.num_frames, nano.image_size, nano.patch_size, nano.dim, nano.num_layers) == (8, 48, 8, 128, 6)
-    assert (nano.embedding_dim, nano.has_text) == (None, False)
+    assert (nano.embedding_dim, nano.has_text) == (128, True)
     assert nano.preprocessing == Preprocessing(48, "resize", "bicubic")
     assert features.tokens.shape == (2, 8, 36, 128)
     assert features.embedding is None
@@ -190,12 +208,13 @@ def test_a_device_that_is_not_there_is_refused(device: str) -> None:
 
 
 def test_what_an_encoder_cannot_do_is_said(nano: Encoder, tmp_path: Path) -> None:
+    no_text = load_encoder(save(vision_model(), tmp_path / "vision"))
     with pytest.raises(InputError, match="makes no video embeddings"):
-        nano.embed_video(clip_of())
+        no_text.embed_video(clip_of())
     with pytest.raises(InputError, match="has no text tower"):
-        nano.embed_text(["a dog"])
+        no_text.embed_text(["a dog"])
     with pytest.raises(InputError, match="has no text tower"):
-        nano.embed_token_ids(torch.tensor([[3]]), torch.tensor([[True]]))
+        no_text.embed_token_ids(torch.tensor([[3]]), torch.tensor([[True]]))
     with pytest.raises(ValueError, match="a video is float RGB"):
         nano(torch.zeros(1, 8, 3, 48, 48, dtype=torch.uint8))
     with pytest.raises(ValueError, match=r"a video is \(B, T, 3, H, W\)"):

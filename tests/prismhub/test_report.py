@@ -95,7 +95,7 @@ def report(labels: tuple[str, ...] = ("left", "right", "still")) -> ReportData:
         examples=examples,
         panels=[CurvePanel("Training loss", curves), CurvePanel("Validation top-1", [Curve("lr 0.1", [0.5])], True)],
         timings=[Timing("encoding", 4.0, "80 clips/s"), Timing("training", 74.0)],
-        notices=["The encoder is untrained."],
+        notices=["The videos are drawn."],
         provenance=[("encoder", "nano"), ("seed", "0")],
         commands=["make demo"],
     )
@@ -120,7 +120,7 @@ def test_everything_given_is_on_the_page(tmp_path: Path) -> None:
         "lr 0.1 (kept)",
         "encoding 4.0 s 80 clips/s",
         "in all 1 min 18 s",
-        "The encoder is untrained.",
+        "The videos are drawn.",
         "encoder nano",
         "make demo",
     ):

@@ -22,9 +22,9 @@ from adapters.card import AdapterInfo
 from adapters.features import FeatureDataset, digest_of
 from adapters.registry import adapter_kind
 from adapters.training_config import MetricFactory, Progress, ProgressCallback, TrainingConfig, TrainingDiverged
-from core_encoder.run_log import METRICS_FILE
 from core_encoder.config import config_from_dict, config_to_dict, expand_grid, parse_grid
 from core_encoder.errors import InputError
+from core_encoder.run_log import METRICS_FILE
 from core_encoder.storage import nearest, read_json, read_tensors, write_json
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from adapters.adapter import Adapter
 from adapters.candidate import Candidate, any_active, learning_rate
 from adapters.features import FeatureDataset, epoch_batches, even_batches, ids_of, read_ahead
 from adapters.training_config import MetricFactory, Progress, ProgressCallback, TrainingConfig, TrainingDiverged
-from core_encoder.run_log import RunLog
 from core_encoder.errors import InputError
+from core_encoder.run_log import RunLog
 from core_encoder.storage import read_tensors, write_tensors
 
 CHECKPOINT_FILE = "checkpoint.safetensors"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+import core_encoder
 from core_encoder.checkpoints import build
 from core_encoder.contrastive import VideoHeadConfig, VideoTextConfig
-import core_encoder
 from core_encoder.encoder import Encoder, encoders, load_encoder, save_encoder
 from core_encoder.errors import InputError
 from core_encoder.text_tower import TextConfig

@@ -32,4 +32,3 @@ def test_it_takes_the_steps_of_torchs_own(shapes: list[list[int]], decay: float,
         assert ours.state[other].keys() == theirs.state[one].keys()
         for name, value in theirs.state[one].items():
             torch.testing.assert_close(ours.state[other][name], value, rtol=1e-4, atol=1e-6)
-

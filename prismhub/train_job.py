@@ -291,5 +291,8 @@ def _assignments(words: Sequence[str]) -> dict[str, Any]:
 
 def _portable_source(source: str) -> str:
     """A folder or file is recorded whole, so that the adapter finds its encoder from wherever it is used."""
+    from core_encoder.known_encoders import encoders
+
     path = Path(source).expanduser()
-    return str(path.absolute()) if path.exists() else source
+    bundled = source in {info.name for info in encoders() if info.bundled}  # a name wins over a folder called so
+    return str(path.absolute()) if path.exists() and not bundled else source

@@ -510,3 +510,13 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, private_home: Path) -> No
     )
     counts = json.loads(again.stdout)
     assert counts["cached"] + counts["encoded"] == 120 and not counts["failed"]
+
+
+def test_a_bundled_encoder_wins_over_a_folder_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prismhub.train_job import _portable_source
+
+    (tmp_path / "nano").mkdir()
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert _portable_source("nano") == "nano"  # what load_encoder takes, too
+    assert _portable_source("mine") == str(tmp_path / "mine")

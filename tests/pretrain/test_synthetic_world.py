@@ -130,8 +130,8 @@ def test_translations_go_where_they_say(motion: str, axis: int, sign: int, index
 @settings(deadline=None, max_examples=15)
 def test_approaching_grows(index: int, shape: str) -> None:
     area = object_mask(bare_world().clip(index, WorldObject("yellow", shape), "approaching").frames).sum((1, 2))
-    assert (np.diff(area) > -0.02 * area[:-1]).all()
-    assert area[-1] > 3 * area[0]
+    assert (np.diff(area) > -0.05 * area[:-1]).all()  # whole pixels: a small thing's area wavers
+    assert area[-1] > 2.5 * area[0]  # drawn 3.3 to 5 times as large
 
 
 @given(index=indices)

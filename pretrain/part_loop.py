@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -310,8 +311,10 @@ class _Pass:
             "scores": self.scores,
             **learned,
         }
+        about = recipe.describe()  # published with the weights: files by name, not by where they lie here
+        files = {key: Path(about[key]).name for key in ("corpus", "held_out", "tokenizer") if about[key]}
         record = {
-            "recipe": recipe.describe(),
+            "recipe": about | files,
             "corpus": run.corpus.describe(),
             "corpus_clips": len(run.corpus),
             "held_out_clips": recipe.held_out_clips if recipe.held_out else 0,

@@ -14,6 +14,10 @@ from torch import Tensor, nn
 
 __all__ = ["AttentionPooling", "attention_pool"]
 
+# Bytes of float32 tokens looked at together.
+_CPU_BLOCK_BYTES = 1 << 20
+_DEVICE_BLOCK_BYTES = 256 << 20
+
 
 def attention_pool(
     tokens: Tensor,
@@ -104,16 +108,18 @@ class _PoolTokens(torch.autograd.Function):
 
 
 def _sample_blocks(tokens: Tensor) -> Iterator[slice]:
-    """Single samples on a CPU, where the second pass over one finds it in the cache; 256 MB of samples elsewhere."""
+    """As many samples as fit a block, at least one: on a CPU the second pass over them has to find them in the cache."""
     sample_bytes = max(1, 4 * tokens.shape[1] * tokens.shape[2])
-    step = 1 if tokens.device.type == "cpu" else max(1, (256 << 20) // sample_bytes)
+    step = max(1, (_CPU_BLOCK_BYTES if tokens.device.type == "cpu" else _DEVICE_BLOCK_BYTES) // sample_bytes)
     for first in range(0, len(tokens), step):
         yield slice(first, first + step)
 
 
 def _block_of(tokens: Tensor, positions: Tensor | None, part: slice, dtype: torch.dtype) -> Tensor:
-    x = tokens[part].to(dtype)
-    return x if positions is None else x + positions
+    x = tokens[part]
+    if positions is None:
+        return x.to(dtype)
+    return x + positions if x.dtype == dtype else x.to(dtype).add_(positions)  # a converted copy is ours to change
 
 
 class AttentionPooling(nn.Module):

@@ -17,7 +17,7 @@ from transformers.models.videoprism.modeling_videoprism import (
     VideoPrismMultiheadAttentionPoolingHead,
 )
 
-from core_encoder import attention
+from core_encoder import attention, pooling
 from core_encoder.layers import (
     AttentionPooling,
     LayerNorm,
@@ -355,8 +355,12 @@ def textbook_pool(
 @pytest.mark.parametrize("queries", [1, 3])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("with_positions", [False, True])
-def test_pooling_equals_the_textbook_with_all_gradients(queries: int, masked: bool, with_positions: bool) -> None:
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_pooling_equals_the_textbook_with_all_gradients(
+    queries: int, masked: bool, with_positions: bool, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     b, length, dim, heads, inner, inner_v = 3, 21, 12, 4, 8, 16
+    monkeypatch.setattr(pooling, "_CPU_BLOCK_BYTES", 4 * length * dim * at_once)
     leaves = {
         "tokens": random(b, length, dim, seed=1),
         "query": random(queries, inner, seed=2),
@@ -398,12 +402,14 @@ def test_pooling_passes_gradcheck() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_pooling_reads_half_precision_caches_with_float32_parameters(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("with_positions", [False, True])
+def test_pooling_reads_half_precision_caches_with_float32_parameters(dtype: torch.dtype, with_positions: bool) -> None:
     tokens = random(2, 9, 12, dtype=dtype)
+    before, places = tokens.clone(), random(9, 12, seed=3) if with_positions else None
     query, key, value = (random(*shape, seed=i).requires_grad_() for i, shape in enumerate([(1, 8), (8, 12), (8, 12)]))
-    ours = attention_pool(tokens, query, key, value, None, 2)
-    expected = attention_pool(tokens.float(), query, key, value, None, 2)
-    assert ours.dtype is torch.float32 and torch.equal(ours, expected)
+    ours = attention_pool(tokens, query, key, value, None, 2, positions=places)
+    expected = attention_pool(tokens.float(), query, key, value, None, 2, positions=places)
+    assert ours.dtype is torch.float32 and torch.equal(ours, expected) and torch.equal(tokens, before)
     for x, y in zip(
         torch.autograd.grad(ours.sum(), (query, key, value)),
         torch.autograd.grad(expected.sum(), (query, key, value)),

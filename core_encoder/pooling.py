@@ -108,7 +108,7 @@ class _PoolTokens(torch.autograd.Function):
 
 
 def _sample_blocks(tokens: Tensor) -> Iterator[slice]:
-    """As many samples as fit a block, at least one: on a CPU the second pass over them has to find them in the cache."""
+    """As many samples as fit a block, at least one: on a CPU the second pass over them finds them in the cache."""
     sample_bytes = max(1, 4 * tokens.shape[1] * tokens.shape[2])
     step = max(1, (_CPU_BLOCK_BYTES if tokens.device.type == "cpu" else _DEVICE_BLOCK_BYTES) // sample_bytes)
     for first in range(0, len(tokens), step):

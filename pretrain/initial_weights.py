@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from core_encoder.contrastive import VideoTextModel
+from core_encoder.contrastive import VideoTextConfig, VideoTextModel
 from core_encoder.encoder import load_encoder
 from core_encoder.errors import InputError
 from core_encoder.layers import TransformerLayer
@@ -48,17 +48,23 @@ def initial_model(recipe: Recipe, part: str, out: Path) -> VideoTextModel:
     elif folder:
         model, _ = open_model(folder)
     else:
-        with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
-            model = VideoTextModel(recipe.model)
-        initialize(model, torch.Generator().manual_seed(recipe.seed))
-        generator = torch.Generator().manual_seed(recipe.seed + 1)
-        for positions in (model.vision.spatial_positions, model.vision.temporal_positions):
-            nn.init.normal_(positions, std=recipe.position_scale, generator=generator)
+        model = fresh_model(recipe.model, recipe.seed, recipe.position_scale)
     source = config.initialize_from if isinstance(config, ContrastiveConfig) else None
     if source:
         _take_spatial_half(model.vision, source)
     if fresh and (part == "images" or source):
         start_as_identity(model.vision.temporal_layers)
+    return model
+
+
+def fresh_model(config: VideoTextConfig, seed: int, position_scale: float) -> VideoTextModel:
+    """Fresh weights keyed by the seed; positions of the encoder have the standard deviation `position_scale`."""
+    with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
+        model = VideoTextModel(config)
+    initialize(model, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed + 1)
+    for positions in (model.vision.spatial_positions, model.vision.temporal_positions):
+        nn.init.normal_(positions, std=position_scale, generator=generator)
     return model
 
 

@@ -24,6 +24,8 @@ from core_encoder.encoder import Encoder, load_encoder
 from core_encoder.errors import InputError
 from core_encoder.storage import read_json, write_json
 from pretrain.export import RECORD
+from pretrain.manifest import Manifest
+from pretrain.part_run import part_corpus
 from pretrain.progress import PartProgress
 from pretrain.recipe import Recipe
 from pretrain.training import TOKENIZER_FILE, pretrain
@@ -51,7 +53,7 @@ CELLS: dict[str, Cell] = {
     "no_shuffling": Cell("stage 2 without shuffling", "stage2", {"shuffle": False}),
     "no_global": Cell("stage 2 without global distillation", "stage2", {"global_distillation": False}),
     "random": Cell("random weights"),
-    "centred": Cell("stage 2, centred targets", "stage2", {"center_targets": True}, declared=False),
+    "uncentred": Cell("stage 2, targets not centred", "stage2", {"center_targets": False}, declared=False),
     "layers": Cell("stage 2, targets from several layers", "stage2", {"target_layers": (-2, -1)}, declared=False),
 }
 DECLARED = tuple(name for name, cell in CELLS.items() if cell.declared)
@@ -80,8 +82,11 @@ class Job:
     def identity(self) -> dict[str, Any]:
         """All that decides the numbers; a finished cell of another identity is refused."""
         recipe = replace(self.recipe, seed=self.seed)
+        manifest = Manifest.load(recipe.corpus)
+        trained = [part for part in recipe.parts if part != "alignment"]
         return {
             "recipe": recipe.digest("stage2"),
+            "corpus": {part: part_corpus(recipe, manifest, part).digest for part in trained},
             "cell": self.name,
             "changes": {key: list(v) if isinstance(v, tuple) else v for key, v in CELLS[self.name].changes.items()},
             "probes": asdict(self.probes) | {"grid": list(self.probes.grid)},
@@ -102,7 +107,7 @@ class Job:
             return None
         record = read_json(self.file)
         if record["identity"] != self.identity:
-            raise InputError(f"{self.file}: made with another recipe or other probes; take another --out")
+            raise InputError(f"{self.file}: made with another recipe, corpus or other probes; take another --out")
         return {column: ProbeScore.from_dict(given) for column, given in record["scores"].items()}
 
 

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from adapters.features import InMemoryFeatures
 from adapters.training import TrainingConfig, expand_grid, train
-from core_encoder.contrastive import VideoTextConfig, VideoTextModel
+from core_encoder.contrastive import VideoTextConfig
 from core_encoder.encoder import Encoder
 from core_encoder.preprocessing import Preprocessing, to_video_tensor
-from core_encoder.vivit import initialize
 from pretrain.drawing import COLOURS, SHAPES, TEXTURES
+from pretrain.initial_weights import fresh_model
 from pretrain.synthetic_world import MOTIONS, SyntheticWorld
 from pretrain.world_objects import HELD_OUT_OBJECTS, WorldObject
 from tasks.metrics import TopKAccuracy
@@ -98,9 +98,8 @@ def draw_splits(encoder: Encoder, settings: ProbeSettings) -> dict[str, WorldCli
 
 
 def random_encoder(config: VideoTextConfig, seed: int) -> Encoder:
-    """An encoder with fresh weights, `core_encoder.vivit.initialize` from a seed: what training is compared with."""
-    model = VideoTextModel(config)
-    initialize(model, torch.Generator().manual_seed(seed))
+    """An encoder with fresh weights as pretraining draws them: what training is compared with."""
+    model = fresh_model(config, seed, position_scale=1.0)
     return Encoder(model, "random weights", Preprocessing(config.vision.image_size))
 
 

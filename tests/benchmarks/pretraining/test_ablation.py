@@ -54,6 +54,7 @@ def test_the_shipped_recipe_is_the_declared_experiment() -> None:
     check_recipe(recipe)
     assert recipe.stage1 is not None and recipe.stage2 is not None
     assert recipe.stage2.steps * recipe.stage2.batch_size >= 100_000
+    assert recipe.stage2.center_targets, "as in the recipe of nano"
     assert recipe.stage2.shuffle and recipe.stage2.global_distillation and recipe.stage2.token_distillation
     assert recipe.compute.devices == 1
     nano = Recipe.load(RECIPE.with_name("nano.yaml"))
@@ -77,6 +78,15 @@ def test_cells_differ_in_what_they_claim_alone(recipe: Recipe, tmp_path: Path) -
     assert control.stage1.start_from == whole.stage2.start_from and control.stage1.temperature == 0.04
     assert control.seed != recipe.seed, "further clips, not the same ones again"
     assert control.stage1.drop == recipe.stage1.drop and control.vision == recipe.vision
+
+
+def test_a_cell_of_another_corpus_is_not_taken_for_finished(recipe: Recipe, tmp_path: Path) -> None:
+    job = Job(recipe, tmp_path, 0, "stage2", PROBES)
+    finish(job)
+    assert job.finished()
+    recipe.corpus.write_text(recipe.corpus.read_text().replace("length: 100", "length: 101"))
+    with pytest.raises(InputError, match="another recipe, corpus or other probes"):
+        job.finished()
 
 
 def test_a_recipe_without_both_stages_is_refused(recipe: Recipe) -> None:
@@ -119,7 +129,7 @@ def test_finished_cells_stay_and_the_order_is_by_seed(recipe: Recipe, tmp_path: 
     assert (out / "order.txt").read_text().splitlines() == wanted
     assert tables == [1, 1, 2, 2, 2]
     assert run_jobs(jobs, 2, lambda: tables.append(0), finish) == {} and len(tables) == 5
-    with pytest.raises(InputError, match="another recipe or other probes"):
+    with pytest.raises(InputError, match="another recipe, corpus or other probes"):
         Job(replace(recipe, stage2=replace(recipe.stage2, lr=2e-3)), out, 0, "stage2", PROBES).finished()  # type: ignore[type-var]
 
 
@@ -196,4 +206,4 @@ def test_the_command_shows_what_there_is(
 
 
 def test_asked_cells_bring_their_stage_1() -> None:
-    assert names_of_cells("control, centred") == ("stage1", "control", "centred")
+    assert names_of_cells("control, uncentred") == ("stage1", "control", "uncentred")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -22,7 +25,9 @@ from benchmarks.pretraining.world_probes import (
 from core_encoder.contrastive import VideoTextConfig
 from core_encoder.encoder import Encoder
 from core_encoder.vivit import ViViTConfig
+from pretrain.initial_weights import initial_model
 from pretrain.world_objects import HELD_OUT_OBJECTS, SEEN_OBJECTS
+from tests.benchmarks.pretraining.tiny import tiny_recipe
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +57,15 @@ def test_targets_name_what_is_shown() -> None:
     for name, texture, colour, shape in zip(clips.objects, read["texture"], read["colour"], read["shape"], strict=True):
         assert name == " ".join(word for word in (texture, colour, shape) if word != "plain")
     assert len(LABELS["object"]) == len(HELD_OUT_OBJECTS) and len(LABELS["motion"]) == 16
+
+
+def test_the_random_encoder_is_what_pretraining_begins_with(tmp_path: Path) -> None:
+    recipe = replace(tiny_recipe(tmp_path), seed=3, images=None)
+    begun = initial_model(recipe, "stage1", tmp_path)
+    ours = random_encoder(recipe.model, 3).model
+    for name, value in begun.state_dict().items():
+        assert torch.equal(value, ours.state_dict()[name]), name
+    assert 0.8 < float(ours.vision.spatial_positions.std()) < 1.2, "unit scale, not the inverse root of their count"
 
 
 def test_the_random_encoder_depends_on_its_seed_alone(encoder: Encoder) -> None:

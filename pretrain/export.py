@@ -14,7 +14,7 @@ from core_encoder.errors import InputError
 from core_encoder.preprocessing import Preprocessing
 from core_encoder.storage import write_json, write_text
 from core_encoder.text_tower import Tokenizer
-from pretrain.recipe import Recipe
+from pretrain.recipe import PARTS, Recipe
 
 RECORD = "pretraining.json"
 _WHAT = {
@@ -40,6 +40,19 @@ def export(
     return encoder
 
 
+def published(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as it goes along with the weights: files and folders by name, not by where they lie here."""
+    about = recipe.describe()
+    parts = [about[part] for part in PARTS if about[part]]
+    for given, key in [
+        *((about, key) for key in ("corpus", "held_out", "tokenizer")),
+        *((part, key) for part in parts for key in ("start_from", "initialize_from")),
+    ]:
+        if given.get(key) and Path(given[key]).expanduser().exists():
+            given[key] = Path(given[key]).name
+    return about
+
+
 def card(recipe: Recipe, encoder: Encoder, record: Mapping[str, Any]) -> str:
     """The model card: corpus, recipe, steps, seed, scores."""
     parts = record["parts"]
@@ -53,12 +66,14 @@ def card(recipe: Recipe, encoder: Encoder, record: Mapping[str, Any]) -> str:
     scores = [["after", "score", "value"]]
     for name, part in parts.items():
         clips, loss, hours = f"{part['clips']:,}", f"{part['loss']:.3f}", f"{part['seconds'] / 3600:.2f}"
-        made.append([name, _WHAT[name], str(part["steps"]), clips, loss, hours])
+        start = f", from encoder {part['started_from'][:12]}" if "started_from" in part else ""
+        made.append([name, _WHAT[name] + start, str(part["steps"]), clips, loss, hours])
         scores += [[name, score, f"{value:.3f}"] for score, value in part["scores"].items()]
-    tiers = [["tier", "quality", "captions", "weight", "source"]]
+    tiers = [["tier", "quality", "clips", "captions", "weight", "source"]]
     for tier in record["corpus"]:
         weight = f"{tier['weight']:g}"
-        tiers.append([tier["name"], tier["quality"], str(tier["caption_source"]), weight, str(tier["source"])])
+        size = "a stream" if tier["clips"] is None else f"{tier['clips']:,}"
+        tiers.append([tier["name"], tier["quality"], size, str(tier["caption_source"]), weight, str(tier["source"])])
     judged = "No held-out clips were named."
     if len(scores) > 1:
         judged = f"On {record['held_out_clips']} held-out clips, while training:\n\n{_table(scores)}"
@@ -80,7 +95,7 @@ Open it with `core_encoder.load_encoder(folder)` or `transformers.AutoModel.from
 
 {_table(made)}
 
-Trained on {record["corpus_clips"]} clips in these tiers:
+Trained on clips of these tiers:
 
 {_table(tiers)}
 

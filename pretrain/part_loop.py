@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,12 +17,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
 from core_encoder.contrastive import VideoTextModel
+from core_encoder.encoder import load_encoder
 from core_encoder.layers import TransformerLayer
 from core_encoder.run_log import RunLog
 from core_encoder.storage import read_json, write_text
 from pretrain.checkpoint import checkpoints, latest_checkpoint, load_checkpoint, save_checkpoint, whole
 from pretrain.corpus import Batch
-from pretrain.export import RECORD, export
+from pretrain.export import RECORD, export, published
 from pretrain.initial_weights import part_before
 from pretrain.masked_stage import MaskedStage
 from pretrain.optimizer import build_optimizer, learning_rate
@@ -299,7 +299,10 @@ class _Pass:
         if not self.is_writer:
             return
         before = part_before(recipe, run.part, run.out)
-        earlier = read_json(before / RECORD)["parts"] if before else {}
+        earlier = read_json(before / RECORD) if before else {"parts": {}, "corpus": []}
+        for part in list(earlier["parts"].values())[-1:]:
+            part["fingerprint"] = earlier["fingerprint"]  # of the encoder that it left
+        tiers = {tier["name"]: tier for tier in [*earlier["corpus"], *run.corpus.describe()]}
         mine = {
             "steps": self.config.steps,
             "clips": self.config.steps * self.config.batch_size,
@@ -309,16 +312,14 @@ class _Pass:
             "processes": self.world,
             "device": self.fabric.device.type,
             "scores": self.scores,
+            **({"started_from": load_encoder(self.config.start_from).fingerprint} if self.config.start_from else {}),
             **learned,
         }
-        about = recipe.describe()  # published with the weights: files by name, not by where they lie here
-        files = {key: Path(about[key]).name for key in ("corpus", "held_out", "tokenizer") if about[key]}
         record = {
-            "recipe": about | files,
-            "corpus": run.corpus.describe(),
-            "corpus_clips": len(run.corpus),
+            "recipe": published(recipe),
+            "corpus": list(tiers.values()),
             "held_out_clips": recipe.held_out_clips if recipe.held_out else 0,
-            "parts": {**earlier, run.part: mine},
+            "parts": {**earlier["parts"], run.part: mine},
         }
         export(recipe, model, run.tokenizer, run.folder / "encoder", record)
 

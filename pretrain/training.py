@@ -11,6 +11,7 @@ out/
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -120,6 +121,7 @@ def _claim(run: PartRun) -> None:
         "recipe": run.recipe.digest(run.part),
         "corpus": run.corpus.digest,
         "start": read_json(before / RECORD)["fingerprint"] if before else None,
+        "tokenizer": hashlib.sha256(run.tokenizer_file.read_bytes()).hexdigest(),
         "settings": _settings(run),
         "tiers": {f"{tier['name']}.{key}": tier[key] for tier in run.corpus.describe() for key in tier},
     }
@@ -131,6 +133,7 @@ def _claim(run: PartRun) -> None:
         ("recipe", "settings", ""),
         ("corpus", "tiers", " (the content of its tables or shards)"),
         ("start", "", " (the part before has been made anew)"),
+        ("tokenizer", "", f" (the content of {run.tokenizer_file})"),
     ):
         if what in held and held[what] != identity[what]:
             detail = _difference(held.get(details), identity.get(details)) or otherwise

@@ -22,6 +22,7 @@ from core_encoder.storage import read_json, read_tensors
 from pretrain import part_loop
 from pretrain.checkpoint import checkpoints
 from pretrain.initial_weights import initial_stage
+from pretrain.manifest import Manifest
 from pretrain.part_run import PartRun, part_corpus, select
 from pretrain.progress import PartProgress, PretrainingStopped
 from pretrain.recipe import Recipe
@@ -90,7 +91,7 @@ def test_all_parts_make_an_encoder_that_opens(tmp_path: Path) -> None:
         images=short | {"num_frames": 1, "tiers": ["pictures"]},
         stage1=short | {"evaluate_every": 1},
         stage2=short | DECODER | VIDEOS,
-        alignment=short,
+        alignment=short | VIDEOS,
         held_out=str(world),
         held_out_clips=12,
     )
@@ -104,6 +105,10 @@ def test_all_parts_make_an_encoder_that_opens(tmp_path: Path) -> None:
     assert encoder.has_text and "# tiny" in (folder / "README.md").read_text()
     about = read_json(folder / "pretraining.json")
     assert about["fingerprint"] == encoder.fingerprint
+    assert about["parts"]["stage1"]["fingerprint"] == load_encoder(tmp_path / "out" / "stage1" / "encoder").fingerprint
+    wanted = {tier.name for tier in Manifest.load(world).tiers}
+    assert {tier["name"] for tier in about["corpus"]} == wanted, "of all parts, not of the last alone"
+    assert str(tmp_path) not in json.dumps(about), "published without where files lie"
     assert list(about["parts"]) == ["images", "stage1", "stage2", "alignment"]
     assert about["parts"]["stage1"]["clips"] == 8 and about["parts"]["stage1"]["processes"] == 1
     assert "recall@1/text" in about["parts"]["alignment"]["scores"]
@@ -328,6 +333,27 @@ def test_a_folder_refuses_another_corpus_and_says_what_differs(tmp_path: Path) -
     (tmp_path / "out" / "stage1" / "run.json").write_text("[]")
     with pytest.raises(InputError, match="not the record of a run"):
         pretrain(made, tmp_path / "out")
+
+
+def test_a_part_does_not_go_on_with_another_tokenizer(tmp_path: Path) -> None:
+    made = contrast(tmp_path)
+    with pytest.raises(Killed):
+        pretrain(made, tmp_path / "out", progress=once_per_step())
+    file = tmp_path / "out" / "tokenizer.json"
+    file.write_text(file.read_text() + "\n")
+    with pytest.raises(InputError, match="was begun with another tokenizer .*tokenizer.json"):
+        pretrain(made, tmp_path / "out")
+
+
+def test_a_record_names_the_encoder_it_started_from(tmp_path: Path) -> None:
+    first = pretrain(contrast(tmp_path), tmp_path / "first")
+    stage1, tokenizer = part(start_from=str(first)), str(first / "tokenizer.json")
+    made = recipe(tmp_path, stage1=stage1, stage2=None, tokenizer=tokenizer)
+    about = read_json(pretrain(made, tmp_path / "second") / "pretraining.json")
+    assert about["parts"]["stage1"]["started_from"] == load_encoder(first).fingerprint
+    assert about["recipe"]["stage1"]["start_from"] == first.name and str(tmp_path) not in json.dumps(about)
+    card = (tmp_path / "second" / "encoder" / "README.md").read_text()
+    assert f"video-text contrast, from encoder {load_encoder(first).fingerprint[:12]}" in card
 
 
 def test_a_part_does_not_go_on_from_another_start(tmp_path: Path) -> None:

@@ -61,11 +61,21 @@ class Table:
 
     def reached(self, family: str) -> bool | None:
         """Whether stage 2 keeps the aim by this probe; None while a seed of stage 2 or the control is missing."""
-        if self.num_seeds("stage2", "control") < len(self.seeds):
+        motion, looks = (self._whole_difference(label, family, "control") for label in ("motion", "object"))
+        if motion is None or looks is None:
             return None
-        motion, looks = (self.difference(f"{label}, {family}", "stage2", "control") for label in ("motion", "object"))
-        assert motion is not None and looks is not None
         return motion.value >= MOTION_GAIN and motion.low > 0 and looks.value >= -OBJECT_LOSS
+
+    def helps(self, label: str, family: str, without: str) -> bool | None:
+        """Whether stage 2 is above the cell `without` an ingredient, interval and all; None while a seed is missing."""
+        difference = self._whole_difference(label, family, without)
+        return None if difference is None else difference.low > 0
+
+    def _whole_difference(self, label: str, family: str, other: str) -> Interval | None:
+        """Stage 2 minus another cell; None while a seed of either is missing."""
+        if self.num_seeds("stage2", other) < len(self.seeds):
+            return None
+        return self.difference(f"{label}, {family}", "stage2", other)
 
     def markdown(self) -> str:
         """Accuracies, differences, the difference that the question is about seed by seed, and the answer."""
@@ -74,15 +84,13 @@ class Table:
             [CELLS[cell].title, *(_shown(self.mean(column, cell)) for column in COLUMNS), self._count(cell)]
             for cell in self.cells
         ]
-        pairs = [pair for pair in COMPARISONS if set(pair) <= set(self.cells)]
-        pairs += [(cell, "stage2") for cell in self.cells if not CELLS[cell].declared and "stage2" in self.cells]
         differences = [
             [
                 f"{CELLS[cell].title} minus {CELLS[other].title}",
                 *(_shown(self.difference(column, cell, other), sign=True) for column in COLUMNS),
                 self._count(cell, other),
             ]
-            for cell, other in pairs
+            for cell, other in self._pairs()
         ]
         by_seed = [
             [
@@ -93,13 +101,13 @@ class Table:
         ]
         return "\n\n".join(
             [
-                "Per cent right on the test clips, with 95 % intervals over seeds and clips:",
+                "Per cent right on the test clips, with 95 % intervals over seeds and clips (of one seed: over clips):",
                 _lines(head, accuracies),
                 "Differences in points, clip by clip:",
                 _lines(head, differences),
                 "Stage 2 minus the control, seed by seed (intervals over clips alone):",
                 _lines(head[:-1], by_seed),
-                "\n".join(self._answer(family) for family in FAMILIES),
+                "\n".join(line for family in FAMILIES for line in self._answers(family)),
             ]
         )
 
@@ -118,22 +126,42 @@ class Table:
             "differences": [
                 {"cell": cell, "other": other, "seeds": self.num_seeds(cell, other)}
                 | {column: plain(self.difference(column, cell, other)) for column in COLUMNS}
-                for cell, other in COMPARISONS
+                for cell, other in self._pairs()
             ],
             "stage2_minus_control": {
                 str(seed): {column: plain(self.difference(column, "stage2", "control", seed)) for column in COLUMNS}
                 for seed in self.seeds
             },
             "aim_reached": {family: self.reached(family) for family in FAMILIES},
+            "shuffling_helps_motion": {family: self.helps("motion", family, "no_shuffling") for family in FAMILIES},
+            "global_distillation_helps_objects": {
+                family: self.helps("object", family, "no_global") for family in FAMILIES
+            },
         }
 
     def _count(self, *cells: str) -> str:
         return f"{self.num_seeds(*cells)} of {len(self.seeds)}"
 
-    def _answer(self, family: str) -> str:
+    def _pairs(self) -> list[tuple[str, str]]:
+        """What is compared: the declared pairs, and every later try with stage 2."""
+        pairs = [pair for pair in COMPARISONS if set(pair) <= set(self.cells)]
+        return pairs + [(cell, "stage2") for cell in self.cells if not CELLS[cell].declared and "stage2" in self.cells]
+
+    def _answers(self, family: str) -> list[str]:
+        """What is claimed, in the words declared beforehand."""
         aim = f"at least {MOTION_GAIN:g} motion points above the control for at most {OBJECT_LOSS:g} points of objects"
         verdict = {True: "reached", False: "not reached", None: "open, cells are missing"}[self.reached(family)]
-        return f"- Aim, by {family} ({aim}): **{verdict}**."
+        motion = self._whole_difference("motion", family, "control")
+        if motion is not None and self.reached(family) is False:
+            apart = motion.low > 0 or motion.high < 0
+            verdict += f"; motion differs by {_shown(motion, sign=True)}" if apart else "; no difference shown"
+        shown = {True: "shown", False: "not shown", None: "open, cells are missing"}
+        return [
+            f"- Aim, by {family} ({aim}): **{verdict}**.",
+            f"- Token shuffling helps motion, by {family}: **{shown[self.helps('motion', family, 'no_shuffling')]}**.",
+            f"- Global distillation helps objects, by {family}: "
+            f"**{shown[self.helps('object', family, 'no_global')]}**.",
+        ]
 
 
 def _shown(interval: Interval | None, sign: bool = False) -> str:

@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does;
 import numpy as np
 import torch
 
+import core_encoder
 from benchmarks.pretraining.intervals import Interval, mean_over_seeds, share
 from benchmarks.pretraining.world_probes import (
     ProbeScore,
@@ -40,8 +41,9 @@ from core_encoder.contrastive import VideoTextModel, l2_normalize
 from core_encoder.encoder import Encoder, load_encoder
 from core_encoder.errors import InputError
 from core_encoder.preprocessing import to_video_tensor
-from core_encoder.storage import write_json
+from core_encoder.storage import read_json, write_json
 from pretrain.captions import name_prompts
+from pretrain.export import RECORD
 from pretrain.world_objects import SEEN_OBJECTS, ZERO_SHOT_OBJECTS
 
 ZERO_SHOT_CLIPS = 2000
@@ -105,6 +107,19 @@ def nano_scores(
     rows += probe_rows(encoder, stage1, amounts, note)
     note("speed")
     return [*rows, speed(encoder, amounts.speed_clips, amounts.speed_rounds)]
+
+
+def check_predecessor(encoder: str, stage1: Encoder) -> None:
+    """Refuse a stage 1 that the encoder was not made from, where its record says which one that was.
+
+    Raises:
+        InputError: it is another one.
+    """
+    record = (Path(core_encoder.__file__).parent / "nano" if encoder == "nano" else Path(encoder)) / RECORD
+    if record.is_file():
+        made_from = read_json(record)["parts"].get("stage1", {}).get("fingerprint")
+        if made_from not in (None, stage1.fingerprint):
+            raise InputError(f"--stage1: encoder {encoder!r} was made from another stage 1; give that of the same run")
 
 
 def zero_shot(encoder: Encoder, count: int) -> list[Row]:
@@ -232,6 +247,8 @@ def main() -> None:
     try:
         encoder = load_encoder(options.encoder)
         stage1 = load_encoder(options.stage1) if options.stage1 else None
+        if stage1:
+            check_predecessor(options.encoder, stage1)
         rows = nano_scores(encoder, stage1, amounts)
     except InputError as error:
         raise SystemExit(f"error: {error}") from error

@@ -191,6 +191,34 @@ def test_means_and_differences_are_those_of_the_hits(recipe: Recipe, tmp_path: P
     assert "| stage 2 minus control: stage 1 goes on | +20.0 [" in table.markdown()
 
 
+def test_answers_are_given_in_the_declared_words(recipe: Recipe, tmp_path: Path) -> None:
+    """Plain MAP: a real gain of motion below the aim. MAP with positions: no difference."""
+    out = tmp_path / "out"
+    jobs = make_jobs(recipe, out, 3, ("stage1", "stage2", "control", "no_shuffling", "no_global"))
+    out.mkdir()
+    shares = {"no_shuffling": (0.2, 0.5, 0.5, 0.5), "no_global": (0.5, 0.5, 0.3, 0.5)}
+    for job in jobs:
+        finish(job, shares.get(job.name, (0.5, 0.5, 0.5, 0.5)))
+    for seed in range(3):  # stage 2 is right where the control is, and on 8 of 200 clips more
+        control, ours = (Job(recipe, out, seed, name, PROBES) for name in ("control", "stage2"))
+        about = read_json(ours.file)
+        hits = np.array([bit == "1" for bit in read_json(control.file)["scores"][COLUMNS[0]]["hits"]])
+        hits[np.flatnonzero(~hits)[:8]] = True
+        about["scores"][COLUMNS[0]]["hits"] = "".join("1" if hit else "0" for hit in hits)
+        write_json(ours.file, about)
+    table = Table.of(jobs)
+    plain, placed = FAMILIES
+    assert table.reached(plain) is False and table.reached(placed) is False
+    text = table.markdown()
+    assert "**not reached; motion differs by +4.0 [" in text and "**not reached; no difference shown**" in text
+    assert table.helps("motion", plain, "no_shuffling") and not table.helps("motion", placed, "no_shuffling")
+    assert table.helps("object", plain, "no_global") and not table.helps("object", placed, "no_global")
+    assert f"- Token shuffling helps motion, by {plain}: **shown**." in text
+    assert f"- Token shuffling helps motion, by {placed}: **not shown**." in text
+    assert f"- Global distillation helps objects, by {plain}: **shown**." in text
+    assert table.to_dict()["shuffling_helps_motion"] == {plain: True, placed: False}
+
+
 def test_the_command_shows_what_there_is(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,15 +10,26 @@ import pytest
 import torch
 
 from benchmarks.pretraining.intervals import Interval
-from benchmarks.pretraining.nano_scores import Amounts, Row, main, nano_scores, record, table, zero_shot
+from benchmarks.pretraining.nano_scores import (
+    Amounts,
+    Row,
+    check_predecessor,
+    main,
+    nano_scores,
+    record,
+    table,
+    zero_shot,
+)
 from benchmarks.pretraining.world_probes import draw_clips, random_encoder
 from core_encoder.contrastive import VideoHeadConfig, VideoTextConfig
 from core_encoder.encoder import Encoder, save_encoder
 from core_encoder.errors import InputError
 from core_encoder.preprocessing import to_video_tensor
+from core_encoder.storage import write_json
 from core_encoder.text_tower import TextConfig, TextTokenizer
 from core_encoder.vivit import ViViTConfig
 from pretrain.captions import name_prompts, vocabulary_texts
+from pretrain.export import RECORD
 from pretrain.tokenizer import train_tokenizer
 from pretrain.world_objects import SEEN_OBJECTS, ZERO_SHOT_OBJECTS
 from tests.benchmarks.pretraining.tiny import PROBES
@@ -84,6 +95,15 @@ def test_the_table_has_every_target(encoder: Encoder) -> None:
     text = table(rows)
     assert len(text.splitlines()) == len(rows) + 2 and "verdict" in text
     assert json.loads(json.dumps(record(rows, encoder, None, AMOUNTS)))["rows"][0]["verdict"] in text
+
+
+def test_stage_2_is_compared_with_its_own_stage_1(tmp_path: Path) -> None:
+    stage1, other = (random_encoder(VideoTextConfig(VISION), seed) for seed in (0, 1))
+    check_predecessor(str(tmp_path), other)  # nothing is known of how that was made
+    write_json(tmp_path / RECORD, {"parts": {"stage1": {"fingerprint": stage1.fingerprint}}})
+    check_predecessor(str(tmp_path), stage1)
+    with pytest.raises(InputError, match="made from another stage 1"):
+        check_predecessor(str(tmp_path), other)
 
 
 def test_the_command_names_what_an_encoder_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

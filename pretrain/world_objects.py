@@ -1,4 +1,7 @@
-"""The things of the synthetic world, named by their looks, and which of them training never sees."""
+"""The things of the synthetic world, named by their looks, and which of them training never sees.
+
+Their pictures, that is: a wrong caption of a noisy tier may name any of them.
+"""
 
 from __future__ import annotations
 

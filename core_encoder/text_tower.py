@@ -118,7 +118,11 @@ def sinusoids(length: int, width: int) -> Tensor:
 
 
 def canonicalize(text: str) -> str:
-    """The spelling the text tower was trained on: `"Hello,  World!"` -> `"hello world."`."""
+    """The spelling the text tower was trained on: `"Hello,  World!"` -> `"hello world."`.
+
+    Lone surrogates, which no tokenizer takes, count as punctuation.
+    """
+    text = text.encode("utf-8", "replace").decode("utf-8")
     return " ".join(text.translate(_PUNCTUATION_TO_SPACE).lower().split()) + "."
 
 

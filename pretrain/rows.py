@@ -130,7 +130,8 @@ def text_of(value: Any, where: str, name: str) -> str:
         return ""
     if isinstance(value, list | tuple | dict | bytes):
         raise InputError(f"{where}: {name} is a {type(value).__name__}; give one text")
-    return str(value).strip()
+    # Half of an emoji, as JSON's escapes can spell it, is no character of any file.
+    return str(value).encode("utf-8", "replace").decode("utf-8").strip()
 
 
 def _is_own(values: Mapping[str, Any]) -> bool:

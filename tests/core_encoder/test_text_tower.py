@@ -31,6 +31,7 @@ def tower() -> TextTower:
         ("a man's dog\tjumps\n(twice)", "a man s dog jumps twice."),
         ("", "."),
         ("Über-Straße", "über straße."),
+        ("a star \ud83d", "a star."),  # half of an emoji
     ],
 )
 def test_spelling_of_the_training_texts(text: str, expected: str) -> None:

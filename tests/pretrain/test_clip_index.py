@@ -55,13 +55,13 @@ def test_tsv_with_byte_order_mark(tmp_path: Path) -> None:
 
 def test_jsonl_with_captions_of_every_kind(tmp_path: Path) -> None:
     long = "a dog runs and " * 700  # 10,500 characters
-    captions = ["собака бежит", "犬が走る 🐕", long, 42, 4.5, None, "", "   ", True]
+    captions = ["собака бежит", "犬が走る 🐕", long, 42, 4.5, None, "", "   ", True, "a \ud83d star"]
     write(tmp_path, "x", "")
     table = write_jsonl(tmp_path / "clips.jsonl", [{"video": "0.mp4", "caption": caption} for caption in captions])
     index = index_of(table)
-    expected = ["собака бежит", "犬が走る 🐕", long.strip(), "42", "4.5", "", "", "", "True"]
+    expected = ["собака бежит", "犬が走る 🐕", long.strip(), "42", "4.5", "", "", "", "True", "a ? star"]
     assert [row.caption for row in rows_of(index)] == expected
-    assert index.captioned.tolist() == [0, 1, 2, 3, 4, 8]
+    assert index.captioned.tolist() == [0, 1, 2, 3, 4, 8, 9]
 
 
 def test_rows_of_one_table_may_have_different_keys(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ CELLS: dict[str, Cell] = {
     "no_global": Cell("stage 2 without global distillation", "stage2", {"global_distillation": False}),
     "random": Cell("random weights"),
     "uncentred": Cell("stage 2, targets not centred", "stage2", {"center_targets": False}, declared=False),
+    "longer": Cell("stage 2, twice as many clips", "stage2", {"steps": 3200}, declared=False),
     "layers": Cell("stage 2, targets from several layers", "stage2", {"target_layers": (-2, -1)}, declared=False),
 }
 DECLARED = tuple(name for name, cell in CELLS.items() if cell.declared)

@@ -77,6 +77,46 @@ def test_frames_are_whole_pictures(index: int, size: int, num_frames: int) -> No
     assert clip.object_name in clip.caption and clip.motion in clip.caption
 
 
+def test_backgrounds_drift() -> None:
+    """All of the picture changes, where without clouds only what the object covers does."""
+    for index in range(3):
+        flat, cloudy = (
+            bare_world(size=48, num_frames=8, background_contrast=contrast).clip(index, RED_BAR, "shaking").frames
+            for contrast in (0.0, 0.5)
+        )
+        flat_share, cloudy_share = ((np.diff(one.astype(int), axis=0) != 0).any(-1).mean() for one in (flat, cloudy))
+        assert flat_share < 0.3 and cloudy_share > 0.7
+
+
+def test_cameras_shake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands still on a tripod moves about in the hand, by about as much as asked for."""
+    steady, shaken = (
+        [
+            painted_tracks(bare_world(num_frames=9, camera_jitter=jitter), i, "approaching", monkeypatch)[0]
+            for i in range(30)
+        ]
+        for jitter in (0.0, 0.02)
+    )
+    assert all(np.ptp(track.x) == 0 and np.ptp(track.y) == 0 for track in steady)
+    spread = np.mean([track.x.std() / 64 for track in shaken])
+    assert 0.4 < spread / 0.02 < 0.9, "a (1/4, 1/2, 1/4) filter leaves 0.61 of the deviation"
+
+
+def test_distractors_move_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None, one or two of them, equally often; all drift."""
+    drawn: list[Track] = []
+    monkeypatch.setattr(synthetic_world, "paint", lambda canvas, shape, texture, colour, track: drawn.append(track))
+    counts, world = [], bare_world(size=48, num_frames=8, distractors=2)
+    for index in range(300):
+        drawn.clear()
+        world.clip(index, RED_BAR, "shaking")
+        *distractors, _ = drawn  # the object comes last
+        counts.append(len(distractors))
+        for track in distractors:
+            assert np.ptp(track.x) + np.ptp(track.y) > 0.1 and np.ptp(track.radius) == 0
+    assert all(70 < counts.count(number) < 130 for number in range(3))
+
+
 def test_seeds_and_splits_share_no_clip() -> None:
     worlds = [
         SyntheticWorld(seed, split, size=16, num_frames=2) for seed in range(4) for split in ("train", "val", "test")

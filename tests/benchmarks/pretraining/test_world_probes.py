@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.pretraining.ablation import RECIPE
 from benchmarks.pretraining.world_probes import (
     FAMILIES,
     LABELS,
+    WORLD_SEED,
     ProbeScore,
     ProbeSettings,
     WorldClips,
@@ -26,6 +28,7 @@ from core_encoder.contrastive import VideoTextConfig
 from core_encoder.encoder import Encoder
 from core_encoder.vivit import ViViTConfig
 from pretrain.initial_weights import initial_model
+from pretrain.manifest import Manifest
 from pretrain.world_objects import HELD_OUT_OBJECTS, SEEN_OBJECTS
 from tests.benchmarks.pretraining.tiny import tiny_recipe
 
@@ -108,3 +111,15 @@ def test_validation_chooses_between_the_families_and_scores_survive_json() -> No
     assert best.setting == "b" and best.accuracy == 0.5
     again = ProbeScore.from_dict(best.to_dict())
     assert again.to_dict() == best.to_dict() and again.hits.dtype == bool
+
+
+def test_nano_never_trains_on_what_judges_it() -> None:
+    """Its tiers draw seen objects alone; probes and held-out clips come from streams and seeds of their own."""
+    folder = RECIPE.parent
+    trained = [tier.synthetic for tier in Manifest.load(folder / "nano_corpus.yaml").tiers]
+    judged = [tier.synthetic for tier in Manifest.load(folder / "nano_held_out.yaml").tiers]
+    assert all(spec and spec.objects == "seen" and spec.seed != WORLD_SEED for spec in trained)
+    assert all(spec and spec.objects == "held_out" and spec.seed != WORLD_SEED for spec in judged)
+    streams = [(spec.seed, spec.split) for spec in (*trained, *judged) if spec]
+    assert len(set(streams)) == len(streams) == 5
+    assert not {thing.name for thing in SEEN_OBJECTS} & {thing.name for thing in HELD_OUT_OBJECTS}

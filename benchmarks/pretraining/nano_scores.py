@@ -3,7 +3,7 @@
     python -m benchmarks.pretraining.nano_scores --json nano_scores.json
     python -m benchmarks.pretraining.nano_scores --encoder out/encoder --stage1 out/stage1/encoder
 
-About half an hour on two cores. Shares have Wilson's interval; two encoders are compared clip by clip on the same test
+About a quarter of an hour on two cores. Shares have Wilson's interval; two encoders are compared clip by clip on the same test
 clips; the speed's interval is over rounds. Of the two probes, plain MAP and MAP with positions, the validation split
 chooses. `--stage1` compares the encoder with the one it was before stage 2.
 """
@@ -41,12 +41,13 @@ from core_encoder.contrastive import VideoTextModel, l2_normalize
 from core_encoder.encoder import Encoder, load_encoder
 from core_encoder.errors import InputError
 from core_encoder.preprocessing import to_video_tensor
-from core_encoder.storage import read_json, write_json
+from core_encoder.storage import read_json, write_json, write_text
 from pretrain.captions import name_prompts
 from pretrain.export import RECORD
 from pretrain.world_objects import SEEN_OBJECTS, ZERO_SHOT_OBJECTS
 
 ZERO_SHOT_CLIPS = 2000
+_SECTION = "## What it shows"
 _AT_ONCE = 32
 
 
@@ -223,6 +224,19 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def write_card(card: Path, rows: Sequence[Row]) -> None:
+    """Let a model card claim what was measured: the table as its last section, in place of an earlier one.
+
+    Raises:
+        InputError: there is no such card.
+    """
+    if not card.is_file():
+        raise InputError(f"--card {card}: no such file; give the README.md of the encoder's folder")
+    text = card.read_text(encoding="utf-8").partition(_SECTION)[0]
+    about = "On the synthetic world; probes see objects that training never did (`benchmarks.pretraining.nano_scores`)."
+    write_text(card, f"{text.rstrip()}\n\n{_SECTION}\n\n{about}\n\n{table(rows)}\n")
+
+
 def record(rows: Sequence[Row], encoder: Encoder, stage1: Encoder | None, amounts: Amounts) -> dict[str, Any]:
     """The scores and how they were made, ready for JSON."""
     return {
@@ -240,6 +254,7 @@ def main() -> None:
     parser.add_argument("--encoder", default="nano", help="a name, a folder or a Hub id")
     parser.add_argument("--stage1", help="the encoder before stage 2: the folder stage1/encoder of its run")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--card", type=Path, help="also write the table into this model card")
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -250,6 +265,8 @@ def main() -> None:
         if stage1:
             check_predecessor(options.encoder, stage1)
         rows = nano_scores(encoder, stage1, amounts)
+        if options.card:
+            write_card(options.card, rows)
     except InputError as error:
         raise SystemExit(f"error: {error}") from error
     print(table(rows))

@@ -18,6 +18,7 @@ from benchmarks.pretraining.nano_scores import (
     nano_scores,
     record,
     table,
+    write_card,
     zero_shot,
 )
 from benchmarks.pretraining.world_probes import draw_clips, random_encoder
@@ -104,6 +105,19 @@ def test_stage_2_is_compared_with_its_own_stage_1(tmp_path: Path) -> None:
     check_predecessor(str(tmp_path), stage1)
     with pytest.raises(InputError, match="made from another stage 1"):
         check_predecessor(str(tmp_path), other)
+
+
+def test_the_card_claims_what_was_measured_last(tmp_path: Path) -> None:
+    card = tmp_path / "README.md"
+    with pytest.raises(InputError, match="no such file"):
+        write_card(card, [])
+    card.write_text("---\nlicense: x\n---\n\n# nano\n\nFingerprint: `ab`\n")
+    for value in (10.0, 20.0):
+        write_card(card, [Row("zero-shot", Interval(value, value - 1, value + 1), "%", at_least=15)])
+    text = card.read_text()
+    assert text.startswith("---\nlicense: x\n---\n\n# nano\n\nFingerprint: `ab`\n\n## What it shows\n")
+    assert text.count("## What it shows") == 1 and "10.0" not in text
+    assert "| zero-shot | 20.0 [19.0, 21.0] % | >= 15 | met |" in text
 
 
 def test_the_command_names_what_an_encoder_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,14 @@ import torch
 import yaml
 from transformers import AutoModel
 
+import core_encoder
+import pretrain
 from core_encoder import load_encoder, storage
 from core_encoder.errors import InputError
 from core_encoder.text_tower import TextTokenizer
 from pretrain.contrastive_stage import ContrastiveStage
-from pretrain.export import RECORD, export, open_model
+from pretrain.export import RECORD, export, open_model, published
+from pretrain.manifest import Manifest
 from pretrain.recipe import Recipe
 from pretrain.tokenizer import train_tokenizer
 from tests.pretrain.tiny_models import LetterTokenizer, tiny_model, write_recipe
@@ -150,6 +153,14 @@ def test_a_source_with_a_bar_stays_one_cell(tmp_path: Path, recipe: Recipe) -> N
     card = (tmp_path / "encoder" / "README.md").read_text(encoding="utf-8")
     row = next(line for line in card.splitlines() if "2024" in line)
     assert row.replace(r"\|", "").count("|") == 7
+
+
+def test_nano_was_made_by_the_recipe_that_ships() -> None:
+    record = json.loads((Path(core_encoder.__file__).parent / "nano" / RECORD).read_text())
+    recipe = Recipe.load(Path(pretrain.__file__).parent / "recipes" / "nano.yaml")
+    assert record["recipe"] == json.loads(json.dumps(published(recipe)))
+    assert [tier["name"] for tier in record["corpus"]] == [tier.name for tier in Manifest.load(recipe.corpus).tiers]
+    assert sum(part["seconds"] for part in record["parts"].values()) <= 90 * 60, "on two cores"
 
 
 def test_the_record_is_written_last(tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:

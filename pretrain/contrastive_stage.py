@@ -59,12 +59,15 @@ class ContrastiveStage(L.LightningModule):
 
         `step` and the samples' `positions` in the global batch seed the masks.
         """
-        with torch.no_grad():  # the parameter too: a clamped value alone has no gradient to come back by
-            self.log_scale.clamp_(max=-math.log(self.config.min_temperature))
         video = self.embed_video(to_video_tensor(frames.to(self.device)), step, positions)
         text = self.model.embed_token_ids(*(part.to(self.device) for part in self.tokenizer(captions)))
         loss = contrastive_loss(video, text, 1.0 / self.temperature)
         return {"loss": loss, "temperature": self.temperature.detach(), "embedding_variance": spread(video)}
+
+    @torch.no_grad()
+    def on_before_zero_grad(self, optimizer: torch.optim.Optimizer) -> None:
+        """After each step of the optimizer clamp the parameter too: a clamped value has no gradient to come back by."""
+        self.log_scale.clamp_(max=-math.log(self.config.min_temperature))
 
     def embed_video(self, video: Tensor, step: int, positions: Sequence[int]) -> Tensor:
         """The visible tokens of videos (b, T, 3, H, W), pooled: (b, D)."""
@@ -113,9 +116,11 @@ def contrastive_loss(video: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     """
     rank = torch.distributed.get_rank() if _several() else 0
     targets = torch.arange(len(video), device=video.device) + rank * len(video)
-    to_text = scale * video @ gather(text).T  # (b, B)
-    to_video = scale * text @ gather(video).T  # (b, B)
-    return 0.5 * (F.cross_entropy(to_text, targets) + F.cross_entropy(to_video, targets))
+    with torch.autocast(video.device.type, enabled=False):  # between logits of 100 bfloat16 knows steps of 0.5
+        video, text, scale = video.float(), text.float(), scale.float()
+        to_text = scale * video @ gather(text).T  # (b, B)
+        to_video = scale * text @ gather(video).T  # (b, B)
+        return 0.5 * (F.cross_entropy(to_text, targets) + F.cross_entropy(to_video, targets))
 
 
 def gather(rows: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ exception: see `pretrain/streams.py`.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -149,6 +150,22 @@ class Corpus:
         self.check(batch_size, world)
         return self._batch(step, batch_size, rank, world, None)
 
+    def each_once(self, limit: int) -> Iterator[tuple[Row, NDArray[np.uint8] | Skipped]]:
+        """Up to `limit` clips, none twice, tiers taking turns: frames (T, H, W, 3), or why they cannot be read.
+
+        Clips of Hub streams are not among them.
+        """
+        tiers = [(tier, clips) for tier, clips in zip(self.manifest.tiers, self._tiers, strict=True) if clips]
+        longest = max((len(clips) for _, clips in tiers), default=0)
+        drawn = ((tier, clips, n) for n in range(longest) for tier, clips in tiers if n < len(clips))
+        for tier, clips, number in itertools.islice(drawn, limit):
+            chosen = clips.at(number, 0)
+            row = clips.source.row(chosen)
+            try:
+                yield row, clips.source.read(chosen, self.num_frames, self.preprocessing)
+            except Exception as error:
+                yield row, _skipped(number, tier, row.path, error)
+
     def batches(
         self,
         batch_size: int,
@@ -159,12 +176,14 @@ class Corpus:
         world: int = 1,
         workers: int = 0,
         stream_state: Any = None,
+        skipped: int = 0,
     ) -> Iterator[Batch]:
         """The shares of `rank` in the global batches `first_step ... steps - 1`, in order.
 
         Args:
             workers: processes that prepare batches ahead, each whole ones; 0 prepares them here.
             stream_state: of the last batch seen, where there are Hub streams; or the list of all ranks' states.
+            skipped: unreadable clips of this rank before `first_step`.
 
         Raises:
             InputError: as `batch`; the share of unreadable clips is above `max_unreadable`; a Hub stream is to go on
@@ -175,7 +194,7 @@ class Corpus:
         hubs = tuple(tier for tier in self.manifest.tiers if tier.hub)
         states = states_of(stream_state, rank, world, slots) if hubs else {}
         made = _BatchMaker(self, batch_size, rank, world, slots, states)
-        count = UnreadableCount(self.max_unreadable)
+        count = UnreadableCount(self.max_unreadable, first_step * (batch_size // world) + skipped, skipped)
         for batch in _in_order(made, range(first_step, steps), workers):
             if isinstance(batch, InputError):
                 raise batch

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,8 +21,15 @@ from core_encoder.contrastive import VideoTextModel
 from core_encoder.encoder import load_encoder
 from core_encoder.layers import TransformerLayer
 from core_encoder.run_log import RunLog
-from core_encoder.storage import read_json, write_text
-from pretrain.checkpoint import checkpoints, latest_checkpoint, load_checkpoint, save_checkpoint, whole
+from core_encoder.storage import read_json, write_text, writing_to
+from pretrain.checkpoint import (
+    checkpoints,
+    latest_checkpoint,
+    load_checkpoint,
+    read_about,
+    save_checkpoint,
+    whole,
+)
 from pretrain.corpus import Batch
 from pretrain.export import RECORD, export, published
 from pretrain.initial_weights import part_before
@@ -92,6 +100,7 @@ class _Pass:
         self.scores: dict[str, float] = {}
         self.stream_state: Any = None
         self.held_out: HeldOut | None = None
+        self.judged = 0  # held-out clips that the scores are of
         self.flat = 0  # steps in a row with collapsed embeddings
         self._resume()
 
@@ -101,7 +110,7 @@ class _Pass:
             about = load_checkpoint(newest, self.stage, self.bare_optimizer, self.ema)
             self.step, self.seconds, self.skipped = about["step"], about["seconds"], about["skipped"]
             self.last, self.scores, self.stream_state = about["last"], about.get("scores", {}), about["stream_state"]
-            self.flat = about.get("flat", 0)
+            self.flat, self.judged = about.get("flat", 0), about.get("judged", 0)
             if about["world"] != self.world and self.is_writer:
                 log.warning(
                     "%s: begun by %d process%s, goes on with %d: the same batches, shared out otherwise",
@@ -123,6 +132,7 @@ class _Pass:
             world=self.world,
             workers=self.run.recipe.compute.workers,
             stream_state=self.stream_state,
+            skipped=round(self.skipped / self.world),
         )
         source = iter(batches)
         window = _Window(started)
@@ -183,6 +193,7 @@ class _Pass:
         self.last = {**means, "gradient_norm": norm}
         self._check(means["loss"], norm, means["embedding_variance"])
         self.optimizer.step()
+        self.stage.on_before_zero_grad(self.bare_optimizer)
         self.optimizer.zero_grad()
         self._average()
         self.step += 1
@@ -212,12 +223,20 @@ class _Pass:
         elif self.flat >= COLLAPSE_PATIENCE:
             reason = f"the embeddings collapsed (variance {spread:.1e} for {self.flat} steps)"
         if reason:
-            kept = checkpoints(self.run.folder)
-            where = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
+            good = self._last_good()
+            where = f"the last good checkpoint is {good}" if good else "there is no good checkpoint yet"
             raise PretrainingStopped(
                 f"{self.run.part}: {reason} at step {self.step + 1} of {self.config.steps}; {where}; "
                 "lower lr or raise warmup_steps, and run again with --restart"
             )
+
+    def _last_good(self) -> Path | None:
+        """The newest checkpoint from which a step was taken that went well."""
+        for path in reversed(checkpoints(self.run.folder)):
+            about = read_about(path)
+            if about["step"] < self.step and not about.get("flat", 0):
+                return path
+        return None
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -227,7 +246,8 @@ class _Pass:
 
     def _note_skipped(self, batch: Batch) -> None:
         if batch.skipped:
-            with (self.run.folder / SKIPPED_FILE).open("a", encoding="utf-8") as file:
+            path = self.run.folder / SKIPPED_FILE
+            with writing_to(path), path.open("a", encoding="utf-8") as file:
                 file.write("".join(json.dumps(asdict(skipped)) + "\n" for skipped in batch.skipped))
 
     def _cut_skipped(self) -> None:
@@ -235,7 +255,7 @@ class _Pass:
         file = self.run.folder / SKIPPED_FILE
         if file.exists():
             lines = file.read_text(encoding="utf-8").split("\n")[:-1]
-            kept = [line for line in lines if json.loads(line)["step"] < self.step * self.config.accumulate]
+            kept = [line for line in lines if _step_of(line) < self.step * self.config.accumulate]
             write_text(file, "".join(f"{line}\n" for line in kept))
 
     def _report(self, clips_per_s: float, step_s: float) -> None:
@@ -249,11 +269,12 @@ class _Pass:
             "skipped": self.skipped,
             "last": self.last,
             "scores": self.scores,
+            "judged": self.judged,
             "flat": self.flat,
             "world": self.world,
             "stream_state": self._states(),
         }
-        keep = self.run.recipe.compute.keep_checkpoints
+        keep = self.run.recipe.compute.keep_checkpoints + self.flat  # the last good ones outlive a collapse
         save_checkpoint(
             self.run.folder, self.step, self.stage, self.bare_optimizer, self.ema, about, keep, self.is_writer
         )
@@ -280,6 +301,7 @@ class _Pass:
         if self.held_out is None:
             self.held_out = self.run.held_out()
         assert self.held_out is not None
+        self.judged = len(self.held_out.captions)
         device = self.fabric.device
         return evaluate(model.to(device), self.run.tokenizer, self.held_out, device, self.run.recipe.seed)
 
@@ -318,10 +340,18 @@ class _Pass:
         record = {
             "recipe": published(recipe),
             "corpus": list(tiers.values()),
-            "held_out_clips": recipe.held_out_clips if recipe.held_out else 0,
+            "held_out_clips": self.judged,
             "parts": {**earlier["parts"], run.part: mine},
         }
         export(recipe, model, run.tokenizer, run.folder / "encoder", record)
+
+
+def _step_of(line: str) -> float:
+    """The step that a line of the skipped clips is of; infinity for one that a killed process tore."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def prepare_layers(module: nn.Module, activation_checkpointing: bool, compiled: bool) -> None:

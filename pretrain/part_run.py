@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from core_encoder.errors import InputError
 from core_encoder.storage import nearest
 from core_encoder.text_tower import TextTokenizer
+from pretrain.batch import Skipped
 from pretrain.contrastive_stage import ContrastiveStage
 from pretrain.corpus import Corpus
 from pretrain.export import RECORD
@@ -23,7 +26,7 @@ from pretrain.recipe import PARTS, ContrastiveConfig, MaskedConfig, Recipe
 
 __all__ = ["PartRun", "initial_model", "part_corpus", "select", "start_as_identity"]
 
-_CLIPS_AT_ONCE = 32
+log = logging.getLogger(__name__)
 
 
 def part_corpus(recipe: Recipe, manifest: Manifest, part: str) -> Corpus:
@@ -110,12 +113,19 @@ class PartRun:
         """Where scores come from, None where the recipe names nothing.
 
         Raises:
-            InputError: the manifest, or a table or shard that it names, does not fit.
+            InputError: the manifest, or a table or shard that it names, does not fit; a tier streams from the Hub.
         """
         if self.recipe.held_out is None:
             return None
+        manifest = Manifest.load(self.recipe.held_out)
+        for tier in manifest.tiers:
+            if tier.hub:
+                raise InputError(
+                    f"held_out {self.recipe.held_out}: tier {tier.name!r} streams from the Hub, and held-out clips are"
+                    " to be the same every time; store it locally and name its table"
+                )
         return Corpus(
-            Manifest.load(self.recipe.held_out),
+            manifest,
             num_frames=max(self.config.num_frames, 2),
             image_size=self.recipe.vision.image_size,
             seed=0,
@@ -124,14 +134,26 @@ class PartRun:
         )
 
     def held_out(self) -> HeldOut | None:
-        """The clips that scores come from: `held_out_clips` of them, or as many as there are."""
+        """The clips that scores come from: `held_out_clips` of them, or as many as there are, each one once.
+
+        Those that cannot be read are left out, and said.
+
+        Raises:
+            InputError: more than `max_unreadable` of them.
+        """
         corpus = self.held_out_corpus()
         if corpus is None:
             return None
-        count = min(self.recipe.held_out_clips, len(corpus))
-        size = min(_CLIPS_AT_ONCE, *(tier["clips"] for tier in corpus.describe()))
-        batches = [corpus.batch(step, size) for step in range(-(-count // size))]
-        times = max(batch.frames.shape[1] for batch in batches)  # pictures stand still among videos
-        frames = torch.cat([batch.frames.expand(-1, times, -1, -1, -1) for batch in batches])[:count]
-        captions = tuple(caption for batch in batches for caption in batch.captions)[:count]
-        return HeldOut(frames, captions, tuple(dict(label) for batch in batches for label in batch.labels)[:count])
+        drawn = list(corpus.each_once(self.recipe.held_out_clips))
+        read = [(row, frames) for row, frames in drawn if not isinstance(frames, Skipped)]
+        unreadable = [frames for _, frames in drawn if isinstance(frames, Skipped)]
+        if unreadable:
+            what = f"held_out {self.recipe.held_out}: {len(unreadable)} of {len(drawn)} clips could not be read"
+            example = f"{unreadable[0].path}: {unreadable[0].reason}"
+            if len(unreadable) > self.recipe.max_unreadable * len(drawn):
+                raise InputError(f"{what}, above max_unreadable={self.recipe.max_unreadable:g}; e.g. {example}")
+            log.warning("%s and are left out of the scores; e.g. %s", what, example)
+        times = max(len(frames) for _, frames in read)  # pictures stand still among videos
+        frames = np.stack([np.broadcast_to(one, (times, *one.shape[1:])) for _, one in read])  # (n, T, H, W, 3)
+        rows = [row for row, _ in read]
+        return HeldOut(torch.from_numpy(frames), tuple(r.caption for r in rows), tuple(dict(r.labels) for r in rows))

@@ -198,6 +198,8 @@ def test_the_temperature_stops_at_the_clamp_and_comes_back() -> None:
         module.log_scale.fill_(20.0)
     assert math.isclose(module.temperature.item(), 0.05, rel_tol=1e-6)
     optimizer = torch.optim.SGD([module.log_scale], lr=0.1)
+    module.on_before_zero_grad(optimizer)  # as after the step that went too far
+    assert math.isclose(module.log_scale.item(), -math.log(0.05), rel_tol=1e-6)
     values = module.training_step(frames, CAPTIONS[:4], 0, range(4))
     assert math.isclose(values["temperature"].item(), 0.05, rel_tol=1e-6)
     values["loss"].backward()
@@ -205,6 +207,17 @@ def test_the_temperature_stops_at_the_clamp_and_comes_back() -> None:
     assert module.temperature.item() > 0.0501  # random embeddings want it warmer, at once
     _, about = module.exported()
     assert about == {"temperature": module.temperature.item()}
+
+
+def test_logits_are_not_rounded_to_half_precision() -> None:
+    """At temperature 0.01 bfloat16 would tell logits apart in steps of 0.25 to 0.5."""
+    rows = unit_rows(64, 0), (unit_rows(64, 0) + 0.3 * unit_rows(64, 1)).requires_grad_()
+    gradients = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        with torch.autocast("cpu", dtype, enabled=dtype is torch.bfloat16):
+            loss = contrastive_loss(*rows, torch.tensor(100.0))
+        (gradients[dtype],) = torch.autograd.grad(loss, rows[1])
+    torch.testing.assert_close(gradients[torch.bfloat16], gradients[torch.float32])
 
 
 def test_parameters_have_a_dimension_to_be_sharded_by() -> None:

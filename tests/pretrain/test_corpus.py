@@ -167,6 +167,28 @@ def test_too_many_broken_videos_stop_the_run(tmp_path: Path, workers: int) -> No
     assert list(files(tmp_path / "manifest.yaml", max_unreadable=1.0).batches(5, steps=4))
 
 
+def test_the_share_of_unreadable_clips_is_counted_over_a_resume(tmp_path: Path) -> None:
+    """7 broken of 10: too many in one start, few after 1,000 good clips; and what was skipped before counts too."""
+    corpus = files(clip_corpus(tmp_path, 10, broken=range(7)), max_unreadable=0.1)
+    assert list(corpus.batches(10, first_step=100, steps=101))
+    for before in ({"skipped": 0}, {"skipped": 200}):
+        with pytest.raises(InputError, match="clips could not be read"):
+            list(corpus.batches(10, first_step=100 if before["skipped"] else 0, steps=101, **before))
+
+
+def test_each_clip_once_says_what_cannot_be_read(tmp_path: Path) -> None:
+    """Tiers take turns until they are used up; nothing takes the place of a clip that is lost."""
+    corpus = files(clip_corpus(tmp_path, 5, broken=[2]))
+    drawn = list(corpus.each_once(100))
+    lost = [row.caption for row, frames in drawn if isinstance(frames, Skipped)]
+    assert lost == ["clip 2"] and sorted(row.caption for row, _ in drawn) == [f"clip {number}" for number in range(5)]
+    assert all(frames.shape == (4, 16, 16, 3) for _, frames in drawn if not isinstance(frames, Skipped))
+    assert [row.caption for row, _ in corpus.each_once(3)] == [row.caption for row, _ in drawn[:3]]
+    unequal = synthetic(world("few", 2), world("many", 6))
+    names = [row.video for row, _ in unequal.each_once(7)]
+    assert len(set(names)) == 7 and [name.split("/")[-2] for name in names] == ["few", "many"] * 2 + ["many"] * 3
+
+
 def test_a_tier_of_broken_videos_stops_at_once(tmp_path: Path) -> None:
     corpus = files(clip_corpus(tmp_path, 5, broken=range(5)), max_unreadable=1.0)
     with pytest.raises(InputError, match=r"tier 'curated': 20 clips in a row could not be read, the last one .*\.mp4"):

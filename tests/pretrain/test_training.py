@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import itertools
 import json
 import os
@@ -15,11 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from core_encoder import load_encoder
 from core_encoder.errors import InputError
 from core_encoder.storage import read_json, read_tensors
-from pretrain import part_loop
+from pretrain import contrastive_stage, part_loop
 from pretrain.checkpoint import checkpoints
 from pretrain.initial_weights import initial_stage
 from pretrain.manifest import Manifest
@@ -255,23 +257,37 @@ def test_bf16_is_what_one_process_computes_in_too(tmp_path: Path) -> None:
     assert {name: value.dtype for name, value in weights(tmp_path / "bf16").items()} == exact_dtypes
 
 
-def test_a_nan_stops_with_the_step_and_the_last_good_checkpoint(tmp_path: Path) -> None:
-    made = contrast(tmp_path, lr=1e30, warmup_steps=0, schedule="constant", clip_grad_norm=0)
+def test_a_nan_stops_with_the_step_and_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third step goes astray; the checkpoint that it left is not good, though its own loss was."""
+    monkeypatch.setattr(part_loop, "learning_rate", lambda config, step: 1e30 if step == 2 else 1e-4)
     with pytest.raises(PretrainingStopped) as stopped:
-        pretrain(made, tmp_path / "out")
-    kept = checkpoints(tmp_path / "out" / "stage1")[-1]
+        pretrain(contrast(tmp_path, clip_grad_norm=0), tmp_path / "out")
+    *_, good, bad = checkpoints(tmp_path / "out" / "stage1")
     line = str(stopped.value)
-    assert "stage1" in line and "NaN or infinite" in line and "of 4" in line and "--restart" in line
-    assert f"the last good checkpoint is {kept}" in line and "\n" not in line
-    assert f"at step {int(kept.stem[-8:]) + 1} " in line
+    assert "stage1" in line and "NaN or infinite" in line and "--restart" in line
+    assert f"the last good checkpoint is {good}" in line and "\n" not in line
+    assert "at step 4 of 4" in line and (good.stem[-1], bad.stem[-1]) == ("2", "3")
     assert not (tmp_path / "out" / "stage1" / "encoder").exists()
 
 
 def test_collapsed_embeddings_stop_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(part_loop, "COLLAPSED", 2.0)  # no spread of unit vectors is larger
     monkeypatch.setattr(part_loop, "COLLAPSE_PATIENCE", 3)
-    with pytest.raises(PretrainingStopped, match=r"collapsed .* at step 3 of 4; the last good checkpoint is .*00002"):
+    with pytest.raises(PretrainingStopped, match=r"collapsed .* at step 3 of 4; there is no good checkpoint yet"):
         pretrain(contrast(tmp_path), tmp_path / "out")
+
+
+def test_the_last_good_checkpoint_outlives_a_collapse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spreads = iter([1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
+    monkeypatch.setattr(contrastive_stage, "spread", lambda embeddings: torch.tensor(next(spreads)))
+    monkeypatch.setattr(part_loop, "COLLAPSE_PATIENCE", 4)
+    made = contrast(tmp_path, steps=8)
+    made = replace(made, compute=replace(made.compute, keep_checkpoints=1))
+    with pytest.raises(PretrainingStopped, match=r"collapsed .* at step 6 of 8; the last good checkpoint is .*00002"):
+        pretrain(made, tmp_path / "out")
+    assert (tmp_path / "out" / "stage1" / "checkpoint-00000002.safetensors").exists()
 
 
 def test_a_collapse_is_counted_over_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -449,6 +465,42 @@ def test_too_many_unreadable_clips_stop_the_run(tmp_path: Path) -> None:
     made = recipe(tmp_path, corpus, stage1=part(steps=40, checkpoint_every=5), stage2=None, max_unreadable=0.02)
     with pytest.raises(InputError, match=r"clips could not be read.*max_unreadable=0\.02"):
         pretrain(made, tmp_path / "out")
+
+
+def test_held_out_clips_come_once_and_lost_ones_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    part_run = functools.partial(PartRun, part="stage1", out=tmp_path, tokenizer_file=tmp_path / "x")
+    tiers = [
+        {"name": "few", "quality": "clean", "synthetic": {"split": "few", "size": 16, "length": 4}},
+        {"name": "many", "quality": "clean", "synthetic": {"split": "many", "size": 16, "length": 40}},
+    ]
+    unequal = write_manifest(tmp_path / "unequal.yaml", yaml.safe_dump({"tiers": tiers}))
+    clips = part_run(recipe(tmp_path, held_out=str(unequal), held_out_clips=44)).held_out()
+    assert clips is not None and len({frames.numpy().tobytes() for frames in clips.frames}) == 44
+
+    damaged = clip_corpus(tmp_path / "damaged", 10, broken=[4])
+    made = recipe(tmp_path, held_out=str(damaged))
+    with pytest.raises(InputError, match=r"1 of 10 clips could not be read, above max_unreadable=0.05; e\.g\. .*\.mp4"):
+        part_run(made).held_out()
+    clips = part_run(replace(made, max_unreadable=0.1)).held_out()
+    assert clips is not None and len(clips.captions) == 9 and "clip 4" not in clips.captions
+    assert "1 of 10 clips could not be read and are left out" in caplog.text
+
+    hub = {"name": "far", "quality": "noisy", "hub": {"path": "org/name", "split": "train"}}
+    streamed = write_manifest(tmp_path / "hub.yaml", yaml.safe_dump({"tiers": [hub]}))
+    with pytest.raises(InputError, match="tier 'far' streams from the Hub"):
+        part_run(recipe(tmp_path, held_out=str(streamed))).held_out_corpus()
+
+
+def test_a_torn_line_of_skipped_clips_stops_no_resume(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    made = recipe(tmp_path, clip_corpus(tmp_path, 12, broken=[3]), stage1=part(), stage2=None, max_unreadable=1)
+    pretrain(made, out)
+    whole = (out / "stage1" / "skipped.jsonl").read_text()
+    cut_back(out, "stage1", 4)
+    with (out / "stage1" / "skipped.jsonl").open("a") as file:
+        file.write('{"step": 3, "tier": "cur\n\0\0\0\n')
+    pretrain(made, out)
+    assert (out / "stage1" / "skipped.jsonl").read_text() == whole
 
 
 def test_held_out_clips_are_as_many_as_there_are(tmp_path: Path) -> None:

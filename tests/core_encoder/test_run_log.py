@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -70,14 +68,46 @@ def test_lines_that_are_no_records_are_dropped(tmp_path: Path) -> None:
     assert [line["step"] for line in records(tmp_path)] == [1, 2, 6]
 
 
-def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
-    class FullDisk(io.StringIO):
-        def write(self, text: str) -> int:
-            raise OSError(errno.ENOSPC, "No space left on device")
+FULL = Path("/dev/full")
+needs_a_full_device = pytest.mark.skipif(not FULL.exists(), reason="no device here that is always full")
 
-    with RunLog(tmp_path, 0) as log:
+
+def full_disk(log: RunLog, what: str) -> None:
+    """Let the log's own file, or TensorBoard's, be one that takes nothing any more."""
+    if what == "lines":
         log._file.close()
-        log._file = FullDisk()
-        with pytest.raises(InputError, match=r"metrics.jsonl: the disk is full") as caught:
+        log._file = FULL.open("a", encoding="utf-8", buffering=1)
+    else:
+        log._curves._records._writer.close()
+        log._curves._records._writer = FULL.open("wb")
+
+
+@needs_a_full_device
+@pytest.mark.parametrize("what", ["lines", "curves"])
+def test_a_full_disk_is_one_line(tmp_path: Path, what: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match=r"metrics.jsonl: the disk is full") as caught, RunLog(tmp_path, 0) as log:
+        full_disk(log, what)
+        log.add(1, {"loss": 1.0})
+    assert "\n" not in str(caught.value)
+    assert log._file.closed and log._curves._records.closed
+    assert capfd.readouterr() == ("", "")
+
+
+@needs_a_full_device
+@pytest.mark.parametrize("what", ["lines", "curves"])
+def test_a_disk_full_at_the_end_is_one_line_too(tmp_path: Path, what: str) -> None:
+    with pytest.raises(InputError, match=r"metrics.jsonl: the disk is full"), RunLog(tmp_path, 0) as log:
+        full_disk(log, what)
+        with pytest.raises(InputError):
             log.add(1, {"loss": 1.0})
-        assert "\n" not in str(caught.value)
+    assert log._file.closed and log._curves._records.closed
+
+
+@needs_a_full_device
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_closing_does_not_hide_what_went_wrong_before(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error, match="first"), RunLog(tmp_path, 0) as log:
+        full_disk(log, "lines")
+        with pytest.raises(InputError):
+            log.add(1, {"loss": 1.0})
+        raise error("first")

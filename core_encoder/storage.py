@@ -87,7 +87,8 @@ def writing_to(path: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(f"{path}: the disk is full; free space and run the same command again") from error
+            full = "disk is full" if error.errno == errno.ENOSPC else "disk is full up to your quota"
+            raise InputError(f"{path}: the {full}; free space and run the same command again") from error
         if error.errno in _NOT_WRITABLE:
             raise InputError(f"{path}: cannot be written ({error}); allow it, or name another place") from error
         raise
@@ -162,7 +163,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
     """Write `tensors` as one safetensors file, atomically.
 
     Raises:
-        InputError: the disk is full.
+        InputError: the disk is full, or the folder cannot be written to.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -172,9 +173,10 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
         try:
             save_file(whole, str(aside), metadata=dict(metadata or {}))
         except SafetensorError as error:  # it wraps the operating system's error in text
-            if "os error 28" in str(error) or "No space left" in str(error):
-                raise OSError(errno.ENOSPC, str(error)) from error
-            raise
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), str(error)) from error
     return Path(path)
 
 

@@ -11,6 +11,8 @@ import io
 import json
 import tempfile
 import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -159,16 +161,31 @@ def decode_bytes(content: bytes, row: Row, num_frames: int, preprocessing: Prepr
 
     Raises:
         UnreadableVideo: damaged, or the span lies outside the video.
+        InputError: there is no room for that file.
     """
-    suffix = PurePosixPath(row.path).suffix
-    with tempfile.TemporaryDirectory(prefix="prismhub-") as folder:
-        file = Path(folder, "clip" + suffix)
-        with writing_to(file):
-            file.write_bytes(content)
+    with _as_file(content, PurePosixPath(row.path).suffix) as file:
         try:
             return read_clip(Clip(str(file), row.start_s, row.end_s), ClipPlan(num_frames), preprocessing)
         except UnreadableVideo as error:
             raise UnreadableVideo(row.path, error.reason) from error
+
+
+@contextmanager
+def _as_file(content: bytes, suffix: str) -> Iterator[Path]:
+    """Lend `content` as a file.
+
+    Raises:
+        InputError: there is no room for it.
+    """
+    try:
+        place = tempfile.gettempdir()
+    except FileNotFoundError as error:  # it tries to write in each of them
+        raise InputError(f"{error.strerror}; free space there, or let TMPDIR name a folder with some") from error
+    with ExitStack() as stack:
+        with writing_to(place):
+            file = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="prismhub-")), "clip" + suffix)
+            file.write_bytes(content)
+        yield file
 
 
 def read_image(row: Row, preprocessing: Preprocessing, content: bytes | None = None) -> NDArray[np.uint8]:
@@ -198,11 +215,6 @@ def member_bytes(row: Row) -> bytes:
 
     Raises:
         UnreadableVideo: the tar is missing, or ends within them.
-    """
-    """The bytes of a row's file inside its tar.
-
-    Raises:
-        UnreadableVideo: the shard is missing or ends before.
     """
     member = row.member
     if member is None:

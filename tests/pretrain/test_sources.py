@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
 from pathlib import Path
 
 import av
@@ -152,3 +157,38 @@ def test_a_row_outside_the_video(tmp_path: Path) -> None:
     assert source.row(0) == Row(str(tmp_path / "000.mp4"), 9.0, 10.0)
     with pytest.raises(UnreadableVideo, match="starts at 9 s"):
         source.read(0, 4, PREPROCESSING)
+
+
+def test_a_place_for_temporary_files_that_takes_none_is_no_damaged_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [path] = write_clips(tmp_path, 1)
+    write_tar(tmp_path / "a.tar", [(path.name, path.read_bytes())])
+    source = open_source(Tier("t", "noisy", shards=(str(tmp_path / "a.tar"),)))
+    monkeypatch.setattr(tempfile, "tempdir", str(path))  # a file: no folder can be made in it
+    with pytest.raises(InputError, match=r"000\.mp4: cannot be written") as caught:
+        source.read(0, 4, PREPROCESSING)
+    assert not isinstance(caught.value, UnreadableVideo) and "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="no limits of this kind")
+def test_no_room_in_any_place_for_temporary_files_is_no_damaged_clip(tmp_path: Path) -> None:
+    [path] = write_clips(tmp_path, 1)
+    code = f"""
+        import resource, signal
+        from pathlib import Path
+        from core_encoder.errors import InputError
+        from core_encoder.preprocessing import Preprocessing
+        from pretrain.rows import Row
+        from pretrain.sources import decode_bytes
+        content = Path({str(path)!r}).read_bytes()
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        try:
+            decode_bytes(content, Row("a.tar/1.mp4"), 4, Preprocessing(32))
+        except InputError as error:
+            print(error)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    run = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert "free space there, or let TMPDIR name" in run.stdout and run.stdout.count("\n") == 1

@@ -163,19 +163,21 @@ class _Pass:
         self.fabric.barrier()
 
     def _advance(self, source: Any, window: _Window) -> tuple[str, bool]:
-        """Take one step; the tier of its batch, and whether anybody asked to stop.
+        """Take one step; the tier of its batch, "mixed" of several, and whether anybody asked to stop.
 
         Raises:
             PretrainingStopped: as `_check`.
         """
         config = self.config
         sums: dict[str, Tensor] = {}
+        tiers: set[str] = set()
         skipped = 0
         for micro in range(config.accumulate):
             asked = time.monotonic()
             batch: Batch = next(source)
             window.waited_s += time.monotonic() - asked
             self._note_skipped(batch)
+            tiers.add(batch.tier)
             skipped += len(batch.skipped)
             with self.fabric.no_backward_sync(self.module, enabled=micro + 1 < config.accumulate):
                 values = self.module(batch.frames, batch.captions, batch.step, batch.positions)
@@ -197,7 +199,7 @@ class _Pass:
         self.optimizer.zero_grad()
         self._average()
         self.step += 1
-        return batch.tier, interrupted
+        return tiers.pop() if len(tiers) == 1 else "mixed", interrupted
 
     def _clip(self) -> float:
         """The gradients' norm, after which they are clipped."""

@@ -7,6 +7,7 @@ import functools
 import itertools
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -167,6 +168,26 @@ def test_killed_between_the_last_checkpoint_and_the_export(tmp_path: Path) -> No
     cut_back(tmp_path / "out", "stage1", 4)
     after = read_json(pretrain(made, tmp_path / "out") / "pretraining.json")["parts"]
     assert after == before and after["stage1"]["scores"]
+
+
+def test_a_step_over_several_tiers_is_no_tier_s_own(tmp_path: Path) -> None:
+    two = contrast(tmp_path, accumulate=2, **VIDEOS)
+    pretrain(two, tmp_path / "two")
+    assert {line["tier"] for line in records(tmp_path / "two") if "loss" in line} == {"mixed"}
+    pretrain(contrast(tmp_path, **VIDEOS), tmp_path / "one")
+    assert {line["tier"] for line in records(tmp_path / "one") if "loss" in line} == {"clips", "web"}
+
+
+@pytest.mark.slow
+def test_compiled_layers_train_alike(tmp_path: Path) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("compiling for a CPU takes a C++ compiler")
+    stages = {"stage1": part(steps=2), "stage2": part(steps=2, **DECODER, **VIDEOS)}
+    pretrain(recipe(tmp_path, **stages), tmp_path / "plain")
+    pretrain(recipe(tmp_path, compute={"compile": True}, **stages), tmp_path / "compiled")
+    for name in stages:
+        plain, compiled = (dict(losses(tmp_path / out, name)) for out in ("plain", "compiled"))
+        assert compiled == pytest.approx(plain, abs=1e-4)
 
 
 def test_data_workers_change_nothing(tmp_path: Path) -> None:

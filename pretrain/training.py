@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from core_encoder.errors import InputError
-from core_encoder.storage import atomic_path, read_json, write_json
+from core_encoder.storage import atomic_path, read_json, write_json, writing_to
 from pretrain.export import RECORD
 from pretrain.initial_weights import part_before
 from pretrain.manifest import Manifest
@@ -34,6 +35,7 @@ __all__ = ["PartProgress", "PretrainingStopped", "pretrain"]
 RUN_FILE, TOKENIZER_FILE = "run.json", "tokenizer.json"
 WATCHING = ("evaluate_every", "log_every", "checkpoint_every")  # may change between a run and its continuation
 _TOKENIZER_CAPTIONS = 20_000
+_FORGOTTEN = ".forgotten"  # how the names end of what a restart removes
 
 
 def pretrain(
@@ -64,6 +66,7 @@ def pretrain(
     processes = Processes(recipe.compute)
     if restart:
         processes.first(lambda: _forget(recipe, out, asked))
+    processes.first(lambda: _sweep(out))
     runs = [PartRun(recipe, part, out, recipe.tokenizer or out / TOKENIZER_FILE) for part in asked]
     processes.first(lambda: _check(recipe, out, runs))
     for run in runs:
@@ -78,12 +81,23 @@ def pretrain(
 
 
 def _forget(recipe: Recipe, out: Path, parts: Sequence[str]) -> None:
-    """Remove what the parts have left, and with the first of all parts what was learned for it."""
-    for part in parts:
-        if (out / part).exists():
-            shutil.rmtree(out / part)
-    if parts[0] == recipe.parts[0]:
-        (out / TOKENIZER_FILE).unlink(missing_ok=True)
+    """Put aside what the parts have left, with the last of all parts its copy, with the first what was learned for it.
+
+    Each goes at once: a part that is deleted file by file, and killed, could pass for a finished one of the next run.
+    """
+    copied = ("encoder",) if parts[-1] == recipe.parts[-1] else ()
+    with writing_to(out):
+        if parts[0] == recipe.parts[0]:
+            (out / TOKENIZER_FILE).unlink(missing_ok=True)
+        for name in (*copied, *parts):
+            if (out / name).exists():
+                (out / name).rename(out / f".{name}-{uuid.uuid4().hex[:8]}{_FORGOTTEN}")
+
+
+def _sweep(out: Path) -> None:
+    """Remove what this restart has put aside, or one that was killed."""
+    for folder in out.glob(f".*{_FORGOTTEN}"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check(recipe: Recipe, out: Path, runs: Sequence[PartRun]) -> None:

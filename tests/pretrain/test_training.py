@@ -584,3 +584,41 @@ def test_a_spatial_half_is_taken_from_an_encoder(tmp_path: Path) -> None:
     whole = recipe(tmp_path, stage1=part(start_from=str(given)), stage2=None, tokenizer=tokenizer)
     start = PartRun(whole, "stage1", tmp_path / "out", Path(tokenizer)).stage().model.state_dict()
     assert_equal(dict(start), dict(load_encoder(given).model.state_dict()))
+
+
+def test_a_restart_killed_while_it_deletes_leaves_nothing_to_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    pretrain(contrast(tmp_path, steps=1), out)
+    other = contrast(tmp_path, steps=1, lr=5e-4)
+
+    def killed(folder: Path, **keywords: Any) -> None:
+        (folder / "run.json").unlink(missing_ok=True)
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pretrain.training.shutil.rmtree", killed)
+        with pytest.raises(Killed):
+            pretrain(other, out, restart=True)
+    assert not (out / "stage1").exists() and not (out / "encoder").exists()
+    pretrain(other, out)
+    for made in (out / "stage1" / "encoder", out / "encoder"):
+        assert read_json(made / "pretraining.json")["recipe"]["stage1"]["lr"] == 5e-4
+    assert not list(out.glob(".*"))
+
+
+def test_a_restart_of_the_last_part_drops_the_copy_of_what_it_made(tmp_path: Path) -> None:
+    made = recipe(tmp_path, stage1=part(steps=1), stage2=part(steps=1, **DECODER, **VIDEOS))
+    out = tmp_path / "out"
+    pretrain(made, out)
+
+    def killed(now: PartProgress) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        pretrain(made, out, ["stage1"], restart=True, progress=killed)
+    assert (out / "encoder").exists() and (out / "stage2").exists()
+    with pytest.raises(InputError, match="stage2 starts from stage1, which is not finished"):
+        pretrain(made, out, ["stage2"], restart=True)
+    assert not (out / "encoder").exists() and not (out / "stage2").exists()

@@ -306,10 +306,10 @@ def _in_order(maker: _BatchMaker, steps: Sequence[int], workers: int) -> Iterato
 
 
 def _skipped(step: int, tier: Tier, path: str, error: Exception) -> Skipped:
-    """Whatever a damaged file makes a decoder raise costs its clip, never the run; a full disk is no such thing."""
+    """Whatever a damaged file makes a decoder raise costs its clip, never the run; want of disk or memory stops it."""
     if isinstance(error, UnreadableVideo):
         return Skipped(step, tier.name, error.path, error.reason)
-    if isinstance(error, InputError):
+    if isinstance(error, InputError | MemoryError):
         raise error
     log.debug("%s: not read", path, exc_info=error)
     return Skipped(step, tier.name, path, " ".join(f"{type(error).__name__}: {error}".split()))

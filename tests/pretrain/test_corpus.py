@@ -293,3 +293,16 @@ def test_labels_of_the_synthetic_world_travel_along() -> None:
     for place in range(4):
         row = source.source.row(source.at(4 + place, 0))
         assert (batch.labels[place], batch.captions[place]) == (row.labels, row.caption)
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room for 2 GiB"), InputError("the disk is full")])
+def test_want_of_memory_or_room_is_no_unreadable_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    corpus = files(clip_corpus(tmp_path, 4))
+    monkeypatch.setattr("pretrain.sources.read_clip", fail)
+    with pytest.raises(type(error), match=str(error)):
+        corpus.batch(0, 2)

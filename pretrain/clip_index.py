@@ -31,7 +31,7 @@ from pretrain.rows import Row
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 1  # of the index; another number makes every index again
+_FORMAT = 2  # of the index; another number makes every index again
 _LOOKED_AT = 64  # rows whose files are looked for, to tell wrong folders from a few lost videos
 
 
@@ -97,7 +97,10 @@ def _identity(tier: Tier, files: tuple[Path, ...]) -> dict[str, Any]:
         states = [(str(file), s.st_size, s.st_mtime_ns, s.st_ctime_ns) for file in files for s in [file.stat()]]
     except OSError as error:
         raise InputError(f"{error.filename}: cannot be opened ({error.strerror})") from error
-    return {"format": _FORMAT, "files": states, "columns": dict(tier.columns), "labels": list(tier.labels)}
+    read: dict[str, Any] = {"columns": dict(tier.columns), "labels": list(tier.labels)}
+    if tier.table is None:
+        read["media"] = tier.media  # which members of a shard are its clips
+    return {"format": _FORMAT, "files": states} | read
 
 
 def _build(folder: Path, base: Path, rows: Iterator[Row], source: str) -> None:

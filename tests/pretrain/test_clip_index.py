@@ -216,6 +216,12 @@ def test_shards_of_images(tmp_path: Path) -> None:
     assert [row.path for row in rows_of(shard_index(tmp_path, media="image"))] == [f"{tmp_path}/0.tar/a.jpg"]
 
 
+def test_the_same_shards_as_videos_and_as_images(tmp_path: Path) -> None:
+    write_tar(tmp_path / "0.tar", [("x.mp4", b"AAAA"), ("x.jpg", b"BB"), ("x.txt", b"a cat")])
+    for media, name in (("video", "x.mp4"), ("image", "x.jpg"), ("video", "x.mp4")):
+        assert [row.path for row in rows_of(shard_index(tmp_path, media=media))] == [f"{tmp_path}/0.tar/{name}"]
+
+
 @pytest.mark.parametrize(
     ("members", "message"),
     [

@@ -96,7 +96,7 @@ class HubStream:
     """The endless rows of one Hub tier, for one slot.
 
     Raises:
-        InputError: the data set cannot be opened, has no rows, or no captions where they are needed.
+        InputError: the data set cannot be opened or read, has no rows, or no captions where they are needed.
     """
 
     def __init__(self, tier: Tier, seed: int, need_captions: bool, share: tuple[int, int], state: Any = None) -> None:
@@ -171,7 +171,14 @@ class HubStream:
         self._begin(self._epoch + 1)
 
     def _read_block(self) -> None:
-        columns: dict[str, list[Any]] = next(self._blocks, {})
+        columns: dict[str, list[Any]]
+        try:
+            columns = next(self._blocks, {})
+        except Exception as error:  # the rest of the epoch is lost with the iterator, which must not pass for its end
+            raise InputError(
+                f"{self._where}: epoch {self._epoch}, block {self._number}: cannot be read: {_said(error)}"
+                "; run the same command again, and repair the file if it is damaged"
+            ) from error
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         self._after = self._data.state_dict()
         key = keyed(self.seed, self.tier.name, *self.share, self._epoch, self._number)
@@ -230,9 +237,11 @@ def _open(spec: HubSpec, share: tuple[int, int], where: str) -> Any:
             data = data.decode(False)
         return split_dataset_by_node(data, rank=share[0], world_size=share[1])
     except Exception as error:  # a dozen kinds, of several libraries
-        raise InputError(
-            f"{where}: cannot be opened: {type(error).__name__}: {' '.join(str(error).split())}"
-        ) from error
+        raise InputError(f"{where}: cannot be opened: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
 
 
 def _fetched(url: str) -> bytes:

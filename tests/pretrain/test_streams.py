@@ -164,6 +164,17 @@ def test_more_shares_than_rows(tmp_path: Path) -> None:
         next(corpus.batches(3, steps=1, rank=2, world=3))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_file_is_no_end_of_an_epoch(tmp_path: Path, workers: int) -> None:
+    corpus = corpus_of(clips(tmp_path, 9, shards=3, block=3))
+    damaged = tmp_path / "1.parquet"
+    damaged.write_bytes(b"PAR1" + b"\0" * (damaged.stat().st_size - 8) + b"PAR1")
+    message = r"tier 'hub': parquet: epoch 0, block \d: cannot be read: .*; run the same command again"
+    with pytest.raises(InputError, match=message) as caught:
+        list(corpus.batches(3, steps=9, workers=workers))
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("spec", [HubSpec("nobody/nothing"), HubSpec("parquet", data_files=("gone.parquet",))])
 def test_what_cannot_be_opened_is_said_in_one_line(spec: HubSpec) -> None:
     with pytest.raises(InputError, match=r"tier 'hub': .*: cannot be opened") as caught:

@@ -294,7 +294,7 @@ def _file_key(row: Row) -> str:
         state = f"{status.st_size} {status.st_mtime_ns}"
     except (OSError, ValueError):
         state = "absent"
-    return hashlib.sha256(f"{row.path}\0{state}".encode(errors="surrogateescape")).hexdigest()[:16]
+    return hashlib.sha256(f"{row.path}\0{state}".encode()).hexdigest()[:16]
 
 
 def open_tier(tier: Tier) -> Source:

@@ -47,10 +47,13 @@ def read_rows(tier: Tier) -> Iterator[Row]:
     if reader is None:
         raise InputError(f"{tier.table}: not a table; take a file ending in {', '.join(readers)}")
     columns: RowColumns | None = None
-    for where, values in reader(tier.table):
-        if columns is None or not columns.fits(values):
-            columns = RowColumns(tier, values, where)
-        yield columns.row(values, where)
+    try:
+        for where, values in reader(tier.table):
+            if columns is None or not columns.fits(values):
+                columns = RowColumns(tier, values, where)
+            yield columns.row(values, where)
+    except OSError as error:
+        raise InputError(f"{tier.table}: cannot be read ({error.strerror})") from error
 
 
 def _csv(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -89,7 +92,7 @@ def _jsonl(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 continue
             try:
                 values = json.loads(line.decode("utf-8-sig"))
-            except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            except (ValueError, RecursionError) as error:  # a number of 4,301 digits is a ValueError
                 raise InputError(f"{where}: not valid JSON in UTF-8 ({error})") from error
             if not isinstance(values, dict):
                 raise InputError(f'{where}: must be an object such as {{"video": "a.mp4", "caption": "a dog runs"}}')
@@ -134,15 +137,14 @@ def _annotation(texts: Mapping[str, bytes], where: str) -> dict[str, Any]:
     """The fields of a sample: those of its .json, and the text of its .txt as its caption."""
     values: dict[str, Any] = {}
     try:
-        if ".json" in texts:
-            values = json.loads(texts[".json"].decode("utf-8-sig"))
-        if not isinstance(values, dict):
-            raise InputError(f'{where}: its .json must be an object such as {{"caption": "a dog runs"}}')
         if ".txt" in texts:
-            values = {"caption": texts[".txt"].decode("utf-8-sig"), **values}
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            values["caption"] = texts[".txt"].decode("utf-8-sig")
+        told = json.loads(texts[".json"].decode("utf-8-sig")) if ".json" in texts else {}
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: its annotation is not valid UTF-8 or JSON ({error})") from error
-    return values
+    if not isinstance(told, dict):
+        raise InputError(f'{where}: its .json must be an object such as {{"caption": "a dog runs"}}')
+    return values | told
 
 
 def _samples(file: Path) -> Iterator[tuple[str, list[Member], dict[str, bytes]]]:

@@ -43,8 +43,9 @@ class Row:
 
     @property
     def path(self) -> str:
-        """What names the file in messages: inside a tar, `shard.tar/0001.mp4`."""
-        return f"{self.video}/{self.member.name}" if self.member else self.video
+        """What names the file in messages: inside a tar, `shard.tar/0001.mp4`; bytes that are no UTF-8 are spelt."""
+        path = f"{self.video}/{self.member.name}" if self.member else self.video
+        return path.encode("utf-8", "backslashreplace").decode()
 
     def to_dict(self) -> dict[str, Any]:
         """The row as a line of a JSONL table, which a manifest can name (labels and members included)."""
@@ -93,7 +94,7 @@ class RowColumns:
         """
         if video is None:
             given = values[self.names["video"]]
-            if not isinstance(given, str) or not given.strip() or "\0" in given:
+            if not isinstance(given, str) or not given.strip() or "\0" in given or not _names_a_file(given):
                 raise InputError(f"{where}: {self.names['video']} is {given!r}; give the path of a file")
             video = given.strip()
         start_s = self._seconds(values, "start", where) or 0.0
@@ -113,7 +114,7 @@ class RowColumns:
             return None
         try:
             seconds = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             seconds = math.nan
         if not 0.0 <= seconds < math.inf:
             raise InputError(f"{where}: {name} {value!r} is not a time; give seconds, 0 or more")
@@ -132,6 +133,15 @@ def text_of(value: Any, where: str, name: str) -> str:
         raise InputError(f"{where}: {name} is a {type(value).__name__}; give one text")
     # Half of an emoji, as JSON's escapes can spell it, is no character of any file.
     return str(value).encode("utf-8", "replace").decode("utf-8").strip()
+
+
+def _names_a_file(path: str) -> bool:
+    """Whether a file can be called so; half of an emoji, as JSON's escapes can spell it, is in no name."""
+    try:
+        path.encode("utf-8", "surrogateescape")  # a name on disk may have bytes that are no UTF-8
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_own(values: Mapping[str, Any]) -> bool:

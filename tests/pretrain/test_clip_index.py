@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -158,6 +159,11 @@ def test_a_failed_index_leaves_nothing(tmp_path: Path) -> None:
             r"c.jsonl: line 1: caption is a list; give one text",
         ),
         ("c.jsonl", '{"video": "0.mp4", "end": true}\n', r"c.jsonl: line 1: end True is not a time"),
+        ("c.jsonl", '{"video": "0.mp4", "end": ' + "1" * 400 + "}\n", r"c.jsonl: line 1: end 1+ is not a time"),
+        ("c.jsonl", '{"video": "0.mp4", "caption": ' + "1" * 5000 + "}\n", r"c.jsonl: line 1: not valid JSON"),
+        ("c.jsonl", '{"video": "0.mp4", "caption": ' + "[" * 10**5 + "\n", r"c.jsonl: line 1: not valid JSON"),
+        ("c.jsonl", '{"video": "0.mp4"}\n{"video": "\\ud83d.mp4"}\n', r"c.jsonl: line 2: video is .*; give the path"),
+        ("c.csv", f"video,caption\n{'a dog ' * 60},0.mp4\n", r"c.csv: none of its first 1 files exists, e.g. .*a dog"),
         ("c.parquet", "PAR1 no", r"c.parquet: after row 0: not valid Parquet"),
         ("c.xlsx", "", r"c.xlsx: not a table; take a file ending in .csv"),
     ],
@@ -182,6 +188,23 @@ def test_not_utf8(tmp_path: Path) -> None:
 def test_a_table_that_went_away(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="clips.csv: cannot be opened"):
         index_of(tmp_path / "clips.csv")
+
+
+def test_a_table_that_cannot_be_read_is_blamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder.jsonl").mkdir()
+    with pytest.raises(InputError, match=r"/folder.jsonl: cannot be read \(Is a directory\)"):
+        index_of(tmp_path / "folder.jsonl")
+    table = write(tmp_path, "clips.csv", "video\n0.mp4\n")
+    permitted = Path.open
+
+    def forbidden(path: Path, *given: Any, **named: Any) -> Any:  # root, who may read all, runs tests too
+        if path == table:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return permitted(path, *given, **named)
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    with pytest.raises(InputError, match=r"/clips.csv: cannot be read \(Permission denied\)"):
+        index_of(table)
 
 
 def shard_index(folder: Path, **fields: Any) -> ClipIndex:
@@ -216,6 +239,14 @@ def test_shards_of_images(tmp_path: Path) -> None:
     assert [row.path for row in rows_of(shard_index(tmp_path, media="image"))] == [f"{tmp_path}/0.tar/a.jpg"]
 
 
+def test_a_member_whose_name_is_no_utf8_can_be_named(tmp_path: Path) -> None:
+    write_tar(tmp_path / "0.tar", [("caf\udce9.mp4", b"AAAA")])
+    [row] = rows_of(shard_index(tmp_path))
+    assert row.path == f"{tmp_path}/0.tar/caf\\udce9.mp4"
+    assert row.member is not None and os.fsencode(row.member.name) == b"caf\xe9.mp4"
+    assert rows_of(index_of(write_jsonl(tmp_path / "kept.jsonl", [row.to_dict()]))) == [row]
+
+
 def test_the_same_shards_as_videos_and_as_images(tmp_path: Path) -> None:
     write_tar(tmp_path / "0.tar", [("x.mp4", b"AAAA"), ("x.jpg", b"BB"), ("x.txt", b"a cat")])
     for media, name in (("video", "x.mp4"), ("image", "x.jpg"), ("video", "x.mp4")):
@@ -229,6 +260,10 @@ def test_the_same_shards_as_videos_and_as_images(tmp_path: Path) -> None:
         ([("a.mp4", b"A"), ("a.json", b"[]")], r"0.tar: sample 'a': its .json must be an object"),
         ([("a.mp4", b"A"), ("a.json", b'{"start": "x"}')], r"0.tar: sample 'a': start 'x' is not a time"),
         ([("a.mp4", b"A"), ("a.txt", b"\xff")], r"0.tar: sample 'a': its annotation is not valid"),
+        (
+            [("a.mp4", b"A"), ("a.json", b'{"caption": ' + b"1" * 5000 + b"}")],
+            r"0.tar: sample 'a': its annotation is not",
+        ),
         ([("a.txt", b"A")], r"0.tar: holds no clips"),
     ],
 )

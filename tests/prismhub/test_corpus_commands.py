@@ -26,6 +26,7 @@ from prismhub.cli import run
 from tests import videos
 from tests.core_encoder.checkpoint_files import clip_model, save
 from tests.core_encoder.test_clip import write_tokenizer
+from tests.pretrain.corpora import write_tar
 
 QUIET = ("--quiet", "--accelerator", "cpu")
 
@@ -287,6 +288,16 @@ def test_shards_and_images_and_synthetic_tiers(says: Callable[..., str], made: P
         )
     )
     assert shown["tiers"][1]["reasons"] == {"min_words": 1}, "images have no motion to be judged by"
+
+
+def test_members_whose_names_are_no_utf8(says: Callable[..., str], made: Path, tmp_path: Path) -> None:
+    broken, clip = (made / "noisy" / "broken.mp4").read_bytes(), (made / "clean" / "0.mp4").read_bytes()
+    write_tar(tmp_path / "0.tar", [("caf\udce9.mp4", broken), ("th\udce9.mp4", clip)])
+    manifest, out = tmp_path / "corpus.yaml", tmp_path / "stats"
+    manifest.write_text("tiers: [{name: web, quality: noisy, shards: 0.tar}]")
+    [web] = json.loads(says(3, "stats", str(manifest), "--out", str(out), "--json", *QUIET))["tiers"]
+    assert [one["video"] for one in web["unreadable"]] == [f"{tmp_path}/0.tar/caf\\udce9.mp4"]
+    assert "caf\\udce9.mp4" in (out / "index.html").read_text()
 
 
 def test_measures_follow_their_files(made: Path, tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def _samples(file: Path) -> Iterator[tuple[str, list[Member], dict[str, bytes]]]
     """Runs of members that share a base name: the name, the members, and the bytes of .txt and .json."""
     name, members, texts = "", list[Member](), dict[str, bytes]()
     try:
-        with tarfile.open(file, "r:") as tar:
+        with file.open("rb") as archive, tarfile.open(fileobj=archive, mode="r:") as tar:
             while (entry := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # it would remember every header
                 if not entry.isfile():
@@ -166,6 +166,10 @@ def _samples(file: Path) -> Iterator[tuple[str, list[Member], dict[str, bytes]]]
                 if path.suffix.lower() in (".txt", ".json"):
                     content = tar.extractfile(entry)
                     texts[path.suffix.lower()] = content.read() if content else b""
+            # Where a header is missing or damaged tarfile stops as at the end, which two blocks of zeros mark.
+            archive.seek(tar.offset)
+            if archive.read(2 * tarfile.BLOCKSIZE) != bytes(2 * tarfile.BLOCKSIZE):
+                raise tarfile.ReadError(f"no end of archive at byte {tar.offset}, where its members end")
     except (tarfile.TarError, OSError, EOFError) as error:
         raise InputError(f"{file}: not a whole, uncompressed tar ({error})") from error
     if members:

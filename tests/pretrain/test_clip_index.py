@@ -281,3 +281,20 @@ def test_a_shard_that_is_cut_off_or_no_tar(tmp_path: Path) -> None:
     whole.write_bytes(b"\x1f\x8b" + os.urandom(3000))
     with pytest.raises(InputError, match=r"0.tar: not a whole, uncompressed tar"):
         shard_index(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["after a member", "after one block of zeros", "a header of zeros", "a bad header"])
+def test_members_missing_from_the_end_of_a_shard_are_missed(tmp_path: Path, damage: str) -> None:
+    shard = write_tar(tmp_path / "0.tar", [(f"{i}.mp4", os.urandom(2000)) for i in range(3)])
+    assert len(shard_index(tmp_path)) == 3
+    size, content = 512 + 2048, shard.read_bytes()  # of a member
+    shard.write_bytes(
+        {
+            "after a member": content[: 2 * size],
+            "after one block of zeros": content[: 3 * size + 512],
+            "a header of zeros": content[: 2 * size] + bytes(512) + content[2 * size + 512 :],
+            "a bad header": content[: 2 * size] + b"\xff" * 512 + content[2 * size + 512 :],
+        }[damage]
+    )
+    with pytest.raises(InputError, match=r"0.tar: not a whole, uncompressed tar \(no end of archive at byte \d+"):
+        shard_index(tmp_path)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from core_encoder.errors import InputError
-from core_encoder.storage import atomic_path, write_json
+from core_encoder.storage import atomic_path, write_json, writing_to
 from pretrain.corpus_measures import Measured, TierMeasures, open_tier
 from pretrain.corpus_stats import Unreadable
 from pretrain.manifest import Manifest, Tier
@@ -56,18 +56,21 @@ def check_folder(folder: Path, manifest: Path) -> None:
 def write_corpus(
     folder: Path, parts: Sequence[TierMeasures | Tier], verdict: Verdict, made_by: Mapping[str, Any]
 ) -> list[TierCount]:
-    """Write the clips that `verdict` gives no reason against; every file is whole or absent, the manifest comes last.
+    """Write the clips that `verdict` gives no reason against; every file is whole or absent.
 
-    `manifest.yaml` names `tiers/<name>.jsonl`, whose paths are absolute. `dropped.jsonl` has a line for each clip left
-    out: tier, row, video, start, end, reasons. Tiers given as a bare `Tier` are passed on as they are, tiers of which
-    nothing is left are left out. Measures of the kept clips stay known for the new corpus.
+    The manifest comes last, and one of an earlier run goes first. `manifest.yaml` names `tiers/<name>.jsonl`, whose
+    paths are absolute. `dropped.jsonl` has a line for each clip left out: tier, row, video, start, end, reasons. Tiers
+    given as a bare `Tier` are passed on as they are, tiers of which nothing is left are left out. Measures of the kept
+    clips stay known for the new corpus.
 
     Raises:
         InputError: nothing is left, or the disk is full.
     """
     counts: list[TierCount] = []
     tiers: list[Tier] = []
-    (folder / "tiers").mkdir(parents=True, exist_ok=True)
+    with writing_to(folder):
+        (folder / "tiers").mkdir(parents=True, exist_ok=True)
+        (folder / MANIFEST).unlink(missing_ok=True)  # of an earlier run, whose tables go now
     write_json(folder / MADE_BY, made_by)
     with ExitStack() as stack:
         dropped = stack.enter_context(stack.enter_context(atomic_path(folder / DROPPED)).open("w", encoding="ascii"))

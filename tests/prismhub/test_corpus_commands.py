@@ -179,6 +179,18 @@ def test_filter(says: Callable[..., str], made: Path, tmp_path: Path, monkeypatc
     assert json.loads(says(0, "stats", str(out / "manifest.yaml"), "--json", *QUIET))["tiers"][0]["measured"] == 2
 
 
+def test_a_failed_run_leaves_no_manifest_of_an_earlier_one(
+    says: Callable[..., str], made: Path, tmp_path: Path
+) -> None:
+    given, out = ("filter", str(made / "corpus.yaml"), "--out", str(tmp_path / "new")), tmp_path / "new"
+    says(3, *given, "--min-words", "2", *QUIET)
+    assert len(Manifest.load(out / "manifest.yaml").tiers) == 2
+    assert "nothing is left" in says(2, *given, "--min-words", "9999", *QUIET)
+    assert not (out / "manifest.yaml").exists()
+    says(3, *given, "--min-words", "2", *QUIET)
+    assert len(Manifest.load(out / "manifest.yaml").tiers) == 2
+
+
 def test_filter_by_grounding(says: Callable[..., str], made: Path, encoder: str, tmp_path: Path) -> None:
     manifest, out = str(made / "corpus.yaml"), tmp_path / "new"
     [tier] = [tier for tier in Manifest.load(manifest).tiers if tier.name == "curated"]

@@ -62,7 +62,7 @@ class ClipIndex:
         folder = prismhub_home() / "corpus" / key
         base = base_folder(files)
         if not (folder / "index.json").is_file():
-            _build(folder, base, read_rows(tier), ", ".join(map(str, files[:1])))
+            _build(folder, base, read_rows(tier), str(files[0]).encode("utf-8", "backslashreplace").decode())
         return cls(folder, base)
 
     def _open(self) -> None:

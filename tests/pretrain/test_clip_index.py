@@ -239,10 +239,10 @@ def test_shards_of_images(tmp_path: Path) -> None:
     assert [row.path for row in rows_of(shard_index(tmp_path, media="image"))] == [f"{tmp_path}/0.tar/a.jpg"]
 
 
-def test_a_member_whose_name_is_no_utf8_can_be_named(tmp_path: Path) -> None:
-    write_tar(tmp_path / "0.tar", [("caf\udce9.mp4", b"AAAA")])
+def test_a_shard_and_a_member_whose_names_are_no_utf8_can_be_named(tmp_path: Path) -> None:
+    write_tar(tmp_path / "th\udce9.tar", [("caf\udce9.mp4", b"AAAA")])
     [row] = rows_of(shard_index(tmp_path))
-    assert row.path == f"{tmp_path}/0.tar/caf\\udce9.mp4"
+    assert row.path == f"{tmp_path}/th\\udce9.tar/caf\\udce9.mp4"
     assert row.member is not None and os.fsencode(row.member.name) == b"caf\xe9.mp4"
     assert rows_of(index_of(write_jsonl(tmp_path / "kept.jsonl", [row.to_dict()]))) == [row]
 

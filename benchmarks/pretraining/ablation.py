@@ -101,7 +101,7 @@ def main() -> None:
         recipe = Recipe.load(options.recipe)
         check_recipe(recipe)
         names, out = names_of_cells(options.cells), options.out.expanduser().absolute()
-        jobs = [Job(recipe, out, seed, name) for seed in range(options.seeds) for name in names]
+        jobs = [Job(recipe, out, seed, name) for name in names for seed in range(options.seeds)]
 
         def write_table() -> None:
             write_text(out / "table.md", Table.of(jobs).markdown() + "\n")

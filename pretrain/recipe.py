@@ -27,6 +27,7 @@ from core_encoder.text_tower import TextConfig
 from core_encoder.vivit import PRESETS, ViViTConfig
 
 PARTS = ("images", "stage1", "stage2", "alignment")
+WATCHING = ("evaluate_every", "log_every", "checkpoint_every")  # of a part; may change between a run and a resume
 
 
 @dataclass(frozen=True)
@@ -261,6 +262,11 @@ class Recipe:
         if head.pooling_dim < 1 or head.pooling_dim % self.vision.heads:
             heads = self.vision.heads
             raise InputError(f"video_head: pooling_dim {head.pooling_dim} must be a multiple of vision's heads {heads}")
+        if head.pooling_dim != self.vision.mlp_dim:
+            raise InputError(
+                f"video_head: pooling_dim {head.pooling_dim} must equal vision's mlp_dim {self.vision.mlp_dim}"
+                ", or `transformers` has no class for what is made"
+            )
         self._check_tokens()
 
     def _check_tokens(self) -> None:
@@ -295,9 +301,8 @@ class Recipe:
         decisive = {key: about[key] for key in ("seed", "vision", "video_head", "text", "position_scale")}
         for name in PARTS[: PARTS.index(part) + 1]:
             if about[name] is not None:
-                watching = {"evaluate_every", "log_every", "checkpoint_every"}
-                unset = {"start_from"} if about[name]["start_from"] is None else set()  # runs from before it was there
-                decisive[name] = {key: value for key, value in about[name].items() if key not in watching | unset}
+                unset = ("start_from",) if about[name]["start_from"] is None else ()  # runs from before it was there
+                decisive[name] = {key: value for key, value in about[name].items() if key not in (*WATCHING, *unset)}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
     def with_compute(self, **changes: Any) -> Recipe:

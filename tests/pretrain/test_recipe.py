@@ -70,7 +70,7 @@ def test_a_preset_and_what_differs_from_it(tmp_path: Path) -> None:
     assert recipe.vision.image_size == 64 and recipe.vision.width == PRESETS["nano"].width
     assert (recipe.text.width, recipe.text.heads) == (recipe.vision.width, recipe.vision.heads)
     assert recipe.video_head.pooling_dim == recipe.vision.mlp_dim
-    assert Recipe.load(write_recipe(tmp_path, vision="nano", text=None)).vision == PRESETS["nano"]
+    assert Recipe.load(write_recipe(tmp_path, vision="nano", text=None, video_head=None)).vision == PRESETS["nano"]
 
 
 @pytest.mark.parametrize(
@@ -156,6 +156,7 @@ def test_wrong_values_are_refused(tmp_path: Path, changes: dict[str, Any], words
         (with_part("stage1", drop=0.9), ("stage1", "drop")),
         (with_part("stage2", mask=0.99), ("stage2", "mask")),
         ({"video_head": {"pooling_dim": 33}}, ("video_head", "pooling_dim 33")),
+        ({"video_head": {"pooling_dim": 64}}, ("video_head", "pooling_dim 64", "mlp_dim 32")),
         ({"video_head": {"auxiliary_layers": -1}}, ("video_head", "auxiliary_layers")),
     ],
 )
@@ -210,7 +211,7 @@ def test_overrides(tmp_path: Path) -> None:
 
 
 def test_an_override_changes_one_number_of_a_preset(tmp_path: Path) -> None:
-    path = write_recipe(tmp_path, vision="nano", text=None)
+    path = write_recipe(tmp_path, vision="nano", text=None, video_head=None)
     recipe = Recipe.load(path, ("vision.width=64",))
     assert recipe.vision.width == recipe.text.width == 64
     assert recipe.vision.spatial_layers == PRESETS["nano"].spatial_layers

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from core_encoder.contrastive import VideoTextConfig, VideoTextModel
 from core_encoder.encoder import load_encoder
 from core_encoder.errors import InputError
 from core_encoder.layers import TransformerLayer
+from core_encoder.storage import read_json
 from core_encoder.text_tower import Tokenizer
 from core_encoder.vivit import ViViT, initialize
 from pretrain.contrastive_stage import ContrastiveStage
@@ -34,6 +35,33 @@ def part_before(recipe: Recipe, part: str, out: Path) -> Path | None:
     return folder
 
 
+def check_start(recipe: Recipe, part: str) -> None:
+    """Refuse an encoder to start from that does not fit, before anything trains.
+
+    Raises:
+        InputError: `start_from` or `initialize_from` is missing, damaged, or has another shape.
+    """
+    config = getattr(recipe, part)
+    if config.start_from:
+        _whole_model(config.start_from, recipe)
+    if isinstance(config, ContrastiveConfig) and config.initialize_from:
+        with torch.device("meta"):
+            vision = ViViT(recipe.vision)
+        _spatial_half(vision, config.initialize_from)
+
+
+def start_fingerprint(recipe: Recipe, part: str, out: Path) -> str | None:
+    """Which encoder a part goes on from, that of `start_from` or of the part before; None where weights are fresh.
+
+    Raises:
+        InputError: the part before is not finished, or `start_from` cannot be loaded.
+    """
+    if source := getattr(recipe, part).start_from:
+        return load_encoder(source).fingerprint
+    folder = part_before(recipe, part, out)
+    return read_json(folder / RECORD)["fingerprint"] if folder else None
+
+
 def initial_model(recipe: Recipe, part: str, out: Path) -> VideoTextModel:
     """What a part starts from: `start_from`, else the encoder of the part before, else fresh weights keyed by the seed.
 
@@ -51,7 +79,7 @@ def initial_model(recipe: Recipe, part: str, out: Path) -> VideoTextModel:
         model = fresh_model(recipe.model, recipe.seed, recipe.position_scale)
     source = config.initialize_from if isinstance(config, ContrastiveConfig) else None
     if source:
-        _take_spatial_half(model.vision, source)
+        model.vision.load_state_dict(model.vision.state_dict() | _spatial_half(model.vision, source))
     if fresh and (part == "images" or source):
         start_as_identity(model.vision.temporal_layers)
     return model
@@ -107,7 +135,8 @@ def _whole_model(source: str, recipe: Recipe) -> VideoTextModel:
     return model.requires_grad_(True).train()
 
 
-def _take_spatial_half(vision: ViViT, source: str) -> None:
+def _spatial_half(vision: ViViT, source: str) -> dict[str, Tensor]:
+    """The weights of the spatial half of the encoder `source`, which fit those of `vision`."""
     given = load_encoder(source).model
     if not isinstance(given, VideoTextModel):
         raise InputError(f"initialize_from {source!r}: not a VideoPrism-like encoder, its layers are others")
@@ -117,4 +146,4 @@ def _take_spatial_half(vision: ViViT, source: str) -> None:
     for name in sorted(theirs.keys() | ours.keys()):
         if name not in theirs or name not in ours or theirs[name].shape != ours[name].shape:
             raise InputError(f"initialize_from {source!r}: its spatial half has another shape at {name}")
-    vision.load_state_dict(vision.state_dict() | theirs)
+    return theirs

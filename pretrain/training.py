@@ -21,19 +21,18 @@ from typing import Any
 from core_encoder.errors import InputError
 from core_encoder.storage import atomic_path, read_json, write_json, writing_to
 from pretrain.export import RECORD
-from pretrain.initial_weights import part_before
+from pretrain.initial_weights import check_start, part_before, start_fingerprint
 from pretrain.manifest import Manifest
 from pretrain.part_loop import PartLoop
 from pretrain.part_run import PartRun, part_corpus
 from pretrain.processes import Processes
 from pretrain.progress import PartProgress, PretrainingStopped, ProgressCallback
-from pretrain.recipe import PARTS, MaskedConfig, Recipe
+from pretrain.recipe import PARTS, WATCHING, MaskedConfig, Recipe
 from pretrain.tokenizer import train_tokenizer
 
 __all__ = ["PartProgress", "PretrainingStopped", "pretrain"]
 
-RUN_FILE, TOKENIZER_FILE = "run.json", "tokenizer.json"
-WATCHING = ("evaluate_every", "log_every", "checkpoint_every")  # may change between a run and its continuation
+RECIPE_FILE, RUN_FILE, TOKENIZER_FILE = "recipe.json", "run.json", "tokenizer.json"
 _TOKENIZER_CAPTIONS = 20_000
 _FORGOTTEN = ".forgotten"  # how the names end of what a restart removes
 
@@ -64,11 +63,8 @@ def pretrain(
     if not recipe.corpus.is_file():
         raise InputError(f"corpus {recipe.corpus}: no such manifest; let `corpus` of the recipe name yours")
     processes = Processes(recipe.compute)
-    if restart:
-        processes.first(lambda: _forget(recipe, out, asked))
-    processes.first(lambda: _sweep(out))
     runs = [PartRun(recipe, part, out, recipe.tokenizer or out / TOKENIZER_FILE) for part in asked]
-    processes.first(lambda: _check(recipe, out, runs))
+    processes.first(lambda: _prepare(recipe, out, runs, restart))
     for run in runs:
         processes.first(lambda run=run: _claim(run))  # type: ignore[misc]
         if not run.finished:
@@ -80,15 +76,38 @@ def pretrain(
     return out / "encoder"
 
 
+def _prepare(recipe: Recipe, out: Path, runs: Sequence[PartRun], restart: bool) -> None:
+    """See to all that the parts need; nothing of an earlier run is touched before all of it is there."""
+    _check_folder(out)
+    _check(recipe, out, [run for run in runs if restart or not run.finished])
+    _learn_tokenizer(recipe, out, anew=restart and runs[0].part == recipe.parts[0])
+    if restart:
+        _forget(recipe, out, [run.part for run in runs])
+    _sweep(out)
+
+
+def _check_folder(out: Path) -> None:
+    """Leave folders alone that a user has filled otherwise.
+
+    Raises:
+        InputError: `out` is not the folder of a run, and holds what one would write.
+    """
+    if (out / RECIPE_FILE).exists():
+        return
+    for name in (*PARTS, "encoder", TOKENIZER_FILE):
+        if (out / name).exists():
+            raise InputError(
+                f"{out / name}: is there, but not from a run (no {RECIPE_FILE} beside it); use another --out"
+            )
+
+
 def _forget(recipe: Recipe, out: Path, parts: Sequence[str]) -> None:
-    """Put aside what the parts have left, with the last of all parts its copy, with the first what was learned for it.
+    """Put aside what the parts have left, with the last of all parts its copy.
 
     Each goes at once: a part that is deleted file by file, and killed, could pass for a finished one of the next run.
     """
     copied = ("encoder",) if parts[-1] == recipe.parts[-1] else ()
     with writing_to(out):
-        if parts[0] == recipe.parts[0]:
-            (out / TOKENIZER_FILE).unlink(missing_ok=True)
         for name in (*copied, *parts):
             if (out / name).exists():
                 (out / name).rename(out / f".{name}-{uuid.uuid4().hex[:8]}{_FORGOTTEN}")
@@ -101,16 +120,17 @@ def _sweep(out: Path) -> None:
 
 
 def _check(recipe: Recipe, out: Path, runs: Sequence[PartRun]) -> None:
-    """See to all that the parts need, so that what is wrong is said before the first of them trains.
+    """Say what is wrong before the first of the parts trains.
 
     Raises:
-        InputError: whatever of corpus, held-out clips and tokenizer does not do.
+        InputError: whatever of corpus, held-out clips, tokenizer and encoders to start from does not do.
     """
-    for run in runs:
-        if run.finished:
-            continue
-        run.corpus.check(run.micro_batch)
+    for number, run in enumerate(runs):
+        run.corpus.check(run.config.batch_size)
         run.held_out_corpus()
+        if not number or runs[number - 1].part != recipe.parts[recipe.parts.index(run.part) - 1]:
+            part_before(recipe, run.part, out)
+        check_start(recipe, run.part)
         pictures = [tier.name for tier in run.corpus.manifest.tiers if tier.media == "image"]
         if isinstance(run.config, MaskedConfig) and run.config.mixing == "alternate" and pictures:
             raise InputError(
@@ -119,7 +139,12 @@ def _check(recipe: Recipe, out: Path, runs: Sequence[PartRun]) -> None:
             )
     if recipe.tokenizer and not recipe.tokenizer.is_file():
         raise InputError(f"tokenizer {recipe.tokenizer}: no such file; leave it out to learn one from the captions")
-    if not recipe.tokenizer and not (out / TOKENIZER_FILE).exists():
+
+
+def _learn_tokenizer(recipe: Recipe, out: Path, anew: bool) -> None:
+    if not (out / RECIPE_FILE).exists():
+        write_json(out / RECIPE_FILE, recipe.describe())  # first of all files: it says whose folder this is
+    if not recipe.tokenizer and (anew or not (out / TOKENIZER_FILE).exists()):
         first = next(part for part in recipe.parts if part != "stage2")
         captions = part_corpus(recipe, Manifest.load(recipe.corpus), first).captions(_TOKENIZER_CAPTIONS)
         train_tokenizer(captions, recipe.text.vocab_size, out / TOKENIZER_FILE)
@@ -130,11 +155,10 @@ def _claim(run: PartRun) -> None:
 
     Other devices and another number of processes are no other run: batches, masks and order do not depend on them.
     """
-    before = part_before(run.recipe, run.part, run.out)
     identity = {
         "recipe": run.recipe.digest(run.part),
         "corpus": run.corpus.digest,
-        "start": read_json(before / RECORD)["fingerprint"] if before else None,
+        "start": start_fingerprint(run.recipe, run.part, run.out),
         "tokenizer": hashlib.sha256(run.tokenizer_file.read_bytes()).hexdigest(),
         "settings": _settings(run),
         "tiers": {f"{tier['name']}.{key}": tier[key] for tier in run.corpus.describe() for key in tier},
@@ -146,7 +170,7 @@ def _claim(run: PartRun) -> None:
     for what, details, otherwise in (
         ("recipe", "settings", ""),
         ("corpus", "tiers", " (the content of its tables or shards)"),
-        ("start", "", " (the part before has been made anew)"),
+        ("start", "", " (the encoder that it goes on from has changed)"),
         ("tokenizer", "", f" (the content of {run.tokenizer_file})"),
     ):
         if what in held and held[what] != identity[what]:
@@ -156,7 +180,7 @@ def _claim(run: PartRun) -> None:
             )
     if held is identity:
         write_json(file, identity)
-    write_json(run.out / "recipe.json", run.recipe.describe())
+    write_json(run.out / RECIPE_FILE, run.recipe.describe())
 
 
 def _settings(run: PartRun) -> dict[str, Any]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from torch import Tensor
 
 from core_encoder.storage import read_tensors
 from pretrain.checkpoint import checkpoints
+from pretrain.progress import PartProgress
 from pretrain.recipe import Recipe
-from tests.pretrain.corpora import write_manifest
+from pretrain.training import pretrain
+from tests.pretrain.corpora import write_clips, write_jsonl, write_manifest
 from tests.pretrain.tiny_models import tiny_recipe
 
 PART = {"steps": 4, "batch_size": 4, "num_frames": 4, "warmup_steps": 2, "log_every": 1, "checkpoint_every": 1}
@@ -71,3 +76,44 @@ def cut_back(out: Path, name: str, step: int) -> None:
         if int(path.stem.rpartition("-")[2]) > step:
             path.unlink()
     shutil.rmtree(out / name / "encoder")
+
+
+class Killed(Exception):
+    """What a test raises in the middle of a run."""
+
+
+def once_per_step() -> Callable[[PartProgress], None]:
+    """Kill the run at every step, the first time that it is there."""
+    seen = set()
+
+    def progress(now: PartProgress) -> None:
+        if (now.part, now.step) not in seen:
+            seen.add((now.part, now.step))
+            raise Killed
+
+    return progress
+
+
+def run_through(recipe: Recipe, out: Path, progress: Callable[[PartProgress], None]) -> int:
+    """Run the same command until it ends; how often it was killed."""
+    for kills in itertools.count():
+        try:
+            pretrain(recipe, out, progress=progress)
+            return kills
+        except Killed:
+            pass
+    raise AssertionError
+
+
+def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def table_corpus(folder: Path, captions: list[str], **rows: Any) -> Path:
+    """A manifest of one table of real clips with these captions."""
+    names = [path.name for path in write_clips(folder / "clips", len(captions), rows.get("broken", ()))]
+    lines = [{"video": name, "caption": caption} for name, caption in zip(names, captions, strict=True)]
+    write_jsonl(folder / "clips" / "clips.jsonl", lines)
+    text = "tiers:\n  - {name: curated, quality: clean, weight: 1, table: clips/clips.jsonl}\n"
+    return write_manifest(folder / "table.yaml", text)

@@ -159,6 +159,56 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path}: not valid JSON ({error})") from error
 
 
+def read_yaml(path: str | Path) -> Any:
+    """Read a YAML file of plain values; None when it is empty.
+
+    Raises:
+        InputError: the file is missing, cannot be read or is not YAML, or a key comes twice; the message names it.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """The plain values that `text` spells in YAML; `where` begins the messages.
+
+    Raises:
+        InputError: it is not YAML, or a key comes twice, of which YAML would silently take the last.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+            for place, key in enumerate(keys):
+                if isinstance(key, str) and key in keys[:place]:
+                    mark = node.value[place][0].start_mark
+                    raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", mark)
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f"line {mark.line + 1}: " if mark else ""
+        reason = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise InputError(f"{where}: {line}not valid YAML ({reason})") from error
+    except (ValueError, RecursionError) as error:  # a date with a month 13; thousands of brackets
+        raise InputError(f"{where}: not valid YAML ({error})") from error
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether a file is there; a name that no file can have is no error."""
+    try:
+        return Path(path).is_file()
+    except OSError:
+        return False
+
+
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
     """Write `tensors` as one safetensors file, atomically.
 

@@ -81,17 +81,6 @@ def noisy_caption(object_name: str, motion: str, rng: np.random.Generator) -> tu
     return (_pick(_OFF_TOPIC, rng) if kind == "off_topic" else _useless(rng)), kind
 
 
-def vocabulary_texts() -> tuple[str, ...]:
-    """Captions in which every word and every template of both tiers occurs: what a tokenizer is trained on."""
-    texts = [*_OFF_TOPIC, " ".join(f"#{tag}" for tag in _TAGS)]
-    texts += [pattern.format(1111 * digit) for pattern in _FILES for digit in range(10)]
-    patterns = (*_WITH_MOTION, *_WITHOUT_MOTION, *_OF_A_STILL, *_PARTS_OF_AN_OBJECT, *_PARTS_OF_A_MOTION)
-    for number, thing in enumerate(OBJECTS):
-        motion = MOTIONS[number % len(MOTIONS)]
-        texts += [_fill(pattern, thing.name, motion) for pattern in patterns]
-    return tuple(dict.fromkeys(texts))
-
-
 def name_prompts(object_name: str) -> tuple[str, ...]:
     """Captions that name an object and nothing else: what zero-shot classification compares a clip with."""
     return tuple(_fill(pattern, object_name, "") for pattern in _WITHOUT_MOTION)

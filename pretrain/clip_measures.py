@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +14,10 @@ from numpy.typing import NDArray
 
 from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.preprocessing import Preprocessing
-from core_encoder.storage import writing_to
 from core_encoder.video import open_video
 from core_encoder.video_files import video_digest
 from pretrain.rows import Row
-from pretrain.sources import Source, member_bytes, read_image
+from pretrain.sources import Source, as_file, member_bytes, read_image
 
 MOTION_FRAMES = 8  # evenly spaced over the clip, whatever its length
 MOTION_PIXELS = 32  # side of the frames compared: noise and the codec's blocks average out
@@ -120,8 +118,5 @@ def file_of(row: Row) -> Iterator[Path]:
     if row.member is None:
         yield Path(row.video)
         return
-    with tempfile.TemporaryDirectory(prefix="prismhub-") as folder:
-        path = Path(folder) / Path(row.member.name).name
-        with writing_to(path):
-            path.write_bytes(member_bytes(row))
+    with as_file(member_bytes(row), Path(row.member.name).suffix) as path:
         yield path

@@ -117,10 +117,6 @@ class Corpus:
             for place in range(min(len(clips), limit // len(indexed))):
                 yield clips.source.row(clips.at(place, 0)).caption
 
-    def tier_of(self, step: int) -> str:
-        """The tier of the batch at `step`, or "mixed"; a function of seed, weights and step alone."""
-        return "mixed" if self.mixing == "mix" else self.manifest.tiers[self._turns.at(step)[0]].name
-
     def check(self, batch_size: int, world: int = 1) -> None:
         """Refuse a global batch that cannot be made.
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from core_encoder.errors import InputError
 from core_encoder.preprocessing import Preprocessing
+from core_encoder.storage import writing_to
 from core_encoder.video_files import find_videos
 from pretrain.corpus_measures import Measured, Progress, TierMeasures, open_tier
 from pretrain.manifest import Manifest, Tier
@@ -102,8 +103,9 @@ def near_duplicates(
     """
     if not -1 < near <= 1:
         raise InputError(f"near is a cosine, above -1 and at most 1, not {near}")
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".vectors-", dir=folder) as scratch:
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with writing_to(folder), tempfile.TemporaryDirectory(prefix=".vectors-", dir=folder) as scratch:
         ours: list[tuple[str, int]] = []
         names: list[str] = []
 
@@ -201,7 +203,7 @@ def _stored(path: Path, rows: Iterator[NDArray[np.float16]]) -> NDArray[Any]:
     count = width = 0
     with path.open("wb") as file:
         for row in rows:
-            row.tofile(file)
+            file.write(row.astype("<f2").tobytes())  # `tofile` says nothing of why it failed
             count, width = count + 1, len(row)
     if not count:
         return np.empty((0, max(width, 1)), dtype=np.float16)

@@ -27,7 +27,8 @@ class Limits:
     drop_unreadable: bool = option(False, "Leave out clips that cannot be read.")
 
     def __post_init__(self) -> None:
-        if not any(getattr(self, field.name) not in (None, False) for field in fields(self)):
+        given = [getattr(self, field.name) for field in fields(self)]
+        if all(value is None or value is False for value in given):  # 0 is a limit
             raise InputError("no limit was given: name at least one, such as --min-motion 0.005 or --drop-unreadable")
         for name in ("min_motion", "min_duration", "max_duration", "min_words", "max_words"):
             value = getattr(self, name)

@@ -35,7 +35,7 @@ from typing import Any, Literal
 
 from core_encoder.config import config_from_dict, config_to_dict, option
 from core_encoder.errors import InputError
-from core_encoder.storage import check_name, nearest, write_text
+from core_encoder.storage import check_name, is_file, nearest, read_yaml, write_text
 
 Quality = Literal["clean", "noisy"]
 Media = Literal["video", "image"]
@@ -192,18 +192,12 @@ class Manifest:
 
 
 def _read_yaml(path: Path) -> dict[Any, Any]:
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such manifest") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
-        raise InputError(f"{path}: {where}not valid YAML ({getattr(error, 'problem', None) or error})") from error
+        content = read_yaml(path)
+    except InputError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise InputError(f"{path}: no such manifest") from error
+        raise
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a manifest; it needs a list `tiers:`")
     return content
@@ -233,7 +227,7 @@ def _placed(tier: Tier, folder: Path, where: str) -> Tier:
     """The tier with absolute paths, all of which exist."""
     if tier.table:
         table = Path(os.path.normpath(folder / tier.table.expanduser()))
-        if not table.is_file():
+        if not is_file(table):
             raise InputError(f"{where}: table {table}: no such file")
         return replace(tier, table=table)
     if tier.shards:
@@ -262,7 +256,7 @@ def _placed_hub(hub: HubSpec, folder: Path, where: str) -> HubSpec:
 
 def _matching(pattern: str) -> list[str]:
     """The files of a pattern; a file that is there under just this name is meant itself."""
-    if Path(pattern).is_file():
+    if is_file(pattern):
         return [pattern]
     return glob.glob(pattern, recursive=True)  # noqa: PTH207 (the pattern is absolute)
 

@@ -153,6 +153,8 @@ class PartRun:
             if len(unreadable) > self.recipe.max_unreadable * len(drawn):
                 raise InputError(f"{what}, above max_unreadable={self.recipe.max_unreadable:g}; e.g. {example}")
             log.warning("%s and are left out of the scores; e.g. %s", what, example)
+        if not read:
+            raise InputError(f"held_out {self.recipe.held_out}: none of its clips can be read")
         times = max(len(frames) for _, frames in read)  # pictures stand still among videos
         frames = np.stack([np.broadcast_to(one, (times, *one.shape[1:])) for _, one in read])  # (n, T, H, W, 3)
         rows = [row for row, _ in read]

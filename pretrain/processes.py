@@ -145,7 +145,12 @@ def _on_cpu(compute: ComputeConfig) -> bool:
 def _count(compute: ComputeConfig) -> int:
     if isinstance(compute.devices, int):
         return compute.devices
-    return (os.cpu_count() if _on_cpu(compute) else torch.cuda.device_count()) or 1
+    return _cores() if _on_cpu(compute) else torch.cuda.device_count() or 1
+
+
+def _cores() -> int:
+    """Cores that this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _fitting(compute: ComputeConfig, batch: int) -> int:
@@ -262,7 +267,7 @@ class _Process:
         try:
             fabric = _fabric(self.compute, self.count, 1, LightningEnvironment())
             if fabric.device.type == "cpu":  # threads of two processes on one core wait for each other
-                torch.set_num_threads(max(1, (os.cpu_count() or 1) // self.count))
+                torch.set_num_threads(max(1, _cores() // self.count))
             fabric.launch()
             self.work(fabric, interruption, outbox.put)
             torch.distributed.destroy_process_group()

@@ -17,12 +17,10 @@ from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from core_encoder.config import config_from_dict, option
 from core_encoder.contrastive import VideoHeadConfig, VideoTextConfig
 from core_encoder.errors import InputError
-from core_encoder.storage import check_name, nearest
+from core_encoder.storage import check_name, nearest, parse_yaml, read_yaml
 from core_encoder.text_tower import TextConfig
 from core_encoder.vivit import PRESETS, ViViTConfig
 
@@ -347,12 +345,7 @@ def _vision(given: Any, path: Path) -> ViViTConfig:
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    loaded = read_yaml(path)
     if not isinstance(loaded, dict):
         raise InputError(f"{path}: a recipe holds keys and values such as `vision: nano`, not {type(loaded).__name__}")
     return {str(key): value for key, value in loaded.items()}
@@ -363,10 +356,7 @@ def _override(given: dict[str, Any], text: str) -> None:
     keys = name.strip().split(".")
     if not equals or not all(keys) or len(keys) > 2:
         raise InputError(f"override {text!r} is not of the form key=value or part.key=value (such as stage1.steps=100)")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InputError(f"override {text!r}: {value!r} is not a YAML value") from error
+    parsed = parse_yaml(value, f"override {text!r}")
     if len(keys) == 1:
         given[keys[0]] = parsed
         return

@@ -110,7 +110,7 @@ def _parquet(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 for values in batch.to_pylist():
                     number += 1
                     yield f"{file}: row {number}", values
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, OverflowError, ValueError) as error:  # a date that Python has no word for
         raise InputError(f"{file}: after row {number}: not valid Parquet ({error})") from error
 
 

@@ -91,6 +91,8 @@ class RowColumns:
 
         Raises:
             InputError: no video, a time that is not seconds, an end not after the start, or a caption that is no text.
+
+        An empty label is none.
         """
         if video is None:
             given = values[self.names["video"]]
@@ -102,9 +104,12 @@ class RowColumns:
         if end_s is not None and end_s <= start_s:
             raise InputError(f"{where}: end {end_s:g} is not after start {start_s:g}; times are seconds")
         caption = text_of(values.get(self.names.get("caption", ""), ""), where, self.names.get("caption", ""))
-        labels = {name: text_of(values[name], where, name) for name in self.labels}
-        labels |= {str(k): str(v) for k, v in (values.get("labels") or {}).items()} if _is_own(values) else {}
-        member = Member(*values["member"]) if _is_own(values) and "member" in values else None
+        given = {name: values[name] for name in self.labels}
+        own = _is_own(values)
+        if own:
+            given = {key: value for key, value in given.items() if key != "labels"} | values["labels"]
+        labels = {str(name): text for name, value in given.items() if (text := text_of(value, where, str(name)))}
+        member = _member(values["member"], where) if own and values.get("member") is not None else None
         return Row(video, start_s, end_s, caption, labels, member)
 
     def _seconds(self, values: Mapping[str, Any], role: str, where: str) -> float | None:
@@ -133,6 +138,13 @@ def text_of(value: Any, where: str, name: str) -> str:
         raise InputError(f"{where}: {name} is a {type(value).__name__}; give one text")
     # Half of an emoji, as JSON's escapes can spell it, is no character of any file.
     return str(value).encode("utf-8", "replace").decode("utf-8").strip()
+
+
+def _member(given: Any, where: str) -> Member:
+    match given:
+        case [str(name), int(offset), int(size)]:
+            return Member(name, offset, size)
+    raise InputError(f"{where}: member is {given!r}; give name, offset and size in bytes")
 
 
 def _names_a_file(path: str) -> bool:

@@ -1,7 +1,8 @@
 """Where clips come from: sources with random access to rows and, by the row's number, to pixels.
 
 Frames are uint8 `(T, H, W, 3)`, resized as they are decoded; T is 1 for images. A video's frames are the centres of T
-equal segments of its span. Sources are picklable and open files where they read them, so they work in any process.
+equal segments of its span, or all of them, spread, where it has fewer. Sources are picklable and open files where they
+read them, so they work in any process.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.preprocessing import Preprocessing
 from core_encoder.storage import writing_to
-from core_encoder.video import Clip, ClipPlan, read_clip
+from core_encoder.video import Clip, ClipPlan, open_video
 from core_encoder.video_files import check_file
 from pretrain.captions import caption_of
 from pretrain.clip_index import ClipIndex
@@ -152,7 +153,7 @@ def read_row(row: Row, media: Media, num_frames: int, preprocessing: Preprocessi
     if media == "image":
         return read_image(row, preprocessing)
     if row.member is None:
-        return read_clip(Clip(row.video, row.start_s, row.end_s), ClipPlan(num_frames), preprocessing)
+        return _read_span(row.video, row, num_frames, preprocessing)
     return decode_bytes(member_bytes(row), row, num_frames, preprocessing)
 
 
@@ -163,15 +164,23 @@ def decode_bytes(content: bytes, row: Row, num_frames: int, preprocessing: Prepr
         UnreadableVideo: damaged, or the span lies outside the video.
         InputError: there is no room for that file.
     """
-    with _as_file(content, PurePosixPath(row.path).suffix) as file:
+    with as_file(content, PurePosixPath(row.path).suffix) as file:
         try:
-            return read_clip(Clip(str(file), row.start_s, row.end_s), ClipPlan(num_frames), preprocessing)
+            return _read_span(str(file), row, num_frames, preprocessing)
         except UnreadableVideo as error:
             raise UnreadableVideo(row.path, error.reason) from error
 
 
+def _read_span(path: str, row: Row, num_frames: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """The frames of a row; where it has fewer, each is seen longer, so that no clip stands still at its end."""
+    with open_video(path) as video:
+        [view] = ClipPlan(num_frames).views_of(video.facts, Clip(path, row.start_s, row.end_s))
+        spread = [view.frame_indices[number * view.num_real // num_frames] for number in range(num_frames)]
+        return video.read(spread, preprocessing)
+
+
 @contextmanager
-def _as_file(content: bytes, suffix: str) -> Iterator[Path]:
+def as_file(content: bytes, suffix: str) -> Iterator[Path]:
     """Lend `content` as a file.
 
     Raises:

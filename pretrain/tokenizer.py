@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from core_encoder.errors import InputError
-from core_encoder.storage import atomic_path
+from core_encoder.storage import write_text
 from core_encoder.text_tower import canonicalize
 
 
@@ -30,6 +30,4 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, path: Path) -> Path:
     backend.train_from_iterator((canonicalize(text) for text in texts if text), trainer)
     if backend.get_vocab_size() <= 256:
         raise InputError("the corpus has no captions to learn a tokenizer from: give `tokenizer: path` in the recipe")
-    with atomic_path(path) as aside:
-        backend.save(str(aside))
-    return path
+    return write_text(path, backend.to_str(pretty=True))

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from core_encoder.errors import InputError
-from core_encoder.storage import atomic_path, read_json, write_json, writing_to
+from core_encoder.storage import atomic_path, is_file, read_json, write_json, writing_to
 from pretrain.export import RECORD
 from pretrain.initial_weights import check_start, part_before, start_fingerprint
 from pretrain.manifest import Manifest
@@ -60,7 +60,7 @@ def pretrain(
         if part not in recipe.parts:
             raise InputError(f"recipe {recipe.name!r} has no {part}; it has {', '.join(recipe.parts)}")
     asked = tuple(part for part in recipe.parts if not parts or part in parts)
-    if not recipe.corpus.is_file():
+    if not is_file(recipe.corpus):
         raise InputError(f"corpus {recipe.corpus}: no such manifest; let `corpus` of the recipe name yours")
     processes = Processes(recipe.compute)
     runs = [PartRun(recipe, part, out, recipe.tokenizer or out / TOKENIZER_FILE) for part in asked]
@@ -137,7 +137,7 @@ def _check(recipe: Recipe, out: Path, runs: Sequence[PartRun]) -> None:
                 f"{run.part}: tier {pictures[0]!r} holds images, which cannot be masked in time"
                 f"; name the tiers of videos in {run.part}'s `tiers`"
             )
-    if recipe.tokenizer and not recipe.tokenizer.is_file():
+    if recipe.tokenizer and not is_file(recipe.tokenizer):
         raise InputError(f"tokenizer {recipe.tokenizer}: no such file; leave it out to learn one from the captions")
 
 

@@ -238,6 +238,12 @@ def pretrain_command(
         from pretrain.recipe import Recipe
         from pretrain.scale import dry_run as reckon
 
+        idle = {"--stage": stage, "--accelerator": accelerator, "--devices": devices, "--workers": workers}
+        for name, given in {**idle, "--out": out, "--restart": restart or None}.items():
+            if given is not None:
+                raise InputError(
+                    f"{name} has no meaning for --dry-run, which reckons with the whole recipe; leave it out"
+                )
         scale = reckon(Recipe.load(recipe, tuple(override or ())), gpus)
         if as_json:
             print_json(scale.describe())
@@ -245,7 +251,9 @@ def pretrain_command(
         header, *rows = scale.table()
         print_table(header, rows)
         return
-    from prismhub.pretrain_job import is_first, pretrain
+    if gpus is not None:
+        raise InputError("--gpus is what --dry-run reckons with; a run takes --devices")
+    from prismhub.pretrain_job import is_first, pretrain, unread_clips
     from prismhub.progress import Show
 
     folder = pretrain(recipe, stage, out, tuple(override or ()), accelerator, devices, workers, restart, Show(quiet))
@@ -255,9 +263,12 @@ def pretrain_command(
         from core_encoder.storage import read_json
 
         print_json({"encoder": str(folder), **read_json(folder / "pretraining.json")})
-        return
-    print(f"the encoder: {folder}")
-    print(f"use it:  {_program()} train --data my_videos/ --encoder {folder} --name my-adapter")
+    else:
+        print(f"the encoder: {folder}")
+        print(f"use it:  {_program()} train --data my_videos/ --encoder {folder} --name my-adapter")
+    if unread := unread_clips(folder):
+        print(unread, file=sys.stderr)
+        raise typer.Exit(FAILED_ITEMS)
 
 
 @app.command("demo")

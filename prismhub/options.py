@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import typer
-import yaml
 
 from core_encoder.config import config_from_dict
 from core_encoder.errors import InputError
+from core_encoder.storage import read_yaml
 
 Settings = TypeVar("Settings")
 
@@ -58,25 +58,14 @@ def resolve(cls: type[Settings], config: str | Path | None, given: Mapping[str, 
     """
     values: dict[str, Any] = {}
     if config is not None:
-        from_file = {key: _pairs(value) for key, value in read_yaml(config).items()}
+        from_file = {key: _pairs(value) for key, value in _mapping(config).items()}
         config_from_dict(cls, from_file, where=str(config))  # errors of the file name the file
         values |= from_file
     return config_from_dict(cls, values | dict(given))
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a YAML mapping.
-
-    Raises:
-        InputError: the file is missing, is not YAML, or holds something else than a mapping.
-    """
-    path = Path(path)
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+def _mapping(path: str | Path) -> dict[str, Any]:
+    loaded = read_yaml(path)
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):

@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from core_encoder.errors import InputError
-from core_encoder.storage import nearest, prismhub_home
+from core_encoder.storage import nearest, prismhub_home, read_json
 from pretrain.progress import PartProgress
 from prismhub.progress import Bar, Show
 
@@ -86,6 +86,14 @@ def pretrain(
     show.note(f"recipe {recipe.name}: {', '.join(asked or recipe.parts)}; into {folder}")
     with closing(PartBar(show)) as bar:
         return run(recipe, folder, asked, restart=restart, progress=bar)
+
+
+def unread_clips(encoder: Path) -> str:
+    """What to say of the clips that could not be read on the way to an encoder; nothing where all could."""
+    run = encoder.parent if (encoder.parent / "recipe.json").exists() else encoder.parent.parent
+    skipped = {name: part["skipped"] for name, part in read_json(encoder / "pretraining.json")["parts"].items()}
+    listed = [f"{count} in {name} ({run / name / 'skipped.jsonl'})" for name, count in skipped.items() if count]
+    return f"clips that could not be read, others were drawn instead: {', '.join(listed)}" if listed else ""
 
 
 def is_first() -> bool:

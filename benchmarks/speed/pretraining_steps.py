@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 import pretrain
-from core_encoder.contrastive import VideoTextModel
-from core_encoder.vivit import ViViT, initialize
+from core_encoder.vivit import ViViT
 from pretrain.contrastive_stage import ContrastiveStage
+from pretrain.initial_weights import fresh_model
 from pretrain.masked_stage import MaskedStage
 from pretrain.optimizer import build_optimizer
 from pretrain.recipe import ContrastiveConfig, MaskedConfig, Recipe
@@ -35,13 +35,6 @@ class RandomTokenizer:
         raise NotImplementedError("random tokens are for measurements alone")
 
 
-def fresh_model(recipe: Recipe) -> VideoTextModel:
-    """The recipe's model with random weights."""
-    model = VideoTextModel(recipe.model)
-    initialize(model, torch.Generator().manual_seed(0))
-    return model
-
-
 def random_frames(recipe: Recipe, clips: int, num_frames: int) -> Tensor:
     """uint8 frames (clips, T, H, W, 3)."""
     size = recipe.vision.image_size
@@ -52,13 +45,13 @@ def random_frames(recipe: Recipe, clips: int, num_frames: int) -> Tensor:
 def training_step(recipe: Recipe, config: ContrastiveConfig | MaskedConfig, clips: int) -> Callable[[], object]:
     """A function that takes one step of stage 1 or stage 2: loss, gradients, optimizer."""
     stage: ContrastiveStage | MaskedStage
+    model = fresh_model(recipe.model, seed=0, position_scale=recipe.position_scale)
     if isinstance(config, MaskedConfig):
-        teacher = fresh_model(recipe)
         student = ViViT(recipe.vision)
-        student.load_state_dict(teacher.vision.state_dict())
-        stage = MaskedStage(student, teacher, config, seed=0)
+        student.load_state_dict(model.vision.state_dict())
+        stage = MaskedStage(student, model, config, seed=0)
     else:
-        stage = ContrastiveStage(fresh_model(recipe), RandomTokenizer(recipe.text.vocab_size), config, "stage1", seed=0)
+        stage = ContrastiveStage(model, RandomTokenizer(recipe.text.vocab_size), config, "stage1", seed=0)
     optimizer = build_optimizer(stage, config)
     frames, captions = random_frames(recipe, clips, config.num_frames), ["a caption"] * clips
     steps = iter(range(1_000_000))

@@ -13,9 +13,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from benchmarks.speed.pretraining_steps import RECIPES, fresh_model, random_frames
+from benchmarks.speed.pretraining_steps import RECIPES, random_frames
 from benchmarks.speed.timing import Report, arguments, take_turns
 from core_encoder.preprocessing import to_video_tensor
+from pretrain.initial_weights import fresh_model
 from pretrain.masking import batch_masks, block_mask
 from pretrain.recipe import Recipe
 
@@ -32,7 +33,8 @@ def main() -> None:
         recipe = replace(recipe, vision=replace(recipe.vision, image_size=options.image_size))
     stage2 = recipe.stage2
     assert stage2 is not None
-    student, grid = fresh_model(recipe).vision, recipe.vision.grid
+    student = fresh_model(recipe.model, seed=0, position_scale=recipe.position_scale).vision
+    grid = recipe.vision.grid
     video = to_video_tensor(random_frames(recipe, options.clips, stage2.num_frames))
     steps = iter(range(1_000_000))
 

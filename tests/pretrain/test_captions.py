@@ -15,7 +15,6 @@ from pretrain.captions import (
     caption_of,
     clean_caption,
     noisy_caption,
-    vocabulary_texts,
 )
 from pretrain.motions import MOTIONS
 from pretrain.world_objects import OBJECTS
@@ -86,17 +85,6 @@ def test_noisy_captions_come_in_their_shares() -> None:
     assert set(kinds) == set(CAPTION_SHARES)
     for kind, share in CAPTION_SHARES.items():
         assert kinds[kind] / DRAWS == pytest.approx(share, abs=TOLERANCE)
-
-
-def test_the_vocabulary_holds_every_word_that_is_said() -> None:
-    known = set().union(*map(words, vocabulary_texts()))
-    rng = np.random.default_rng(0)
-    for thing, motion in scenes():
-        for quality in ("clean", "noisy"):
-            said = words(caption_of(thing, motion if rng.random() < 0.8 else "", quality, rng))
-            assert not {word for word in said - known if not any(letter.isdigit() for letter in word)}
-    assert set("0123456789") <= set("".join(known))
-    assert len(vocabulary_texts()) == len(set(vocabulary_texts()))
 
 
 def test_an_unknown_quality_names_the_nearest() -> None:

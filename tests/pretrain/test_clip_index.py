@@ -99,6 +99,20 @@ def test_rows_can_be_written_and_named_as_a_table(tmp_path: Path) -> None:
     assert rows[1].path == f"{tmp_path}/a.tar/x/1.mp4"
 
 
+def test_labels_of_one_s_own_and_empty_ones(tmp_path: Path) -> None:
+    table = write(tmp_path, "clips.csv", "video,label\n0.mp4,dog\n1.mp4,\n2.mp4, \n")
+    assert [row.labels for row in rows_of(index_of(table))] == [{"label": "dog"}, {}, {}]
+    rows = [{"video": "0.mp4", "labels": {"kind": "cat", "age": 3, "tail": None}, "member": None}]
+    assert rows_of(index_of(write_jsonl(tmp_path / "own.jsonl", rows)))[0].labels == {"kind": "cat", "age": "3"}
+
+
+def test_a_time_that_python_has_no_word_for_is_one_line(tmp_path: Path) -> None:
+    far = pa.array([2**60], pa.timestamp("us"))
+    pq.write_table(pa.table({"video": ["0.mp4"], "when": far}), tmp_path / "c.parquet")
+    with pytest.raises(InputError, match=r"c.parquet: after row 0: not valid Parquet"):
+        index_of(tmp_path / "c.parquet")
+
+
 def test_an_index_is_made_once_and_again_when_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = write(tmp_path, "clips.csv", "video,caption\n0.mp4,a\n")
     first = index_of(table)
@@ -153,6 +167,8 @@ def test_a_failed_index_leaves_nothing(tmp_path: Path) -> None:
         ("c.jsonl", '{"video": "0.mp4"}\n{"video": 3}\n', r"c.jsonl: line 2: video is 3; give the path"),
         ("c.jsonl", '{"video": "0.mp4"}\n[1]\n', r"c.jsonl: line 2: must be an object"),
         ("c.jsonl", '{"video": "0.mp4"}\n{"video"\n', r"c.jsonl: line 2: not valid JSON"),
+        ("c.jsonl", '{"video": "0.mp4", "labels": {}, "member": 3}\n', r"c.jsonl: line 1: member is 3; give name"),
+        ("c.jsonl", '{"video": "0.mp4", "labels": {"k": [1]}}\n', r"c.jsonl: line 1: k is a list; give one text"),
         (
             "c.jsonl",
             '{"video": "0.mp4", "caption": ["a", "b"]}\n',

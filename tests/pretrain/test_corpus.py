@@ -73,7 +73,7 @@ def test_an_epoch_sees_every_clip_once_in_another_order_each_time(tmp_path: Path
 def test_tiers_alternate_by_weight_and_keep_apart() -> None:
     corpus = synthetic(world("a", weight=1), world("b", weight=3))
     steps = range(40)
-    tiers = [corpus.tier_of(step) for step in steps]
+    tiers = [corpus.batch(step, 4).tier for step in steps]
     assert tiers.count("a") == 10
     for step in range(6):
         batch = corpus.batch(step, 4)
@@ -133,12 +133,12 @@ def test_images_are_one_frame_and_are_repeated_when_mixed(tmp_path: Path) -> Non
     text += "  - {name: pictures, quality: noisy, media: image, table: pictures/p.jsonl}\n"
     manifest = write_manifest(tmp_path / "both.yaml", text)
     corpus = files(manifest)
-    batches = {corpus.tier_of(step): corpus.batch(step, 4) for step in range(2)}
+    batches = {batch.tier: batch for step in range(2) for batch in [corpus.batch(step, 4)]}
     assert batches["pictures"].frames.shape == (4, 1, 16, 16, 3)
     assert batches["curated"].frames.shape == (4, 4, 16, 16, 3)
     mixed = files(manifest, mixing="mix")
     batch = mixed.batch(0, 8)
-    assert (mixed.tier_of(0), batch.tier, batch.frames.shape) == ("mixed", "mixed", (8, 4, 16, 16, 3))
+    assert (batch.tier, batch.frames.shape) == ("mixed", (8, 4, 16, 16, 3))
     still = [bool((frames == frames[:1]).all()) for frames in batch.frames]
     assert still == [caption.endswith(".png") for caption in batch.captions]
     assert sum(still) == 4  # by weight
@@ -303,6 +303,6 @@ def test_want_of_memory_or_room_is_no_unreadable_clip(
         raise error
 
     corpus = files(clip_corpus(tmp_path, 4))
-    monkeypatch.setattr("pretrain.sources.read_clip", fail)
+    monkeypatch.setattr("pretrain.sources.open_video", fail)
     with pytest.raises(type(error), match=str(error)):
         corpus.batch(0, 2)

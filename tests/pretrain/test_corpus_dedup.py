@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core_encoder.errors import InputError
-from pretrain.corpus_dedup import evaluation_sets, near_pairs
+from core_encoder.storage import writing_to
+from pretrain.corpus_dedup import _stored, evaluation_sets, near_pairs
 
 
 def unit(rng: np.random.Generator, count: int, width: int = 4) -> np.ndarray:
@@ -57,6 +60,12 @@ def test_blocks_give_what_all_pairs_give(seed: int, count: int, others: int, blo
         assert other not in expected
     assert all(done <= total for done, total in calls)
     assert not count or calls[-1][0] == calls[-1][1]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here that is always full")
+def test_a_disk_full_of_vectors_is_one_line() -> None:
+    with pytest.raises(InputError, match="the disk is full; free space"), writing_to("scratch"):
+        _stored(Path("/dev/full"), iter([np.ones(8, np.float16)] * 9))
 
 
 def test_evaluation_sets_that_are_not_there(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -48,6 +48,10 @@ def test_held_out_clips_come_once_and_lost_ones_are_left_out(tmp_path: Path, cap
     assert clips is not None and len(clips.captions) == 9 and "clip 4" not in clips.captions
     assert "1 of 10 clips could not be read and are left out" in caplog.text
 
+    lost = clip_corpus(tmp_path / "lost", 3, broken=range(3))
+    with pytest.raises(InputError, match="held_out .*: none of its clips can be read"):
+        part_run(replace(recipe(tmp_path, held_out=str(lost)), max_unreadable=1.0)).held_out()
+
     hub = {"name": "far", "quality": "noisy", "hub": {"path": "org/name", "split": "train"}}
     streamed = write_manifest(tmp_path / "hub.yaml", yaml.safe_dump({"tiers": [hub]}))
     with pytest.raises(InputError, match="tier 'far' streams from the Hub"):

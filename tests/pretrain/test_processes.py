@@ -151,6 +151,18 @@ def test_processes_share_batches_evenly(caplog: pytest.LogCaptureFixture) -> Non
     assert 1 <= _fitting(ComputeConfig(**on_cpu), 7) <= (os.cpu_count() or 1)
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
+def test_no_more_processes_than_this_one_has_cores() -> None:
+    from pretrain.processes import _fitting
+
+    given = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(given)})
+        assert _fitting(ComputeConfig(accelerator="cpu"), 64) == 1
+    finally:
+        os.sched_setaffinity(0, given)
+
+
 def test_several_machines_need_torchrun() -> None:
     with pytest.raises(InputError, match="torchrun"):
         Processes(ComputeConfig(num_nodes=2))

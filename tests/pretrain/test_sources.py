@@ -42,6 +42,18 @@ def test_a_video_is_sampled_over_its_span(tmp_path: Path) -> None:
     assert source.read(0, 3, Preprocessing(16)).shape == (3, 16, 16, 3)
 
 
+def test_a_video_with_fewer_frames_shows_each_longer_and_none_stands_still_at_its_end(tmp_path: Path) -> None:
+    [path] = write_clips(tmp_path, 1)  # 6 frames at 6 fps, 32 pixels
+    frames = decoded(path)
+    rows = [{"video": "000.mp4"}, {"video": "000.mp4", "start": 0.5, "end": 1.0}]
+    source = open_source(Tier("t", "clean", table=write_jsonl(tmp_path / "c.jsonl", rows)))
+    assert same(source.read(0, 8, PREPROCESSING), frames[[0, 0, 1, 2, 3, 3, 4, 5]])
+    assert same(source.read(1, 8, PREPROCESSING), frames[[3, 3, 3, 4, 4, 4, 5, 5]])
+    write_tar(tmp_path / "a.tar", [(path.name, path.read_bytes())])
+    shards = open_source(Tier("t", "noisy", shards=(str(tmp_path / "*.tar"),)))
+    assert same(shards.read(0, 8, PREPROCESSING), source.read(0, 8, PREPROCESSING))
+
+
 def test_a_member_of_a_tar_is_the_file_it_was(tmp_path: Path) -> None:
     paths = write_clips(tmp_path, 3)
     members = [(path.name, path.read_bytes()) for path in paths]

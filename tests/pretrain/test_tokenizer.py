@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from core_encoder import storage
 from core_encoder.errors import InputError
 from core_encoder.text_tower import TextTokenizer, canonicalize
 from pretrain.tokenizer import train_tokenizer
@@ -82,6 +85,15 @@ def test_a_vocabulary_below_the_bytes_is_refused(tmp_path: Path, size: int) -> N
     with pytest.raises(InputError, match=f"{size} pieces.*257"):
         train_tokenizer(TEXTS, size, tmp_path / "t.json")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here that is always full")
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage.uuid, "uuid4", lambda: SimpleNamespace(hex="0" * 8))
+    (tmp_path / f".tokenizer.json.{os.getpid()}-{'0' * 8}.tmp").symlink_to("/dev/full")
+    with pytest.raises(InputError, match="tokenizer.json: the disk is full; free space") as caught:
+        train_tokenizer(["a red square"], 300, tmp_path / "tokenizer.json")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("texts", [[], ["", ""]])

@@ -413,8 +413,13 @@ def test_wrong_input_is_one_line(says: Callable[..., str], made: Path, tmp_path:
         ({"min_motion": -1.0}, "min_motion must be 0 or more"),
         ({"min_grounding": 2.0}, "from -1 to 1"),
         ({}, "no limit was given"),
+        ({"max_words": -1}, "max_words must be 0 or more"),
     ],
 )
 def test_limits_that_make_no_sense(given: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Limits(**given)
+
+
+def test_zero_is_a_limit() -> None:
+    assert Limits(min_grounding=0.0).min_grounding == 0 and Limits(max_words=0).max_words == 0

@@ -22,6 +22,7 @@ from pretrain.checkpoint import checkpoints
 from prismhub.cli import run
 from prismhub.pretrain_job import PartBar, parts_of
 from prismhub.progress import Show
+from tests.pretrain.corpora import clip_corpus
 from tests.pretrain.tiny_models import tiny_recipe
 from tests.pretrain.tiny_runs import DECODER, ONE, VIDEOS, part, write_world
 
@@ -109,6 +110,27 @@ def test_a_dry_run_needs_no_corpus(says: Callable[..., str]) -> None:
     assert "parameters" in says(0, str(SHIPPED / "base.yaml"), "--dry-run").lower()
     scale = json.loads(says(0, str(SHIPPED / "base.yaml"), "--dry-run", "--json", "--gpus", "8"))
     assert [row["part"] for row in scale["parts"]] == ["stage1", "stage2"]
+
+
+def test_options_that_would_do_nothing_are_refused(says: Callable[..., str], tmp_path: Path) -> None:
+    path = str(write_recipe(tmp_path))
+    for given in (("--stage", "1"), ("--devices", "2"), ("--workers", "2"), ("--restart",), ("--out", "x")):
+        assert f"{given[0]} has no meaning for --dry-run" in says(2, path, "--dry-run", *given)
+    assert "--gpus is what --dry-run reckons with" in says(2, path, "--gpus", "8")
+
+
+def test_clips_that_could_not_be_read_are_told_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus = clip_corpus(tmp_path, 12, broken=[3])
+    stage1 = part(steps=4, batch_size=4)
+    path = str(write_recipe(tmp_path, corpus=str(corpus), stage1=stage1, stage2=None, max_unreadable=1))
+    out = tmp_path / "out"
+    for more in (["--quiet", "--json"], ["--stage", "1"], []):
+        assert run(["pretrain", path, "--out", str(out), *more]) == 3
+        shown = capsys.readouterr()
+        assert '"encoder"' in shown.out or "the encoder: " in shown.out
+        assert "clips that could not be read, others were drawn instead: 1 in stage1 " in shown.err
+        assert f"({out / 'stage1' / 'skipped.jsonl'})" in shown.err
+    assert len((out / "stage1" / "skipped.jsonl").read_text().splitlines()) == 1
 
 
 def test_a_nan_is_a_failure_and_names_the_step(says: Callable[..., str], tmp_path: Path) -> None:

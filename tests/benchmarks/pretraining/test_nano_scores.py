@@ -29,7 +29,7 @@ from core_encoder.preprocessing import to_video_tensor
 from core_encoder.storage import write_json
 from core_encoder.text_tower import TextConfig, TextTokenizer
 from core_encoder.vivit import ViViTConfig
-from pretrain.captions import name_prompts, vocabulary_texts
+from pretrain.captions import name_prompts
 from pretrain.export import RECORD
 from pretrain.tokenizer import train_tokenizer
 from pretrain.world_objects import SEEN_OBJECTS, ZERO_SHOT_OBJECTS
@@ -43,7 +43,8 @@ AMOUNTS = Amounts(PROBES, zero_shot_clips=110, speed_clips=8, speed_rounds=2)
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     config = VideoTextConfig(VISION, VideoHeadConfig(0, 32), TextConfig(300, 16, 2, 32, layers=1, max_length=16))
     made = random_encoder(config, seed=3)
-    file = train_tokenizer(vocabulary_texts(), 300, tmp_path_factory.mktemp("tokenizer") / "tokenizer.json")
+    texts = [text for thing in SEEN_OBJECTS for text in name_prompts(thing.name)]
+    file = train_tokenizer(texts, 300, tmp_path_factory.mktemp("tokenizer") / "tokenizer.json")
     return Encoder(made.model, "tiny", made.preprocessing, TextTokenizer(file, 300, 16))
 
 

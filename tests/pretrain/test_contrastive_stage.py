@@ -184,6 +184,11 @@ def test_a_part_unlocks_what_the_one_before_locked() -> None:
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+def test_alignment_sees_images_as_the_finished_encoder_does() -> None:
+    module, video = stage("alignment"), to_video_tensor(random_frames(2)[:, :1])
+    torch.testing.assert_close(module.embed_video(video, 0, range(2)), module.model(video, embed=True)[2])
+
+
 def test_alignment_sees_whole_clips() -> None:
     module, frames = stage("alignment"), random_frames(2)
     with tokens_entering(*module.model.vision.spatial_layers) as counts:

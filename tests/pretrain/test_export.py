@@ -138,6 +138,16 @@ def test_a_card_without_scores_says_so(tmp_path: Path, recipe: Recipe) -> None:
     assert load_encoder(tmp_path / "encoder").tokenizer is None
 
 
+def test_a_card_says_how_many_clips_could_not_be_read(tmp_path: Path, recipe: Recipe) -> None:
+    record = a_record()
+    export(recipe, tiny_model(), None, tmp_path / "whole", record)
+    assert "could not be read" not in (tmp_path / "whole" / "README.md").read_text(encoding="utf-8")
+    record["parts"]["stage1"]["skipped"] = 1234
+    export(recipe, tiny_model(), None, tmp_path / "encoder", record)
+    card = (tmp_path / "encoder" / "README.md").read_text(encoding="utf-8")
+    assert "Clips that could not be read, and gave way to others: 1,234 in stage1.\n\n## Scores" in card
+
+
 def test_names_that_yaml_would_misread_stay_names(tmp_path: Path, recipe: Recipe) -> None:
     record = a_record()
     record["corpus"] = [record["corpus"][0] | {"name": name} for name in ("no", "1e3", "a: b", "über")]

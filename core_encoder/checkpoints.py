@@ -45,7 +45,9 @@ def folder_kind(folder: Path) -> str:
     """
     config_file = folder / CONFIG
     if not config_file.is_file():
-        raise InputError(f"{folder}: no {CONFIG}: a folder in transformers format holds {CONFIG} and {WEIGHTS}")
+        inner = folder / "encoder"  # of a pretraining run
+        hint = f"; did you mean {inner}?" if (inner / CONFIG).is_file() else ""
+        raise InputError(f"{folder}: no {CONFIG}: a folder in transformers format holds {CONFIG} and {WEIGHTS}{hint}")
     config = read_json(config_file)
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind not in SUPPORTED:

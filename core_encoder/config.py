@@ -76,5 +76,5 @@ def _convert(hint: Any, value: Any, what: str) -> Any:
     try:
         return TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"]
+        reason = error.errors()[0]["msg"].replace("valid tuple", "list, such as [a, b]")
         raise InputError(f"{what} cannot be {value!r}: {reason[:1].lower()}{reason[1:]}") from error

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from core_encoder.storage import write_text, writing_to
+from core_encoder.storage import locked, write_text, writing_to
 from core_encoder.video import Clip
 
 try:
@@ -60,7 +59,7 @@ class FailureLog:
         Raises:
             InputError: the disk is full, or the file cannot be written to.
         """
-        with writing_to(self.path), self._alone(), self.path.open("ab+") as file:
+        with writing_to(self.path), locked(self.path.parent), self.path.open("ab+") as file:
             if file.tell() != self._size:  # another process wrote
                 self._known = set(self.read())
             if failure not in self._known:
@@ -79,24 +78,11 @@ class FailureLog:
         if not self.path.exists():
             return
         retried = set(clips)
-        with self._alone():
+        with locked(self.path.parent):  # the file itself may be replaced meanwhile
             listed = self.read()
             kept = [failure for failure in listed if failure.clip not in retried]
             if len(kept) < len(listed):
                 write_text(self.path, "".join(map(_line, kept)))
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if fcntl is None:
-            yield
-            return
-        folder = os.open(self.path.parent, os.O_RDONLY)  # the file itself may be replaced meanwhile
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(folder)
 
 
 def _line(failure: Failure) -> str:

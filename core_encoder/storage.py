@@ -19,6 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from core_encoder.errors import InputError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -73,7 +78,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; known: {shown}"
 
 
-_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
 @contextmanager
@@ -130,6 +135,32 @@ def _fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def locked(folder: str | Path, wait: bool = True) -> Iterator[None]:
+    """Keep others that lock `folder`, made if it is missing, out while the block runs; where the file system can.
+
+    Raises:
+        BlockingIOError: another holds it, and `wait` is off.
+        InputError: the folder cannot be made.
+    """
+    with writing_to(folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def write_text(path: str | Path, text: str) -> Path:
     """Write `text` as UTF-8, atomically."""
     with atomic_path(path) as aside:
@@ -168,7 +199,7 @@ def read_yaml(path: str | Path) -> Any:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # a ValueError: not UTF-8, or a NUL in the path
         raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     return parse_yaml(text, str(path))
 
@@ -182,13 +213,15 @@ def parse_yaml(text: str, where: str) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-            for place, key in enumerate(keys):
-                if isinstance(key, str) and key in keys[:place]:
-                    mark = node.value[place][0].start_mark
-                    raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", mark)
-            return super().construct_mapping(node, deep)
+        def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+            node = super().compose_mapping_node(anchor)
+            seen = set()
+            for key, _ in node.value:
+                name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
+                if name in seen and key.tag != "tag:yaml.org,2002:merge":
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+                seen.add(name)
+            return node
 
     try:
         return yaml.load(text, Loader)
@@ -197,16 +230,31 @@ def parse_yaml(text: str, where: str) -> Any:
         line = f"line {mark.line + 1}: " if mark else ""
         reason = getattr(error, "problem", None) or " ".join(str(error).split())
         raise InputError(f"{where}: {line}not valid YAML ({reason})") from error
-    except (ValueError, RecursionError) as error:  # a date with a month 13; thousands of brackets
-        raise InputError(f"{where}: not valid YAML ({error})") from error
+    # A date with a month 13, thousands of brackets, `!!bool x`: the constructors let through what they stumble over.
+    except (ValueError, ArithmeticError, LookupError, AttributeError, TypeError, RecursionError) as error:
+        raise InputError(f"{where}: not valid YAML ({' '.join(str(error).split())})") from error
 
 
 def is_file(path: str | Path) -> bool:
     """Whether a file is there; a name that no file can have is no error."""
+    return os.path.isfile(path)  # noqa: PTH113 (a Path raises where a name is too long)
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether a folder is there; a name that no folder can have is no error."""
+    return os.path.isdir(path)  # noqa: PTH112 (as above)
+
+
+def expanded(path: str | Path) -> Path:
+    """`path` with `~` as the user's home.
+
+    Raises:
+        InputError: there is no such user.
+    """
     try:
-        return Path(path).is_file()
-    except OSError:
-        return False
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{path}: there is no such user's home") from error
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:

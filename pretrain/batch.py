@@ -70,7 +70,7 @@ class UnreadableCount:
         if self.unreadable > self.limit * max(self.drawn, _FEW):
             last = batch.skipped[-1] if batch.skipped else Skipped(batch.step, batch.tier, "", "")
             raise InputError(
-                f"{self.unreadable} of {self.drawn} clips could not be read, above the share max_unreadable="
+                f"{self.unreadable} of {self.drawn} clips drawn could not be read, above the share max_unreadable="
                 f"{self.limit:g}; the last one: tier {last.tier!r}, {last.path}: {last.reason}"
                 "; repair or remove them, or raise max_unreadable"
             )

@@ -31,7 +31,7 @@ from pretrain.rows import Row
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 2  # of the index; another number makes every index again
+_FORMAT = 3  # of the index; another number makes every index again
 _LOOKED_AT = 64  # rows whose files are looked for, to tell wrong folders from a few lost videos
 
 

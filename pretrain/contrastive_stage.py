@@ -74,7 +74,7 @@ class ContrastiveStage(L.LightningModule):
         vision, head = self.model.vision, self.model.video_head
         assert head is not None
         if self.part == "alignment":
-            with torch.no_grad():  # of images too the tokens that the finished encoder gives of them
+            with torch.no_grad():  # images too: all tokens, with the positions of one frame, as after export
                 tokens = vision(video)[0]  # (b, T, N, D)
             return head(tokens)
         visible = self.draw_visible(video, step, positions)

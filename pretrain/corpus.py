@@ -35,6 +35,7 @@ __all__ = ["Batch", "Corpus", "Mixing", "Skipped", "UnreadableCount"]
 log = logging.getLogger(__name__)
 
 Mixing = Literal["alternate", "mix"]
+_LOOKED_AT = 64  # clips whose labels are looked at
 _MAX_ATTEMPTS = 20  # clips drawn in place of one that cannot be read
 
 
@@ -112,10 +113,36 @@ class Corpus:
 
     def captions(self, limit: int) -> Iterator[str]:
         """The first captions of each tier, `limit` over all of them, without those of Hub streams."""
-        indexed = [clips for clips in self._tiers if clips]
-        for clips in indexed:
+        indexed = self._indexed()
+        for _, clips in indexed:
             for place in range(min(len(clips), limit // len(indexed))):
                 yield clips.source.row(clips.at(place, 0)).caption
+
+    def shared_tiers(self, other: Corpus) -> list[tuple[str, str]]:
+        """Tiers of this corpus and of another one that hold the same clips, by name; those of Hub streams left out."""
+        theirs = {clips.source.digest: tier.name for tier, clips in other._indexed() if clips}
+        return [
+            (tier.name, theirs[clips.source.digest]) for tier, clips in self._indexed() if clips.source.digest in theirs
+        ]
+
+    def _indexed(self) -> list[tuple[Tier, TierClips]]:
+        return [(tier, clips) for tier, clips in zip(self.manifest.tiers, self._tiers, strict=True) if clips]
+
+    def check_labels(self) -> None:
+        """Refuse labels that no clip has.
+
+        Raises:
+            InputError: `labels` of a tier names one that none of its first clips has.
+        """
+        for tier, clips in self._indexed():
+            if tier.labels == Tier.labels:  # by default, where they are present
+                continue
+            seen = {name for place in range(min(len(clips), _LOOKED_AT)) for name in clips.source.row(place).labels}
+            for name in tier.labels:
+                if name not in seen:
+                    raise InputError(
+                        f"tier {tier.name!r}: none of its first clips has a label {name!r}; see its `labels`"
+                    )
 
     def check(self, batch_size: int, world: int = 1) -> None:
         """Refuse a global batch that cannot be made.
@@ -151,7 +178,7 @@ class Corpus:
 
         Clips of Hub streams are not among them.
         """
-        tiers = [(tier, clips) for tier, clips in zip(self.manifest.tiers, self._tiers, strict=True) if clips]
+        tiers = self._indexed()
         longest = max((len(clips) for _, clips in tiers), default=0)
         drawn = ((tier, clips, n) for n in range(longest) for tier, clips in tiers if n < len(clips))
         for tier, clips, number in itertools.islice(drawn, limit):

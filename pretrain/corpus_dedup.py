@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,10 @@ def near_duplicates(
     """
     if not -1 < near <= 1:
         raise InputError(f"near is a cosine, above -1 and at most 1, not {near}")
-    with writing_to(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with writing_to(folder), tempfile.TemporaryDirectory(prefix=".vectors-", dir=folder) as scratch:
+    with ExitStack() as stack:
+        with writing_to(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix=".vectors-", dir=folder))
         ours: list[tuple[str, int]] = []
         names: list[str] = []
 
@@ -199,9 +201,13 @@ def _block(vectors: NDArray[Any], start: int, size: int) -> NDArray[np.float32]:
 
 
 def _stored(path: Path, rows: Iterator[NDArray[np.float16]]) -> NDArray[Any]:
-    """The rows as one memory-mapped array `(N, E)`."""
+    """The rows as one memory-mapped array `(N, E)`.
+
+    Raises:
+        InputError: the disk is full.
+    """
     count = width = 0
-    with path.open("wb") as file:
+    with writing_to(path.parent), path.open("wb") as file:
         for row in rows:
             file.write(row.astype("<f2").tobytes())  # `tofile` says nothing of why it failed
             count, width = count + 1, len(row)

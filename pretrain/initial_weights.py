@@ -12,7 +12,7 @@ from core_encoder.encoder import load_encoder
 from core_encoder.errors import InputError
 from core_encoder.layers import TransformerLayer
 from core_encoder.storage import read_json
-from core_encoder.text_tower import Tokenizer
+from core_encoder.text_tower import TextTokenizer, Tokenizer
 from core_encoder.vivit import ViViT, initialize
 from pretrain.contrastive_stage import ContrastiveStage
 from pretrain.export import RECORD, open_model
@@ -39,11 +39,12 @@ def check_start(recipe: Recipe, part: str) -> None:
     """Refuse an encoder to start from that does not fit, before anything trains.
 
     Raises:
-        InputError: `start_from` or `initialize_from` is missing, damaged, or has another shape.
+        InputError: `start_from` or `initialize_from` is missing, damaged, or has another shape or tokenizer.
     """
     config = getattr(recipe, part)
     if config.start_from:
         _whole_model(config.start_from, recipe)
+        _check_tokenizer(config.start_from, recipe)
     if isinstance(config, ContrastiveConfig) and config.initialize_from:
         with torch.device("meta"):
             vision = ViViT(recipe.vision)
@@ -133,6 +134,14 @@ def _whole_model(source: str, recipe: Recipe) -> VideoTextModel:
     if not isinstance(model, VideoTextModel) or model.config != recipe.model:
         raise InputError(f"start_from {source!r}: not the model that the recipe describes; give one of the same shape")
     return model.requires_grad_(True).train()
+
+
+def _check_tokenizer(source: str, recipe: Recipe) -> None:
+    theirs = load_encoder(source).tokenizer
+    if not isinstance(theirs, TextTokenizer) or recipe.tokenizer is None:
+        return
+    if theirs.path.suffix == recipe.tokenizer.suffix and theirs.path.read_bytes() != recipe.tokenizer.read_bytes():
+        raise InputError(f"start_from {source!r}: learned with another tokenizer; let `tokenizer` name {theirs.path}")
 
 
 def _spatial_half(vision: ViViT, source: str) -> dict[str, Tensor]:

@@ -35,7 +35,7 @@ from typing import Any, Literal
 
 from core_encoder.config import config_from_dict, config_to_dict, option
 from core_encoder.errors import InputError
-from core_encoder.storage import check_name, is_file, nearest, read_yaml, write_text
+from core_encoder.storage import check_name, expanded, is_file, is_folder, nearest, read_yaml, write_text
 
 Quality = Literal["clean", "noisy"]
 Media = Literal["video", "image"]
@@ -168,7 +168,7 @@ class Manifest:
         Raises:
             InputError: the file or a file it names is missing, an unknown key, a value of the wrong type or range.
         """
-        path = Path(os.path.normpath(Path(path).expanduser().absolute()))
+        path = Path(os.path.normpath(expanded(path).absolute()))
         content = _read_yaml(path)
         for key in content:
             if key != "tiers":
@@ -186,7 +186,7 @@ class Manifest:
         """Write the manifest as YAML, atomically; `load` reads an equal one back."""
         import yaml
 
-        path = Path(os.path.normpath(Path(path).expanduser().absolute()))
+        path = Path(os.path.normpath(expanded(path).absolute()))
         tiers = [tier.to_dict(path.parent) for tier in self.tiers]
         return write_text(path, yaml.safe_dump({"tiers": tiers}, sort_keys=False, allow_unicode=True))
 
@@ -226,12 +226,12 @@ def _read_tier(given: Any, number: int, path: Path) -> Tier:
 def _placed(tier: Tier, folder: Path, where: str) -> Tier:
     """The tier with absolute paths, all of which exist."""
     if tier.table:
-        table = Path(os.path.normpath(folder / tier.table.expanduser()))
+        table = Path(os.path.normpath(folder / expanded(tier.table)))
         if not is_file(table):
             raise InputError(f"{where}: table {table}: no such file")
         return replace(tier, table=table)
     if tier.shards:
-        placed = replace(tier, shards=tuple(os.path.normpath(folder / Path(name).expanduser()) for name in tier.shards))
+        placed = replace(tier, shards=tuple(os.path.normpath(folder / expanded(name)) for name in tier.shards))
         for pattern in placed.shards:
             if not _matching(pattern):
                 raise InputError(f"{where}: shards {pattern}: no such file")
@@ -243,7 +243,7 @@ def _placed(tier: Tier, folder: Path, where: str) -> Tier:
 
 def _placed_hub(hub: HubSpec, folder: Path, where: str) -> HubSpec:
     """The spec with absolute paths where it names local files."""
-    if (folder / hub.path).is_dir():
+    if is_folder(folder / hub.path):
         return replace(hub, path=str(folder / hub.path))
     if "/" in hub.path:
         return hub

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
 from core_encoder.contrastive import VideoTextModel
-from core_encoder.encoder import load_encoder
+from core_encoder.errors import InputError
 from core_encoder.layers import TransformerLayer
 from core_encoder.run_log import RunLog
 from core_encoder.storage import read_json, write_text, writing_to
@@ -39,6 +39,7 @@ from pretrain.part_run import PartRun
 from pretrain.probe import HeldOut, evaluate
 from pretrain.processes import Interruption, Tell
 from pretrain.progress import PartProgress, PretrainingStopped
+from pretrain.run_folder import RUN_FILE
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +141,11 @@ class _Pass:
             while self.step < config.steps:
                 for group in self.bare_optimizer.param_groups:
                     group["lr"] = learning_rate(config, self.step)
-                tier, interrupted = self._advance(source, window)
+                try:
+                    tier, interrupted = self._advance(source, window)
+                except InputError:  # clips that cannot be read: once they are repaired, the run goes on from here
+                    self._keep(before_s + time.monotonic() - started)
+                    raise
                 self.seconds = before_s + time.monotonic() - started
                 if self.step % config.log_every == 0 or self.step == config.steps:
                     rates = window.rates()
@@ -172,6 +177,7 @@ class _Pass:
         sums: dict[str, Tensor] = {}
         tiers: set[str] = set()
         skipped = 0
+        state = self.stream_state
         for micro in range(config.accumulate):
             asked = time.monotonic()
             batch: Batch = next(source)
@@ -186,7 +192,8 @@ class _Pass:
                 sums[name] = sums.get(name, 0.0) + value.detach().float() / config.accumulate
             window.clips += len(batch.frames) * self.world
             window.tokens += self.stage.num_tokens(batch.frames) * self.world
-            self.stream_state = batch.stream_state
+            state = batch.stream_state
+        self.stream_state = state
         norm = self._clip()
         wishes = {"skipped": float(skipped), "interrupted": float(self.interruption.asked)}
         means = self._mean({**sums, **wishes})  # the same numbers in all processes, so that all decide alike
@@ -281,6 +288,13 @@ class _Pass:
             self.run.folder, self.step, self.stage, self.bare_optimizer, self.ema, about, keep, self.is_writer
         )
 
+    def _keep(self, seconds: float) -> None:
+        """Save the last step that was taken, where no other process has to join in."""
+        newest = latest_checkpoint(self.run.folder)
+        if self.world == 1 and self.step and (newest is None or read_about(newest)["step"] < self.step):
+            self.seconds = seconds
+            self._save()
+
     def _states(self) -> Any:
         """Where the streams of all processes stand."""
         if self.world == 1 or self.stream_state is None:
@@ -327,6 +341,7 @@ class _Pass:
         for part in list(earlier["parts"].values())[-1:]:
             part["fingerprint"] = earlier["fingerprint"]  # of the encoder that it left
         tiers = {tier["name"]: tier for tier in [*earlier["corpus"], *run.corpus.describe()]}
+        start = read_json(run.folder / RUN_FILE).get("start")
         mine = {
             "steps": self.config.steps,
             "clips": self.config.steps * self.config.batch_size,
@@ -336,7 +351,7 @@ class _Pass:
             "processes": self.world,
             "device": self.fabric.device.type,
             "scores": self.scores,
-            **({"started_from": load_encoder(self.config.start_from).fingerprint} if self.config.start_from else {}),
+            **({"started_from": start} if self.config.start_from and start else {}),
             **learned,
         }
         record = {

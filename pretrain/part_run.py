@@ -18,13 +18,11 @@ from pretrain.batch import Skipped
 from pretrain.contrastive_stage import ContrastiveStage
 from pretrain.corpus import Corpus
 from pretrain.export import RECORD
-from pretrain.initial_weights import initial_model, initial_stage, start_as_identity
+from pretrain.initial_weights import initial_stage
 from pretrain.manifest import Manifest
 from pretrain.masked_stage import MaskedStage
 from pretrain.probe import HeldOut
 from pretrain.recipe import PARTS, ContrastiveConfig, MaskedConfig, Recipe
-
-__all__ = ["PartRun", "initial_model", "part_corpus", "select", "start_as_identity"]
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +111,8 @@ class PartRun:
         """Where scores come from, None where the recipe names nothing.
 
         Raises:
-            InputError: the manifest, or a table or shard that it names, does not fit; a tier streams from the Hub.
+            InputError: the manifest, or a table or shard that it names, does not fit; a tier streams from the Hub, or
+                has none of the labels it names.
         """
         if self.recipe.held_out is None:
             return None
@@ -124,7 +123,7 @@ class PartRun:
                     f"held_out {self.recipe.held_out}: tier {tier.name!r} streams from the Hub, and held-out clips are"
                     " to be the same every time; store it locally and name its table"
                 )
-        return Corpus(
+        corpus = Corpus(
             manifest,
             num_frames=max(self.config.num_frames, 2),
             image_size=self.recipe.vision.image_size,
@@ -132,6 +131,11 @@ class PartRun:
             need_captions=False,
             max_unreadable=self.recipe.max_unreadable,
         )
+        try:
+            corpus.check_labels()
+        except InputError as error:
+            raise InputError(f"held_out {self.recipe.held_out}: {error}") from error
+        return corpus
 
     def held_out(self) -> HeldOut | None:
         """The clips that scores come from: `held_out_clips` of them, or as many as there are, each one once.

@@ -94,6 +94,17 @@ class Processes:
         if self._joined is not None:
             self._joined.barrier()
 
+    def world(self, batch: int) -> int:
+        """How many processes will share batches of `batch` clips.
+
+        Raises:
+            InputError: devices that are not here.
+        """
+        if self._joined is not None:
+            return int(self._joined.world_size)
+        _fabric(self.compute, _fitting(self.compute, batch) if not _on_cpu(self.compute) else 1, 1)
+        return _fitting(self.compute, batch)
+
     def run(self, work: Work, batch: int, tell: Tell) -> None:
         """Let every process do its work; those started here share batches of `batch` clips evenly.
 

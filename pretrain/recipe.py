@@ -20,7 +20,7 @@ from typing import Any, Literal
 from core_encoder.config import config_from_dict, option
 from core_encoder.contrastive import VideoHeadConfig, VideoTextConfig
 from core_encoder.errors import InputError
-from core_encoder.storage import check_name, nearest, parse_yaml, read_yaml
+from core_encoder.storage import check_name, expanded, nearest, parse_yaml, read_yaml
 from core_encoder.text_tower import TextConfig
 from core_encoder.vivit import PRESETS, ViViTConfig
 
@@ -35,7 +35,7 @@ class PartConfig:
     steps: int = option(1000, "optimizer steps")
     batch_size: int = option(128, "clips a step, over all processes and accumulated batches together")
     accumulate: int = option(1, "a step sums the gradients of so many batches; each has its own negatives")
-    num_frames: int = option(8, "frames of a clip")
+    num_frames: int = option(8, "frames of a clip (default: those of the encoder)")
     start_from: str | None = option(
         None, "encoder to go on from, whole (folder, Hub id); by default what the part before made"
     )
@@ -83,6 +83,8 @@ class ContrastiveConfig(PartConfig):
         super().__post_init__()
         if not 0 <= self.drop < 1:
             raise InputError(f"drop must be at least 0 and below 1, not {self.drop}")
+        if self.start_from and self.initialize_from:
+            raise InputError("start_from gives all weights and initialize_from the spatial half: name one of them")
         if not 0 < self.min_temperature <= self.temperature:
             raise InputError("temperature must be at least min_temperature, both above 0")
 
@@ -185,14 +187,14 @@ class Recipe:
             if given.get(key) is None:
                 raise InputError(f"{path}: {key!r} is missing; a recipe names its vision model and its corpus")
 
-        def section(kind: Any, key: str) -> Any:
+        def section(kind: Any, key: str, **defaults: Any) -> Any:
             value = given.get(key)
             if value is None:
                 return None
             if not isinstance(value, Mapping):
                 raise InputError(f"{path}: {key} must hold keys and values, not {value!r}")
             try:
-                return config_from_dict(kind, value, f"{path}: {key}")
+                return config_from_dict(kind, {**defaults, **value}, f"{path}: {key}")
             except (ValueError, TypeError) as error:
                 text = str(error).partition("\n")[0]
                 raise InputError(text if text.startswith(str(path)) else f"{path}: {key}: {text}") from error
@@ -203,7 +205,7 @@ class Recipe:
                 return None
             if not isinstance(value, str):
                 raise InputError(f"{path}: {key} must be a path, not {value!r}")
-            return (path.parent / Path(value).expanduser()).absolute()
+            return (path.parent / expanded(value)).absolute()
 
         vision = _vision(given["vision"], path)
         simple = {
@@ -215,15 +217,18 @@ class Recipe:
         recipe = cls(
             name=check_name(str(given.get("name", path.stem)), f"{path}: name"),
             vision=vision,
-            video_head=section(VideoHeadConfig, "video_head") or VideoHeadConfig(pooling_dim=vision.mlp_dim),
+            video_head=section(VideoHeadConfig, "video_head", pooling_dim=vision.mlp_dim)
+            or VideoHeadConfig(pooling_dim=vision.mlp_dim),
             text=section(TextConfig, "text")
             or TextConfig(width=vision.width, heads=vision.heads, mlp_dim=vision.mlp_dim),
             corpus=corpus,
             tokenizer=place("tokenizer"),
             held_out=place("held_out"),
             **asdict(numbers),
-            **{key: section(ContrastiveConfig, key) for key in ("images", "stage1", "alignment")},
-            stage2=section(MaskedConfig, "stage2"),
+            images=section(ContrastiveConfig, "images", num_frames=1),
+            stage1=section(ContrastiveConfig, "stage1", num_frames=vision.num_frames),
+            stage2=section(MaskedConfig, "stage2", num_frames=vision.num_frames),
+            alignment=section(ContrastiveConfig, "alignment", num_frames=vision.num_frames),
             compute=section(ComputeConfig, "compute") or ComputeConfig(),
         )
         try:
@@ -263,7 +268,7 @@ class Recipe:
         if head.pooling_dim != self.vision.mlp_dim:
             raise InputError(
                 f"video_head: pooling_dim {head.pooling_dim} must equal vision's mlp_dim {self.vision.mlp_dim}"
-                ", or `transformers` has no class for what is made"
+                "; otherwise the encoder cannot be exported"
             )
         self._check_tokens()
 

@@ -87,12 +87,11 @@ class RowColumns:
         return self._present == present.keys()
 
     def row(self, values: Mapping[str, Any], where: str, video: str | None = None) -> Row:
-        """The row of these values.
+        """The row of these values; an empty label is none.
 
         Raises:
-            InputError: no video, a time that is not seconds, an end not after the start, or a caption that is no text.
-
-        An empty label is none.
+            InputError: no video, a time that is not seconds, an end not after the start, a caption or label that is no
+                text, or a member that is none.
         """
         if video is None:
             given = values[self.names["video"]]
@@ -104,11 +103,10 @@ class RowColumns:
         if end_s is not None and end_s <= start_s:
             raise InputError(f"{where}: end {end_s:g} is not after start {start_s:g}; times are seconds")
         caption = text_of(values.get(self.names.get("caption", ""), ""), where, self.names.get("caption", ""))
-        given = {name: values[name] for name in self.labels}
         own = _is_own(values)
-        if own:
-            given = {key: value for key, value in given.items() if key != "labels"} | values["labels"]
-        labels = {str(name): text for name, value in given.items() if (text := text_of(value, where, str(name)))}
+        said = {name: values[name] for name in self.labels if not (own and name == "labels")}
+        said |= values["labels"] if own else {}
+        labels = {str(name): text for name, value in said.items() if (text := text_of(value, where, str(name)))}
         member = _member(values["member"], where) if own and values.get("member") is not None else None
         return Row(video, start_s, end_s, caption, labels, member)
 
@@ -142,7 +140,7 @@ def text_of(value: Any, where: str, name: str) -> str:
 
 def _member(given: Any, where: str) -> Member:
     match given:
-        case [str(name), int(offset), int(size)]:
+        case [str(name), int(offset), int(size)] if 0 <= offset < 2**63 and 0 <= size < 2**63:
             return Member(name, offset, size)
     raise InputError(f"{where}: member is {given!r}; give name, offset and size in bytes")
 

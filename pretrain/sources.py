@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ _OBJECTS = {
     "zero_shot": ZERO_SHOT_OBJECTS,
 }
 _STILL_FRAMES = 16  # frames of the clip of which a still shows one moment
+_SUFFIX = re.compile(r"\.\w{1,16}", re.ASCII)  # of a name inside a tar, which can hold anything
 _CAPTION = 1  # sets the random numbers of a clip's caption apart from those of its scene
 
 
@@ -175,8 +177,8 @@ def _read_span(path: str, row: Row, num_frames: int, preprocessing: Preprocessin
     """The frames of a row; where it has fewer, each is seen longer, so that no clip stands still at its end."""
     with open_video(path) as video:
         [view] = ClipPlan(num_frames).views_of(video.facts, Clip(path, row.start_s, row.end_s))
-        spread = [view.frame_indices[number * view.num_real // num_frames] for number in range(num_frames)]
-        return video.read(spread, preprocessing)
+        centres = [(2 * number + 1) * view.num_real // (2 * num_frames) for number in range(num_frames)]
+        return video.read([view.frame_indices[place] for place in centres], preprocessing)
 
 
 @contextmanager
@@ -192,7 +194,8 @@ def as_file(content: bytes, suffix: str) -> Iterator[Path]:
         raise InputError(f"{error.strerror}; free space there, or let TMPDIR name a folder with some") from error
     with ExitStack() as stack:
         with writing_to(place):
-            file = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="prismhub-")), "clip" + suffix)
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="prismhub-"))
+            file = Path(folder, "clip" + (suffix if _SUFFIX.fullmatch(suffix) else ""))
             file.write_bytes(content)
         yield file
 
@@ -203,7 +206,7 @@ def read_image(row: Row, preprocessing: Preprocessing, content: bytes | None = N
     Raises:
         UnreadableVideo: missing, damaged or not an image.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     if content is None:
         if row.member is None:
@@ -214,6 +217,8 @@ def read_image(row: Row, preprocessing: Preprocessing, content: bytes | None = N
     try:
         with Image.open(io.BytesIO(content)) as image:
             pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise UnreadableVideo(row.path, "not an image") from error
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise UnreadableVideo(row.path, f"the image cannot be decoded ({error})") from error
     return preprocessing.apply(pixels)[None]  # (1, H, W, 3)

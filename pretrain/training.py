@@ -1,26 +1,21 @@
 """Running a recipe: its parts in order, each resumable at any step, in one process or many.
 
-out/
-  recipe.json               what runs here
-  tokenizer.json            learned from the corpus's captions, where the recipe names none
-  <part>/run.json           identity of the part: a resume compares it
-  <part>/checkpoint-*.safetensors, metrics.jsonl, tensorboard/, skipped.jsonl
-  <part>/encoder/           what the part made
-  encoder/                  what the last part made
+What a run leaves behind, and where, is in `pretrain/run_folder.py`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import shutil
-import uuid
+import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from core_encoder.errors import InputError
-from core_encoder.storage import atomic_path, is_file, read_json, write_json, writing_to
-from pretrain.export import RECORD
+from core_encoder.storage import expanded, is_file, read_json, write_json
+from core_encoder.text_tower import TextTokenizer
 from pretrain.initial_weights import check_start, part_before, start_fingerprint
 from pretrain.manifest import Manifest
 from pretrain.part_loop import PartLoop
@@ -28,13 +23,26 @@ from pretrain.part_run import PartRun, part_corpus
 from pretrain.processes import Processes
 from pretrain.progress import PartProgress, PretrainingStopped, ProgressCallback
 from pretrain.recipe import PARTS, WATCHING, MaskedConfig, Recipe
+from pretrain.run_folder import (
+    ENCODER,
+    RECIPE_FILE,
+    RUN_FILE,
+    TOKENIZER_FILE,
+    aside,
+    check_folder,
+    forget,
+    held,
+    holds_run,
+    publish,
+    sweep,
+)
 from pretrain.tokenizer import train_tokenizer
 
 __all__ = ["PartProgress", "PretrainingStopped", "pretrain"]
 
-RECIPE_FILE, RUN_FILE, TOKENIZER_FILE = "recipe.json", "run.json", "tokenizer.json"
+log = logging.getLogger(__name__)
+
 _TOKENIZER_CAPTIONS = 20_000
-_FORGOTTEN = ".forgotten"  # how the names end of what a restart removes
 
 
 def pretrain(
@@ -55,7 +63,7 @@ def pretrain(
             that does not do.
         PretrainingStopped: the loss became NaN, or the embeddings collapsed.
     """
-    out = Path(out).expanduser().absolute()
+    out = expanded(out).absolute()
     for part in parts:
         if part not in recipe.parts:
             raise InputError(f"recipe {recipe.name!r} has no {part}; it has {', '.join(recipe.parts)}")
@@ -64,90 +72,115 @@ def pretrain(
         raise InputError(f"corpus {recipe.corpus}: no such manifest; let `corpus` of the recipe name yours")
     processes = Processes(recipe.compute)
     runs = [PartRun(recipe, part, out, recipe.tokenizer or out / TOKENIZER_FILE) for part in asked]
-    processes.first(lambda: _prepare(recipe, out, runs, restart))
-    for run in runs:
-        processes.first(lambda run=run: _claim(run))  # type: ignore[misc]
-        if not run.finished:
-            processes.run(PartLoop(run), run.micro_batch, progress or (lambda now: None))
-    made = out / asked[-1] / "encoder"
-    if asked[-1] != recipe.parts[-1]:
-        return made
-    processes.first(lambda: _copy(made, out / "encoder"))
-    return out / "encoder"
+    with ExitStack() as stack:
+        processes.first(lambda: stack.enter_context(held(out)))
+        processes.first(lambda: _prepare(recipe, out, runs, restart, processes))
+        for run in runs:
+            processes.first(lambda run=run: _claim(run))  # type: ignore[misc]
+            if not run.finished:
+                processes.run(PartLoop(run), run.micro_batch, progress or (lambda now: None))
+        made = out / asked[-1] / ENCODER
+        if asked[-1] != recipe.parts[-1]:
+            return made
+        processes.first(lambda: publish(made, out / ENCODER))
+        return out / ENCODER
 
 
-def _prepare(recipe: Recipe, out: Path, runs: Sequence[PartRun], restart: bool) -> None:
-    """See to all that the parts need; nothing of an earlier run is touched before all of it is there."""
-    _check_folder(out)
-    _check(recipe, out, [run for run in runs if restart or not run.finished])
-    _learn_tokenizer(recipe, out, anew=restart and runs[0].part == recipe.parts[0])
-    if restart:
-        _forget(recipe, out, [run.part for run in runs])
-    _sweep(out)
-
-
-def _check_folder(out: Path) -> None:
-    """Leave folders alone that a user has filled otherwise.
+def _prepare(recipe: Recipe, out: Path, runs: Sequence[PartRun], restart: bool, processes: Processes) -> None:
+    """See to all that the parts need, before anything of an earlier run is touched.
 
     Raises:
-        InputError: `out` is not the folder of a run, and holds what one would write.
+        InputError: whatever does not do.
     """
-    if (out / RECIPE_FILE).exists():
-        return
-    for name in (*PARTS, "encoder", TOKENIZER_FILE):
-        if (out / name).exists():
-            raise InputError(
-                f"{out / name}: is there, but not from a run (no {RECIPE_FILE} beside it); use another --out"
-            )
+    check_folder(out, recipe.parts)
+    _check(recipe, [run for run in runs if restart or not run.finished], processes)
+    anew = restart and runs[0].part == recipe.parts[0] and holds_run(out)
+    learns = recipe.tokenizer is None and (anew or not (out / TOKENIZER_FILE).exists())
+    gone = [TOKENIZER_FILE] if learns else []
+    if restart:
+        gone += [RECIPE_FILE, *([ENCODER] if runs[-1].part == recipe.parts[-1] else []), *(run.part for run in runs)]
+    if restart and recipe.held_out:
+        runs[0].held_out()  # what cannot be read of it would stop the run where it is judged
+    _check_sources(recipe, [out / name for name in gone])
+    if learns:
+        learned = _learn_tokenizer(recipe, aside(out / TOKENIZER_FILE))
+    forget(out, gone)
+    if learns:
+        learned.rename(out / TOKENIZER_FILE)
+    sweep(out)
 
 
-def _forget(recipe: Recipe, out: Path, parts: Sequence[str]) -> None:
-    """Put aside what the parts have left, with the last of all parts its copy.
-
-    Each goes at once: a part that is deleted file by file, and killed, could pass for a finished one of the next run.
-    """
-    copied = ("encoder",) if parts[-1] == recipe.parts[-1] else ()
-    with writing_to(out):
-        for name in (*copied, *parts):
-            if (out / name).exists():
-                (out / name).rename(out / f".{name}-{uuid.uuid4().hex[:8]}{_FORGOTTEN}")
-
-
-def _sweep(out: Path) -> None:
-    """Remove what this restart has put aside, or one that was killed."""
-    for folder in out.glob(f".*{_FORGOTTEN}"):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _check(recipe: Recipe, out: Path, runs: Sequence[PartRun]) -> None:
+def _check(recipe: Recipe, runs: Sequence[PartRun], processes: Processes) -> None:
     """Say what is wrong before the first of the parts trains.
 
     Raises:
-        InputError: whatever of corpus, held-out clips, tokenizer and encoders to start from does not do.
+        InputError: whatever of devices, corpus, held-out clips, tokenizer and encoders to start from does not do.
     """
-    for number, run in enumerate(runs):
-        run.corpus.check(run.config.batch_size)
-        run.held_out_corpus()
-        if not number or runs[number - 1].part != recipe.parts[recipe.parts.index(run.part) - 1]:
-            part_before(recipe, run.part, out)
+    if recipe.tokenizer:
+        if not is_file(recipe.tokenizer):
+            raise InputError(f"tokenizer {recipe.tokenizer}: no such file; leave it out to learn one from the captions")
+        TextTokenizer(recipe.tokenizer, recipe.text.vocab_size)
+    for run in runs:
+        world = processes.world(run.micro_batch)
+        try:
+            _check_clips(run, world)
+        except InputError as error:
+            raise InputError(f"{run.part}: {error}") from error
         check_start(recipe, run.part)
-        pictures = [tier.name for tier in run.corpus.manifest.tiers if tier.media == "image"]
-        if isinstance(run.config, MaskedConfig) and run.config.mixing == "alternate" and pictures:
-            raise InputError(
-                f"{run.part}: tier {pictures[0]!r} holds images, which cannot be masked in time"
-                f"; name the tiers of videos in {run.part}'s `tiers`"
+        _check_before(run, [other.part for other in runs])
+        if run.config.warmup_steps >= run.config.steps:
+            log.warning(
+                "%s: warmup_steps %d of %d steps: the learning rate never gets to lr",
+                *(run.part, run.config.warmup_steps, run.config.steps),
             )
-    if recipe.tokenizer and not is_file(recipe.tokenizer):
-        raise InputError(f"tokenizer {recipe.tokenizer}: no such file; leave it out to learn one from the captions")
 
 
-def _learn_tokenizer(recipe: Recipe, out: Path, anew: bool) -> None:
-    if not (out / RECIPE_FILE).exists():
-        write_json(out / RECIPE_FILE, recipe.describe())  # first of all files: it says whose folder this is
-    if not recipe.tokenizer and (anew or not (out / TOKENIZER_FILE).exists()):
-        first = next(part for part in recipe.parts if part != "stage2")
-        captions = part_corpus(recipe, Manifest.load(recipe.corpus), first).captions(_TOKENIZER_CAPTIONS)
-        train_tokenizer(captions, recipe.text.vocab_size, out / TOKENIZER_FILE)
+def _check_clips(run: PartRun, world: int) -> None:
+    """Refuse a corpus that cannot serve a part, and held-out clips that say nothing."""
+    run.corpus.check(run.config.batch_size)
+    run.corpus.check(run.micro_batch, world)
+    pictures = [tier.name for tier in run.corpus.manifest.tiers if tier.media == "image"]
+    if isinstance(run.config, MaskedConfig) and run.config.mixing == "alternate" and pictures:
+        raise InputError(
+            f"tier {pictures[0]!r} holds images, which cannot be masked in time; name the tiers of videos in `tiers`"
+        )
+    held_out = run.held_out_corpus()
+    for trained, judged in run.corpus.shared_tiers(held_out) if held_out else ():
+        log.warning("%s: trains on tier %s, whose clips are held out as tier %s", run.part, trained, judged)
+
+
+def _check_before(run: PartRun, to_do: Sequence[str]) -> None:
+    """Refuse a part that goes on from one that is neither finished nor to be done, or of another recipe."""
+    folder = None if _name_before(run) in to_do else part_before(run.recipe, run.part, run.out)
+    if folder is not None:
+        before = replace(run, part=folder.parent.name)
+        _compare(before, {"recipe": run.recipe.digest(before.part), "settings": _settings(before)})
+
+
+def _name_before(run: PartRun) -> str | None:
+    parts = run.recipe.parts
+    return dict(zip(parts[1:], parts, strict=False)).get(run.part)
+
+
+def _check_sources(recipe: Recipe, gone: Sequence[Path]) -> None:
+    """Refuse to remove what the recipe reads.
+
+    Raises:
+        InputError: corpus, held-out clips, tokenizer or an encoder to start from lie in what is to go.
+    """
+    named: dict[str, Any] = {name: getattr(recipe, name) for name in ("corpus", "held_out", "tokenizer")}
+    for part in recipe.parts:
+        for key in ("start_from", "initialize_from"):
+            named[f"{part}: {key}"] = getattr(getattr(recipe, part), key, None)
+    for what, path in named.items():
+        if path and any(Path(path).expanduser().resolve().is_relative_to(one.resolve()) for one in gone):
+            raise InputError(f"{what} {path} lies in what --restart removes; copy it elsewhere, or use another --out")
+
+
+def _learn_tokenizer(recipe: Recipe, file: Path) -> Path:
+    first = next(part for part in recipe.parts if part != "stage2")
+    captions = part_corpus(recipe, Manifest.load(recipe.corpus), first).captions(_TOKENIZER_CAPTIONS)
+    return train_tokenizer(captions, recipe.text.vocab_size, file)
 
 
 def _claim(run: PartRun) -> None:
@@ -155,32 +188,45 @@ def _claim(run: PartRun) -> None:
 
     Other devices and another number of processes are no other run: batches, masks and order do not depend on them.
     """
+    start_matters = not (run.finished and run.config.start_from)  # what a finished part began with may be gone
     identity = {
         "recipe": run.recipe.digest(run.part),
         "corpus": run.corpus.digest,
-        "start": start_fingerprint(run.recipe, run.part, run.out),
+        "start": start_fingerprint(run.recipe, run.part, run.out) if start_matters else None,
         "tokenizer": hashlib.sha256(run.tokenizer_file.read_bytes()).hexdigest(),
         "settings": _settings(run),
         "tiers": {f"{tier['name']}.{key}": tier[key] for tier in run.corpus.describe() for key in tier},
     }
+    _compare(run, identity)
+    if not (run.folder / RUN_FILE).exists():
+        write_json(run.folder / RUN_FILE, identity)
+    if not run.finished:
+        write_json(run.out / RECIPE_FILE, run.recipe.describe())
+
+
+def _compare(run: PartRun, identity: Mapping[str, Any]) -> None:
+    """Refuse to go on with what was begun as another run; what is not known of either is not compared.
+
+    Raises:
+        InputError: it says what differs.
+    """
     file = run.folder / RUN_FILE
-    held = read_json(file) if file.exists() else identity
+    held = read_json(file) if file.exists() else {}
     if not isinstance(held, dict):
-        raise InputError(f"{file}: not the record of a run; use another --out, or --restart to begin anew")
+        raise InputError(f"{file}: not the record of a run; use another --out, or --stage {run.part} --restart")
     for what, details, otherwise in (
         ("recipe", "settings", ""),
         ("corpus", "tiers", " (the content of its tables or shards)"),
         ("start", "", " (the encoder that it goes on from has changed)"),
         ("tokenizer", "", f" (the content of {run.tokenizer_file})"),
     ):
-        if what in held and held[what] != identity[what]:
+        before, now = held.get(what), identity.get(what)
+        if None not in (before, now) and before != now:
             detail = _difference(held.get(details), identity.get(details)) or otherwise
             raise InputError(
-                f"{run.folder}: was begun with another {what}{detail}; use another --out, or --restart to begin anew"
+                f"{run.folder}: was begun with another {what}{detail}; use another --out"
+                f", or --stage {run.part} --restart to begin it anew"
             )
-    if held is identity:
-        write_json(file, identity)
-    write_json(run.out / RECIPE_FILE, run.recipe.describe())
 
 
 def _settings(run: PartRun) -> dict[str, Any]:
@@ -202,10 +248,3 @@ def _difference(before: Any, now: Any) -> str:
     ]
     more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
     return f" ({', '.join(changed[:3])}{more})" if changed else ""
-
-
-def _copy(made: Path, folder: Path) -> None:
-    for file in sorted(made.iterdir(), key=lambda file: file.name == RECORD):  # the record last: it says all is there
-        if not file.name.startswith("."):
-            with atomic_path(folder / file.name) as aside:
-                shutil.copyfile(file, aside)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -242,7 +243,7 @@ def pretrain_command(
         for name, given in {**idle, "--out": out, "--restart": restart or None}.items():
             if given is not None:
                 raise InputError(
-                    f"{name} has no meaning for --dry-run, which reckons with the whole recipe; leave it out"
+                    f"{name} has no meaning for --dry-run, which reckons with the whole recipe and --gpus; leave it out"
                 )
         scale = reckon(Recipe.load(recipe, tuple(override or ())), gpus)
         if as_json:
@@ -253,21 +254,21 @@ def pretrain_command(
         return
     if gpus is not None:
         raise InputError("--gpus is what --dry-run reckons with; a run takes --devices")
-    from prismhub.pretrain_job import is_first, pretrain, unread_clips
+    from prismhub.pretrain_job import is_alone, is_first, pretrain
     from prismhub.progress import Show
 
-    folder = pretrain(recipe, stage, out, tuple(override or ()), accelerator, devices, workers, restart, Show(quiet))
+    made = pretrain(recipe, stage, out, tuple(override or ()), accelerator, devices, workers, restart, Show(quiet))
     if not is_first():
         return
     if as_json:
-        from core_encoder.storage import read_json
-
-        print_json({"encoder": str(folder), **read_json(folder / "pretraining.json")})
+        print_json({"encoder": str(made.encoder), **made.about})
     else:
-        print(f"the encoder: {folder}")
-        print(f"use it:  {_program()} train --data my_videos/ --encoder {folder} --name my-adapter")
-    if unread := unread_clips(folder):
-        print(unread, file=sys.stderr)
+        print(f"the encoder: {made.encoder}")
+        encoder = shlex.quote(str(made.encoder))
+        print(f"use it:  {_program()} train --data my_videos/ --encoder {encoder} --name my-adapter")
+    if made.unread:
+        print(f"clips that could not be read gave way to others: {', '.join(made.unread)}", file=sys.stderr)
+    if made.unread and is_alone():
         raise typer.Exit(FAILED_ITEMS)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from core_encoder.errors import InputError
 from core_encoder.storage import nearest, prismhub_home, read_json
@@ -12,6 +14,15 @@ from pretrain.progress import PartProgress
 from prismhub.progress import Bar, Show
 
 STAGES = {"1": ("images", "stage1"), "2": ("stage2", "alignment")}
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a run left: the encoder's folder, its record, and for each asked part how often a clip could not be read."""
+
+    encoder: Path
+    about: dict[str, Any]
+    unread: tuple[str, ...]
 
 
 class PartBar:
@@ -64,8 +75,8 @@ def pretrain(
     workers: int | None = None,
     restart: bool = False,
     show: Show | None = None,
-) -> Path:
-    """Run a recipe and return the folder of the encoder.
+) -> Made:
+    """Run a recipe.
 
     Raises:
         InputError: the recipe, the corpus or the folder do not do.
@@ -77,6 +88,8 @@ def pretrain(
     if not os.environ.get("PRISMHUB_DEBUG"):
         os.environ.setdefault("PYTHONWARNINGS", "ignore")  # of libraries, in the processes that train
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one process per core instead of threads that wait for each other
+    from pretrain.export import RECORD
+    from pretrain.part_loop import SKIPPED_FILE
     from pretrain.recipe import Recipe
     from pretrain.training import pretrain as run
 
@@ -85,17 +98,20 @@ def pretrain(
     asked = tuple(part for part in parts_of(stage) if part in recipe.parts) or parts_of(stage)
     show.note(f"recipe {recipe.name}: {', '.join(asked or recipe.parts)}; into {folder}")
     with closing(PartBar(show)) as bar:
-        return run(recipe, folder, asked, restart=restart, progress=bar)
-
-
-def unread_clips(encoder: Path) -> str:
-    """What to say of the clips that could not be read on the way to an encoder; nothing where all could."""
-    run = encoder.parent if (encoder.parent / "recipe.json").exists() else encoder.parent.parent
-    skipped = {name: part["skipped"] for name, part in read_json(encoder / "pretraining.json")["parts"].items()}
-    listed = [f"{count} in {name} ({run / name / 'skipped.jsonl'})" for name, count in skipped.items() if count]
-    return f"clips that could not be read, others were drawn instead: {', '.join(listed)}" if listed else ""
+        encoder = run(recipe, folder, asked, restart=restart, progress=bar)
+    about = read_json(encoder / RECORD)
+    skipped = {part: about["parts"].get(part, {}).get("skipped", 0) for part in asked or recipe.parts}
+    unread = tuple(
+        f"{count} times in {part} ({folder / part / SKIPPED_FILE})" for part, count in skipped.items() if count
+    )
+    return Made(encoder, about, unread)
 
 
 def is_first() -> bool:
     """Whether this process speaks for all that torchrun has started."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def is_alone() -> bool:
+    """Whether no torchrun has started this process, which takes every exit code but 0 for a failure of the job."""
+    return "LOCAL_RANK" not in os.environ

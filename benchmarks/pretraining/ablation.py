@@ -3,7 +3,7 @@
     python -m benchmarks.pretraining.ablation --out ablation --json ablation.json
 
 Fifteen runs: for each of three seeds stage 1, and from it stage 2, stage 2 without its ingredients, and the control.
-Two run at a time with one thread each: about 4 hours on two quiet cores. The same command goes on when it was stopped;
+Two run at a time with one thread each: about 3.5 hours on two cores. The same command goes on when it was stopped;
 `--show` prints the table of what is finished. Unfinished cells stay empty. The table is also in `<out>/table.md`.
 """
 

@@ -16,7 +16,16 @@ import torch
 from safetensors import SafetensorError
 
 from core_encoder.errors import InputError
-from core_encoder.storage import read_tensors, write_tensors, writing_to
+from core_encoder.storage import (
+    expanded,
+    is_file,
+    is_folder,
+    parse_yaml,
+    read_tensors,
+    read_yaml,
+    write_tensors,
+    writing_to,
+)
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -78,3 +87,52 @@ def test_the_number_of_a_real_failure_is_found(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_line() -> None:
     with pytest.raises(InputError, match="/dev/full: the disk is full; free space"), writing_to("/dev/full"):
         Path("/dev/full").write_text("x", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("", None),
+        ("\ufeffa: 1", {"a": 1}),
+        ("{1: x, '1': y}", {1: "x", "1": "y"}),
+        ("a: &a {x: 1}\nb: &b {<<: *a, x: 2}\n<<: *b\nx: 3", {"a": {"x": 1}, "b": {"x": 2}, "x": 3}),
+        ("list: [&b {<<: {x: 1}, x: 2}]\nc: {<<: *b}", {"list": [{"x": 2}], "c": {"x": 2}}),
+    ],
+)
+def test_yaml_is_read(tmp_path: Path, text: str, value: object) -> None:
+    (tmp_path / "a.yaml").write_text(text, encoding="utf-8")
+    assert read_yaml(tmp_path / "a.yaml") == value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb: 2\na: 3", "line 3: not valid YAML .*'a' is given twice"),
+        ("{b: {1: x, 1: y}}", "line 1: not valid YAML .*'1' is given twice"),
+        ("a: [", "line 1: not valid YAML"),
+        ("a: 2020-13-45", "not valid YAML .month must be"),
+        ("a: !!bool x", "not valid YAML"),
+        ("a: !!timestamp x", "not valid YAML"),
+        ('a: !!int ""', "not valid YAML"),
+        ("a: " + ":".join(["59"] * 400) + ".5", "not valid YAML"),
+        ("[" * 3000, "not valid YAML"),
+        ("a: !!python/object/apply:os.getcwd []", "line 1: not valid YAML"),
+    ],
+)
+def test_what_is_no_yaml_is_said_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=f"^here: {message}") as caught:
+        parse_yaml(text, "here")
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_are_no_accident(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(b"a: \xff")
+    for path in (tmp_path / "a.yaml", tmp_path / "none.yaml", tmp_path, tmp_path / ("x" * 300), "a\0b"):
+        with pytest.raises(InputError, match="cannot be read"):
+            read_yaml(path)
+    for name in ("none", "x" * 5000, "a\0b"):
+        assert not is_file(tmp_path / name) and not is_folder(tmp_path / name)
+    assert is_file(tmp_path / "a.yaml") and is_folder(tmp_path)
+    assert expanded("~/a") == Path.home() / "a"
+    with pytest.raises(InputError, match="~no-such-user/a: there is no such user's home"):
+        expanded("~no-such-user/a")

@@ -168,6 +168,8 @@ def test_a_failed_index_leaves_nothing(tmp_path: Path) -> None:
         ("c.jsonl", '{"video": "0.mp4"}\n[1]\n', r"c.jsonl: line 2: must be an object"),
         ("c.jsonl", '{"video": "0.mp4"}\n{"video"\n', r"c.jsonl: line 2: not valid JSON"),
         ("c.jsonl", '{"video": "0.mp4", "labels": {}, "member": 3}\n', r"c.jsonl: line 1: member is 3; give name"),
+        ("c.jsonl", '{"video": "0.mp4", "labels": {}, "member": ["a", -5, 1]}\n', r"line 1: member is \['a', -5, 1\]"),
+        ("c.jsonl", f'{{"video": "0.mp4", "labels": {{}}, "member": ["a", 1, {10**30}]}}\n', r"line 1: member is"),
         ("c.jsonl", '{"video": "0.mp4", "labels": {"k": [1]}}\n', r"c.jsonl: line 1: k is a list; give one text"),
         (
             "c.jsonl",

@@ -161,7 +161,9 @@ def test_a_broken_video_is_replaced_and_recorded(tmp_path: Path) -> None:
 def test_too_many_broken_videos_stop_the_run(tmp_path: Path, workers: int) -> None:
     corpus = files(clip_corpus(tmp_path, 10, broken=range(0, 10, 2)), max_unreadable=0.1)
     seen = []
-    with pytest.raises(InputError, match=r"^1\d of \d+ clips could not be read.*max_unreadable=0.1.*\.mp4") as caught:
+    with pytest.raises(
+        InputError, match=r"^1\d of \d+ clips drawn could not be read.*max_unreadable=0.1.*\.mp4"
+    ) as caught:
         seen += list(corpus.batches(5, steps=50, workers=workers))
     assert "\n" not in str(caught.value)
     assert list(files(tmp_path / "manifest.yaml", max_unreadable=1.0).batches(5, steps=4))
@@ -172,7 +174,7 @@ def test_the_share_of_unreadable_clips_is_counted_over_a_resume(tmp_path: Path) 
     corpus = files(clip_corpus(tmp_path, 10, broken=range(7)), max_unreadable=0.1)
     assert list(corpus.batches(10, first_step=100, steps=101))
     for before in ({"skipped": 0}, {"skipped": 200}):
-        with pytest.raises(InputError, match="clips could not be read"):
+        with pytest.raises(InputError, match="clips drawn could not be read"):
             list(corpus.batches(10, first_step=100 if before["skipped"] else 0, steps=101, **before))
 
 

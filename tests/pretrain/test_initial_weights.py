@@ -11,24 +11,20 @@ from core_encoder import load_encoder
 from core_encoder.errors import InputError
 from pretrain.initial_weights import initial_stage
 from pretrain.part_run import PartRun
-from pretrain.tokenizer import train_tokenizer
 from pretrain.training import pretrain
 from tests.pretrain.tiny_runs import (
     assert_equal,
     contrast,
     part,
     recipe,
+    tokenizer_file,
 )
-
-
-def _tokenizer(folder: Path) -> Path:
-    return train_tokenizer(["a red square moves left"], 300, folder / "tokenizer.json")
 
 
 def test_pictures_leave_fresh_temporal_layers_passing_on(tmp_path: Path) -> None:
     made = recipe(tmp_path, images=part(num_frames=1), stage2=None)
     stage = initial_stage(
-        made, "images", tmp_path, PartRun(contrast(tmp_path), "stage1", tmp_path, _tokenizer(tmp_path)).tokenizer
+        made, "images", tmp_path, PartRun(contrast(tmp_path), "stage1", tmp_path, tokenizer_file(tmp_path)).tokenizer
     )
     vision = stage.model.vision.eval()
     video = torch.rand(1, 3, 3, 16, 16)

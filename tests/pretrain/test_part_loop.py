@@ -23,7 +23,7 @@ from pretrain.checkpoint import checkpoints
 from pretrain.part_run import PartRun
 from pretrain.progress import PartProgress, PretrainingStopped
 from pretrain.training import pretrain
-from tests.pretrain.corpora import clip_corpus
+from tests.pretrain.corpora import clip_corpus, write_clips
 from tests.pretrain.tiny_runs import (
     DECODER,
     VIDEOS,
@@ -203,10 +203,24 @@ def test_unreadable_clips_are_skipped_listed_and_counted(tmp_path: Path) -> None
     assert losses(tmp_path / "stormy") == losses(tmp_path / "calm")
 
 
+def test_a_run_that_lost_clips_stop_goes_on_from_its_last_step_once_they_are_repaired(tmp_path: Path) -> None:
+    corpus, out = clip_corpus(tmp_path, 12, broken=range(6)), tmp_path / "out"
+    stage1 = part(steps=60, checkpoint_every=1000, accumulate=2)
+    made = recipe(tmp_path, corpus, stage1=stage1, stage2=None, max_unreadable=0.2)
+    with pytest.raises(InputError, match="clips drawn could not be read"):
+        pretrain(made, out)
+    [kept] = checkpoints(out / "stage1")
+    step = int(kept.stem.rpartition("-")[2])
+    assert step >= 2 and [number for number, _ in losses(out)] == list(range(1, step + 1))
+    write_clips(tmp_path / "clips", 12)
+    pretrain(replace(made, max_unreadable=1), out)
+    assert [number for number, _ in losses(out)] == list(range(1, 61))
+
+
 def test_too_many_unreadable_clips_stop_the_run(tmp_path: Path) -> None:
     corpus = clip_corpus(tmp_path, 8, broken=[1, 3, 5])
     made = recipe(tmp_path, corpus, stage1=part(steps=40, checkpoint_every=5), stage2=None, max_unreadable=0.02)
-    with pytest.raises(InputError, match=r"clips could not be read.*max_unreadable=0\.02"):
+    with pytest.raises(InputError, match=r"clips drawn could not be read.*max_unreadable=0\.02"):
         pretrain(made, tmp_path / "out")
 
 

@@ -52,6 +52,12 @@ def test_held_out_clips_come_once_and_lost_ones_are_left_out(tmp_path: Path, cap
     with pytest.raises(InputError, match="held_out .*: none of its clips can be read"):
         part_run(replace(recipe(tmp_path, held_out=str(lost)), max_unreadable=1.0)).held_out()
 
+    labels = {"name": "a", "quality": "clean", "labels": ["motion", "motoin"]}
+    labels["synthetic"] = {"split": "held", "size": 16, "length": 12}
+    misspelt = write_manifest(tmp_path / "misspelt.yaml", yaml.safe_dump({"tiers": [labels]}))
+    with pytest.raises(InputError, match=r"held_out .*misspelt.yaml: tier 'a': none of its first clips .* 'motoin'"):
+        part_run(recipe(tmp_path, held_out=str(misspelt))).held_out_corpus()
+
     hub = {"name": "far", "quality": "noisy", "hub": {"path": "org/name", "split": "train"}}
     streamed = write_manifest(tmp_path / "hub.yaml", yaml.safe_dump({"tiers": [hub]}))
     with pytest.raises(InputError, match="tier 'far' streams from the Hub"):

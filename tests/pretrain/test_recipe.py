@@ -70,6 +70,12 @@ def test_a_preset_and_what_differs_from_it(tmp_path: Path) -> None:
     assert recipe.vision.image_size == 64 and recipe.vision.width == PRESETS["nano"].width
     assert (recipe.text.width, recipe.text.heads) == (recipe.vision.width, recipe.vision.heads)
     assert recipe.video_head.pooling_dim == recipe.vision.mlp_dim
+    parts = {"images": {"steps": 2}, "stage1": {"steps": 2}, "stage2": {"decoder_heads": 2}, "alignment": {"steps": 2}}
+    short = Recipe.load(write_recipe(tmp_path, vision=tiny_recipe()["vision"] | {"num_frames": 3}, **parts))
+    frames = [getattr(short, name).num_frames for name in short.parts]
+    assert frames == [1, 3, 3, 3], "the encoder's, where a part names none"
+    part_of_it = Recipe.load(write_recipe(tmp_path, video_head={"auxiliary_layers": 1}))
+    assert part_of_it.video_head.pooling_dim == part_of_it.vision.mlp_dim == 32
     assert Recipe.load(write_recipe(tmp_path, vision="nano", text=None, video_head=None)).vision == PRESETS["nano"]
 
 
@@ -151,6 +157,8 @@ def test_wrong_values_are_refused(tmp_path: Path, changes: dict[str, Any], words
         ({"stage1": None, "stage2": None}, ("alignment", "stage1")),
         (dict.fromkeys(PARTS), ("nothing to train",)),
         (with_part("images", num_frames=4), ("images", "num_frames")),
+        (with_part("stage1", start_from="nano", initialize_from="nano"), ("stage1", "start_from", "name one of them")),
+        (with_part("stage1", tiers="clips"), ("stage1", "'tiers'", "list, such as [a, b]")),
         (with_part("stage2", token_distillation=False, global_distillation=False), ("stage2", "distillation")),
         (with_part("stage2", target_layers=[0, 2]), ("stage2", "target_layers", "2")),
         (with_part("stage1", drop=0.9), ("stage1", "drop")),

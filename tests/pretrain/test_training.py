@@ -18,9 +18,10 @@ from core_encoder.errors import InputError
 from core_encoder.storage import read_json
 from pretrain.manifest import Manifest
 from pretrain.progress import PartProgress
-from pretrain.tokenizer import train_tokenizer
+from pretrain.recipe import Recipe
 from pretrain.training import pretrain
-from tests.pretrain.corpora import write_clips, write_jsonl, write_manifest
+from tests.pretrain.corpora import clip_corpus, write_clips, write_jsonl, write_manifest
+from tests.pretrain.tiny_models import tiny_recipe
 from tests.pretrain.tiny_runs import (
     DECODER,
     VIDEOS,
@@ -35,9 +36,12 @@ from tests.pretrain.tiny_runs import (
     records,
     run_through,
     table_corpus,
+    tokenizer_file,
     weights,
     write_world,
 )
+
+VISION, TEXT = tiny_recipe()["vision"], tiny_recipe()["text"]
 
 
 def test_all_parts_make_an_encoder_that_opens(tmp_path: Path) -> None:
@@ -286,7 +290,7 @@ def test_a_restart_killed_while_it_deletes_leaves_nothing_to_the_next_run(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr("pretrain.training.shutil.rmtree", killed)
+        patched.setattr("pretrain.run_folder.shutil.rmtree", killed)
         with pytest.raises(Killed):
             pretrain(other, out, restart=True)
     assert not (out / "stage1").exists() and not (out / "encoder").exists()
@@ -315,14 +319,45 @@ def test_a_restart_of_the_last_part_drops_the_copy_of_what_it_made(tmp_path: Pat
 
 def test_a_restart_that_is_refused_removes_nothing(tmp_path: Path) -> None:
     short = part(steps=1)
-    made = recipe(tmp_path, stage1=short, stage2=short | DECODER | VIDEOS)
-    out = tmp_path / "out"
+
+    def of(stage1: dict[str, Any] | None = None, stage2: dict[str, Any] | None = None, **changes: Any) -> Recipe:
+        changes |= {"stage1": short | (stage1 or {}), "stage2": short | DECODER | VIDEOS | (stage2 or {})}
+        return recipe(tmp_path, **changes)
+
+    made, out = of(), tmp_path / "out"
     pretrain(made, out)
     kept = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    large = recipe(tmp_path, stage1=short, stage2=short | DECODER | VIDEOS | {"batch_size": 64})
-    for refused in (large, replace(made, corpus=tmp_path / "none.yaml"), replace(made, held_out=tmp_path / "none")):
-        with pytest.raises(InputError):
-            pretrain(refused, out, restart=True)
+    garbage = tmp_path / "garbage.json"
+    garbage.write_text("{}")
+    tokenizer = str(shutil.copy(out / "tokenizer.json", tmp_path / "tokenizer.json"))
+    everything: tuple[str, ...] = ()
+    for refused, parts, words in (
+        (of(stage2={"batch_size": 64}), everything, "fewer than one global batch"),
+        (replace(made, corpus=tmp_path / "none.yaml"), everything, "no such manifest"),
+        (replace(made, held_out=tmp_path / "none"), everything, "none: "),
+        (made.with_compute(accelerator="gpux"), everything, "^compute: "),
+        (of(tokenizer=str(garbage)), everything, "not a tokenizer"),
+        (
+            replace(made, held_out=clip_corpus(tmp_path / "lost", 4, broken=range(4))),
+            everything,
+            "4 of 4 clips could not",
+        ),
+        (of(text=TEXT | {"vocab_size": 100}), everything, "vocabulary of 100 pieces is too small"),
+        (of(stage1={"lr": 5e-4}), ("stage2",), r"stage1: was begun with another recipe \(stage1.lr was 0.001"),
+        (
+            of(vision=VISION | {"spatial_layers": 2}),
+            ("stage2",),
+            r"another recipe \(vision.spatial_layers was 1, now 2",
+        ),
+        (
+            of(stage1={"start_from": str(out / "encoder")}, tokenizer=tokenizer),
+            everything,
+            "stage1: start_from .*/out/encoder lies in what --restart removes; copy it elsewhere",
+        ),
+        (of(tokenizer=str(out / "encoder" / "tokenizer.json")), everything, "tokenizer .* lies in what --restart"),
+    ):
+        with pytest.raises(InputError, match=words):
+            pretrain(refused, out, parts, restart=True)
     shutil.move(out / "stage1" / "encoder", tmp_path / "aside")
     with pytest.raises(InputError, match="stage2 starts from stage1, which is not finished"):
         pretrain(made, out, ["stage2"], restart=True)
@@ -331,15 +366,86 @@ def test_a_restart_that_is_refused_removes_nothing(tmp_path: Path) -> None:
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items() if path.is_file())
 
 
-@pytest.mark.parametrize("restart", [False, True])
-@pytest.mark.parametrize("name", ["images/holiday.jpg", "encoder/README.md", "tokenizer.json"])
-def test_a_folder_that_is_no_run_s_own_is_left_alone(tmp_path: Path, name: str, restart: bool) -> None:
-    file = tmp_path / "project" / name
-    file.parent.mkdir(parents=True)
-    file.write_text("mine")
-    with pytest.raises(InputError, match=f"project/{name.partition('/')[0]}: is there, but not from a run"):
-        pretrain(contrast(tmp_path, steps=1), tmp_path / "project", restart=restart)
-    assert file.read_text() == "mine" and len(list((tmp_path / "project").rglob("*.*"))) == 1
+def test_parts_with_one_missing_between_them_are_checked_against_it(tmp_path: Path) -> None:
+    short = part(steps=1)
+    made = recipe(tmp_path, images=short | {"num_frames": 1}, stage1=short, stage2=short | DECODER | VIDEOS)
+    with pytest.raises(InputError, match="stage2 starts from stage1, which is not finished"):
+        pretrain(made, tmp_path / "out", ["images", "stage2"], progress=once_per_step())
+    assert not any((tmp_path / "out").rglob("*"))
+
+
+def test_a_restart_killed_before_it_removes_keeps_the_tokenizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, out = contrast(tmp_path), tmp_path / "out"
+    with pytest.raises(Killed):
+        pretrain(made, out, progress=once_per_step())
+    other = recipe(tmp_path, stage1=part(), stage2=None, text=TEXT | {"vocab_size": 290})
+    with monkeypatch.context() as patched:
+        patched.setattr("pretrain.training.forget", _kill)
+        with pytest.raises(Killed):
+            pretrain(other, out, restart=True)
+    pretrain(made, out)
+    assert not list(out.glob(".*"))
+
+
+def _kill(*given: object) -> None:
+    raise Killed
+
+
+def test_what_runs_is_told_by_those_that_run(tmp_path: Path) -> None:
+    short, out = part(steps=1), tmp_path / "out"
+    made = recipe(tmp_path, stage1=short, stage2=short | DECODER | VIDEOS)
+    pretrain(made, out)
+    other = recipe(tmp_path, stage1=short, stage2=short | DECODER | VIDEOS | {"lr": 5e-4})
+    with pytest.raises(InputError, match="stage2: was begun with another recipe .*or --stage stage2 --restart"):
+        pretrain(other, out)
+    pretrain(replace(made, name="other"), out)
+    assert read_json(out / "recipe.json") == made.describe()
+    pretrain(other, out, ["stage2"], restart=True)
+    assert read_json(out / "recipe.json") == other.describe()
+
+
+def test_what_will_surprise_is_said_before_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = recipe(tmp_path, stage1=part(steps=1, warmup_steps=3), stage2=None)
+    pretrain(replace(made, held_out=made.corpus, held_out_clips=8), tmp_path / "out")
+    assert "stage1: warmup_steps 3 of 1 steps: the learning rate never gets to lr" in caplog.text
+    assert "stage1: trains on tier web, whose clips are held out as tier web" in caplog.text
+
+
+def test_a_start_wants_its_own_tokenizer(tmp_path: Path) -> None:
+    given = pretrain(contrast(tmp_path, steps=1), tmp_path / "given")
+    other = str(tokenizer_file(tmp_path))
+    made = recipe(tmp_path, stage1=part(start_from=str(given)), stage2=None, tokenizer=other)
+    with pytest.raises(InputError, match="learned with another tokenizer; let `tokenizer` name .*given/encoder/token"):
+        pretrain(made, tmp_path / "out")
+
+
+def test_what_a_finished_part_started_from_may_go(tmp_path: Path) -> None:
+    given = pretrain(contrast(tmp_path, steps=1), tmp_path / "given")
+    tokenizer = str(shutil.copy(given / "tokenizer.json", tmp_path / "tokenizer.json"))
+    short = part(steps=1)
+    made = recipe(
+        tmp_path,
+        stage1=short | {"start_from": str(given)},
+        stage2=short | DECODER | VIDEOS,
+        tokenizer=tokenizer,
+    )
+    pretrain(made, tmp_path / "out", ["stage1"])
+    shutil.rmtree(given)
+    assert pretrain(made, tmp_path / "out") == pretrain(made, tmp_path / "out")
+
+
+def test_a_run_from_before_starts_were_recorded_goes_on(tmp_path: Path) -> None:
+    given = pretrain(contrast(tmp_path, steps=1), tmp_path / "given")
+    tokenizer = str(shutil.copy(given / "tokenizer.json", tmp_path / "tokenizer.json"))
+    made = recipe(tmp_path, stage1=part(start_from=str(given)), stage2=None, tokenizer=tokenizer)
+    with pytest.raises(Killed):
+        pretrain(made, tmp_path / "out", progress=once_per_step())
+    file = tmp_path / "out" / "stage1" / "run.json"
+    file.write_text(json.dumps(read_json(file) | {"start": None}))
+    about = read_json(pretrain(made, tmp_path / "out") / "pretraining.json")
+    assert "started_from" not in about["parts"]["stage1"]
 
 
 def test_a_part_with_start_from_does_not_go_on_from_another_encoder(tmp_path: Path) -> None:
@@ -355,7 +461,7 @@ def test_a_part_with_start_from_does_not_go_on_from_another_encoder(tmp_path: Pa
 
 
 def test_an_encoder_to_start_from_is_seen_to_before_anything_trains(tmp_path: Path) -> None:
-    tokenizer = _tokenizer_file(tmp_path)
+    tokenizer = str(tokenizer_file(tmp_path))
     for stage1, stage2, words in (
         ({}, {"start_from": "nano"}, "start_from 'nano': not the model that the recipe describes"),
         ({}, {"start_from": str(tmp_path / "none")}, "none: no such file or folder"),
@@ -364,8 +470,4 @@ def test_an_encoder_to_start_from_is_seen_to_before_anything_trains(tmp_path: Pa
         made = recipe(tmp_path, stage1=part(**stage1), stage2=part(**DECODER, **VIDEOS, **stage2), tokenizer=tokenizer)
         with pytest.raises(InputError, match=words):
             pretrain(made, tmp_path / "out", progress=once_per_step())
-        assert not (tmp_path / "out").exists()
-
-
-def _tokenizer_file(folder: Path) -> str:
-    return str(train_tokenizer(["a red square moves left"], 300, folder / "tokenizer.json"))
+        assert not any((tmp_path / "out").rglob("*"))

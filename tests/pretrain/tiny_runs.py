@@ -17,6 +17,7 @@ from core_encoder.storage import read_tensors
 from pretrain.checkpoint import checkpoints
 from pretrain.progress import PartProgress
 from pretrain.recipe import Recipe
+from pretrain.tokenizer import train_tokenizer
 from pretrain.training import pretrain
 from tests.pretrain.corpora import write_clips, write_jsonl, write_manifest
 from tests.pretrain.tiny_models import tiny_recipe
@@ -108,6 +109,10 @@ def run_through(recipe: Recipe, out: Path, progress: Callable[[PartProgress], No
 def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def tokenizer_file(folder: Path) -> Path:
+    return train_tokenizer(["a red square moves left"], 300, folder / "tokenizer.json")
 
 
 def table_corpus(folder: Path, captions: list[str], **rows: Any) -> Path:

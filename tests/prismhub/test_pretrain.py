@@ -114,23 +114,54 @@ def test_a_dry_run_needs_no_corpus(says: Callable[..., str]) -> None:
 
 def test_options_that_would_do_nothing_are_refused(says: Callable[..., str], tmp_path: Path) -> None:
     path = str(write_recipe(tmp_path))
-    for given in (("--stage", "1"), ("--devices", "2"), ("--workers", "2"), ("--restart",), ("--out", "x")):
+    for given in (
+        ("--stage", "1"),
+        ("--devices", "2"),
+        ("--accelerator", "cpu"),
+        ("--workers", "2"),
+        ("--restart",),
+        ("--out", "x"),
+    ):
         assert f"{given[0]} has no meaning for --dry-run" in says(2, path, "--dry-run", *given)
     assert "--gpus is what --dry-run reckons with" in says(2, path, "--gpus", "8")
 
 
 def test_clips_that_could_not_be_read_are_told_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corpus = clip_corpus(tmp_path, 12, broken=[3])
-    stage1 = part(steps=4, batch_size=4)
-    path = str(write_recipe(tmp_path, corpus=str(corpus), stage1=stage1, stage2=None, max_unreadable=1))
+    parts = {"stage1": part(steps=4), "stage2": part(steps=1, **DECODER)}
+    path = str(write_recipe(tmp_path, corpus=str(corpus), **parts, max_unreadable=1, seed=6))
     out = tmp_path / "out"
-    for more in (["--quiet", "--json"], ["--stage", "1"], []):
+    for more, encoder in (
+        (["--stage", "1"], out / "stage1" / "encoder"),
+        (["--quiet", "--json"], out / "encoder"),
+        ([], out / "encoder"),
+    ):
         assert run(["pretrain", path, "--out", str(out), *more]) == 3
         shown = capsys.readouterr()
-        assert '"encoder"' in shown.out or "the encoder: " in shown.out
-        assert "clips that could not be read, others were drawn instead: 1 in stage1 " in shown.err
+        assert str(encoder) in shown.out
+        assert "clips that could not be read gave way to others: 1 times in stage1 " in shown.err
         assert f"({out / 'stage1' / 'skipped.jsonl'})" in shown.err
     assert len((out / "stage1" / "skipped.jsonl").read_text().splitlines()) == 1
+    assert not (out / "stage2" / "skipped.jsonl").exists()
+    assert run(["pretrain", path, "--out", str(out), "--stage", "2"]) == 0, "of the parts asked for"
+
+
+def test_torchrun_takes_lost_clips_for_no_failure(tmp_path: Path) -> None:
+    corpus = clip_corpus(tmp_path, 12, broken=[3])
+    path = write_recipe(tmp_path, corpus=str(corpus), stage1=part(steps=4), stage2=None, max_unreadable=1, compute={})
+    script = tmp_path / "main.py"
+    script.write_text("from prismhub.cli import main\nif __name__ == '__main__':\n    main()\n")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    arguments = ["pretrain", str(path), "--out", str(tmp_path / "out"), "--accelerator", "cpu"]
+    done = subprocess.run(
+        [*torchrun, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "clips that could not be read gave way to others: 1 times in stage1 " in done.stderr
 
 
 def test_a_nan_is_a_failure_and_names_the_step(says: Callable[..., str], tmp_path: Path) -> None:

@@ -236,7 +236,7 @@ class _Pass:
             where = f"the last good checkpoint is {good}" if good else "there is no good checkpoint yet"
             raise PretrainingStopped(
                 f"{self.run.part}: {reason} at step {self.step + 1} of {self.config.steps}; {where}; "
-                "lower lr or raise warmup_steps, and run again with --restart"
+                f"lower lr or raise warmup_steps, and run again with --stage {self.run.part} --restart"
             )
 
     def _last_good(self) -> Path | None:

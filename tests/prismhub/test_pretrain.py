@@ -167,7 +167,7 @@ def test_torchrun_takes_lost_clips_for_no_failure(tmp_path: Path) -> None:
 def test_a_nan_is_a_failure_and_names_the_step(says: Callable[..., str], tmp_path: Path) -> None:
     wild = part(lr=1e30, warmup_steps=0, schedule="constant", clip_grad_norm=0)
     line = says(1, str(write_recipe(tmp_path, stage1=wild, stage2=None)), "--out", str(tmp_path / "out"))
-    assert "NaN or infinite at step 2 of" in line and "run again with --restart" in line
+    assert "NaN or infinite at step 2 of" in line and "run again with --stage stage1 --restart" in line
 
 
 @pytest.mark.usefixtures("heeds_ctrl_c")

@@ -74,8 +74,8 @@ def card(recipe: Recipe, encoder: Encoder, record: Mapping[str, Any]) -> str:
         weight = f"{tier['weight']:g}"
         size = "a stream" if tier["clips"] is None else f"{tier['clips']:,}"
         tiers.append([tier["name"], tier["quality"], size, str(tier["caption_source"]), weight, str(tier["source"])])
-    lost = [f"{part['skipped']:,} times in {name}" for name, part in parts.items() if part.get("skipped")]
-    unread = f"\nClips that could not be read were drawn, and gave way to others: {', '.join(lost)}.\n" if lost else ""
+    lost = [f"{part['skipped']:,} in {name}" for name, part in parts.items() if part.get("skipped")]
+    unread = f"\nDrawn clips that could not be read gave way to others: {', '.join(lost)}.\n" if lost else ""
     judged = "No held-out clips were named."
     if len(scores) > 1:
         judged = f"On {record['held_out_clips']} held-out clips, while training:\n\n{_table(scores)}"

@@ -267,7 +267,7 @@ def pretrain_command(
         encoder = shlex.quote(str(made.encoder))
         print(f"use it:  {_program()} train --data my_videos/ --encoder {encoder} --name my-adapter")
     if made.unread:
-        print(f"clips that could not be read gave way to others: {', '.join(made.unread)}", file=sys.stderr)
+        print(f"drawn clips that could not be read gave way to others: {', '.join(made.unread)}", file=sys.stderr)
     if made.unread and is_alone():
         raise typer.Exit(FAILED_ITEMS)
 

@@ -101,9 +101,7 @@ def pretrain(
         encoder = run(recipe, folder, asked, restart=restart, progress=bar)
     about = read_json(encoder / RECORD)
     skipped = {part: about["parts"].get(part, {}).get("skipped", 0) for part in asked or recipe.parts}
-    unread = tuple(
-        f"{count} times in {part} ({folder / part / SKIPPED_FILE})" for part, count in skipped.items() if count
-    )
+    unread = tuple(f"{count} in {part} ({folder / part / SKIPPED_FILE})" for part, count in skipped.items() if count)
     return Made(encoder, about, unread)
 
 

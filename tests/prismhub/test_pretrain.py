@@ -139,7 +139,7 @@ def test_clips_that_could_not_be_read_are_told_at_the_end(tmp_path: Path, capsys
         assert run(["pretrain", path, "--out", str(out), *more]) == 3
         shown = capsys.readouterr()
         assert str(encoder) in shown.out
-        assert "clips that could not be read gave way to others: 1 times in stage1 " in shown.err
+        assert "drawn clips that could not be read gave way to others: 1 in stage1 " in shown.err
         assert f"({out / 'stage1' / 'skipped.jsonl'})" in shown.err
     assert len((out / "stage1" / "skipped.jsonl").read_text().splitlines()) == 1
     assert not (out / "stage2" / "skipped.jsonl").exists()
@@ -161,7 +161,7 @@ def test_torchrun_takes_lost_clips_for_no_failure(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert done.returncode == 0, done.stderr
-    assert "clips that could not be read gave way to others: 1 times in stage1 " in done.stderr
+    assert "drawn clips that could not be read gave way to others: 1 in stage1 " in done.stderr
 
 
 def test_a_nan_is_a_failure_and_names_the_step(says: Callable[..., str], tmp_path: Path) -> None:

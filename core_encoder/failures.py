@@ -11,11 +11,6 @@ from pathlib import Path
 from core_encoder.storage import locked, write_text, writing_to
 from core_encoder.video import Clip
 
-try:
-    import fcntl
-except ImportError:  # Windows: two runs that fail on the same clip may both list it
-    fcntl = None  # type: ignore[assignment]
-
 
 @dataclass(frozen=True)
 class Failure:

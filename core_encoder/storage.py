@@ -148,7 +148,8 @@ def locked(folder: str | Path, wait: bool = True) -> Iterator[None]:
     if fcntl is None:
         yield
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    with writing_to(folder):
+        descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -217,7 +218,9 @@ def parse_yaml(text: str, where: str) -> Any:
             node = super().compose_mapping_node(anchor)
             seen = set()
             for key, _ in node.value:
-                name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
+                if not isinstance(key, yaml.ScalarNode):
+                    continue
+                name = (key.tag, key.value)
                 if name in seen and key.tag != "tag:yaml.org,2002:merge":
                     raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
                 seen.add(name)

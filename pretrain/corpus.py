@@ -35,7 +35,6 @@ __all__ = ["Batch", "Corpus", "Mixing", "Skipped", "UnreadableCount"]
 log = logging.getLogger(__name__)
 
 Mixing = Literal["alternate", "mix"]
-_LOOKED_AT = 64  # clips whose labels are looked at
 _MAX_ATTEMPTS = 20  # clips drawn in place of one that cannot be read
 
 
@@ -120,29 +119,13 @@ class Corpus:
 
     def shared_tiers(self, other: Corpus) -> list[tuple[str, str]]:
         """Tiers of this corpus and of another one that hold the same clips, by name; those of Hub streams left out."""
-        theirs = {clips.source.digest: tier.name for tier, clips in other._indexed() if clips}
+        theirs = {clips.source.digest: tier.name for tier, clips in other._indexed()}
         return [
             (tier.name, theirs[clips.source.digest]) for tier, clips in self._indexed() if clips.source.digest in theirs
         ]
 
     def _indexed(self) -> list[tuple[Tier, TierClips]]:
         return [(tier, clips) for tier, clips in zip(self.manifest.tiers, self._tiers, strict=True) if clips]
-
-    def check_labels(self) -> None:
-        """Refuse labels that no clip has.
-
-        Raises:
-            InputError: `labels` of a tier names one that none of its first clips has.
-        """
-        for tier, clips in self._indexed():
-            if tier.labels == Tier.labels:  # by default, where they are present
-                continue
-            seen = {name for place in range(min(len(clips), _LOOKED_AT)) for name in clips.source.row(place).labels}
-            for name in tier.labels:
-                if name not in seen:
-                    raise InputError(
-                        f"tier {tier.name!r}: none of its first clips has a label {name!r}; see its `labels`"
-                    )
 
     def check(self, batch_size: int, world: int = 1) -> None:
         """Refuse a global batch that cannot be made.

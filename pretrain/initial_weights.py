@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from core_encoder.contrastive import VideoTextConfig, VideoTextModel
-from core_encoder.encoder import load_encoder
+from core_encoder.encoder import Encoder, load_encoder
 from core_encoder.errors import InputError
 from core_encoder.layers import TransformerLayer
 from core_encoder.storage import read_json
@@ -18,6 +18,7 @@ from pretrain.contrastive_stage import ContrastiveStage
 from pretrain.export import RECORD, open_model
 from pretrain.masked_stage import MaskedStage
 from pretrain.recipe import ContrastiveConfig, MaskedConfig, Recipe
+from pretrain.run_folder import ENCODER
 
 
 def part_before(recipe: Recipe, part: str, out: Path) -> Path | None:
@@ -29,7 +30,7 @@ def part_before(recipe: Recipe, part: str, out: Path) -> Path | None:
     before = recipe.parts[: recipe.parts.index(part)]
     if not before or getattr(recipe, part).start_from:
         return None
-    folder = out / before[-1] / "encoder"
+    folder = out / before[-1] / ENCODER
     if not (folder / RECORD).exists():
         raise InputError(f"{part} starts from {before[-1]}, which is not finished in {out}; run it first")
     return folder
@@ -43,8 +44,9 @@ def check_start(recipe: Recipe, part: str) -> None:
     """
     config = getattr(recipe, part)
     if config.start_from:
-        _whole_model(config.start_from, recipe)
-        _check_tokenizer(config.start_from, recipe)
+        encoder = load_encoder(config.start_from)
+        _whole_model(encoder, config.start_from, recipe)
+        _check_tokenizer(encoder, config.start_from, recipe)
     if isinstance(config, ContrastiveConfig) and config.initialize_from:
         with torch.device("meta"):
             vision = ViViT(recipe.vision)
@@ -73,7 +75,7 @@ def initial_model(recipe: Recipe, part: str, out: Path) -> VideoTextModel:
     folder = part_before(recipe, part, out)
     fresh = not folder and not config.start_from
     if config.start_from:
-        model = _whole_model(config.start_from, recipe)
+        model = _whole_model(load_encoder(config.start_from), config.start_from, recipe)
     elif folder:
         model, _ = open_model(folder)
     else:
@@ -129,15 +131,15 @@ def start_as_identity(layers: nn.ModuleList) -> None:
             linear.bias.zero_()
 
 
-def _whole_model(source: str, recipe: Recipe) -> VideoTextModel:
-    model = load_encoder(source).model
+def _whole_model(encoder: Encoder, source: str, recipe: Recipe) -> VideoTextModel:
+    model = encoder.model
     if not isinstance(model, VideoTextModel) or model.config != recipe.model:
         raise InputError(f"start_from {source!r}: not the model that the recipe describes; give one of the same shape")
     return model.requires_grad_(True).train()
 
 
-def _check_tokenizer(source: str, recipe: Recipe) -> None:
-    theirs = load_encoder(source).tokenizer
+def _check_tokenizer(encoder: Encoder, source: str, recipe: Recipe) -> None:
+    theirs = encoder.tokenizer
     if not isinstance(theirs, TextTokenizer) or recipe.tokenizer is None:
         return
     if theirs.path.suffix == recipe.tokenizer.suffix and theirs.path.read_bytes() != recipe.tokenizer.read_bytes():

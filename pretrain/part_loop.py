@@ -6,8 +6,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from pretrain.part_run import PartRun
 from pretrain.probe import HeldOut, evaluate
 from pretrain.processes import Interruption, Tell
 from pretrain.progress import PartProgress, PretrainingStopped
-from pretrain.run_folder import RUN_FILE
+from pretrain.run_folder import ENCODER, RUN_FILE
 
 log = logging.getLogger(__name__)
 
@@ -141,11 +141,8 @@ class _Pass:
             while self.step < config.steps:
                 for group in self.bare_optimizer.param_groups:
                     group["lr"] = learning_rate(config, self.step)
-                try:
+                with self._kept(before_s, started):
                     tier, interrupted = self._advance(source, window)
-                except InputError:  # clips that cannot be read: once they are repaired, the run goes on from here
-                    self._keep(before_s + time.monotonic() - started)
-                    raise
                 self.seconds = before_s + time.monotonic() - started
                 if self.step % config.log_every == 0 or self.step == config.steps:
                     rates = window.rates()
@@ -155,7 +152,8 @@ class _Pass:
                     self._report(rates["clips_per_s"], (time.monotonic() - started) / (self.step - first))
                     window = _Window(time.monotonic())
                 if self._evaluates():
-                    self.scores = self._evaluate()
+                    with self._kept(before_s, started):
+                        self.scores = self._evaluate()
                     if record and self.scores:
                         record.add(self.step, self.scores)
                     window = _Window(time.monotonic())
@@ -164,8 +162,20 @@ class _Pass:
                 if interrupted and self.step < config.steps:
                     self.fabric.barrier()  # the writer is through
                     raise KeyboardInterrupt
+        if not self.scores:  # the last step was kept, but could not be judged
+            self.scores = self._evaluate()
         self._export()
         self.fabric.barrier()
+
+    @contextmanager
+    def _kept(self, before_s: float, started: float) -> Iterator[None]:
+        """Keep the last step where clips cannot be read: once they are repaired, the run goes on from there."""
+        try:
+            yield
+        except InputError:
+            self.seconds = before_s + time.monotonic() - started
+            self._keep()
+            raise
 
     def _advance(self, source: Any, window: _Window) -> tuple[str, bool]:
         """Take one step; the tier of its batch, "mixed" of several, and whether anybody asked to stop.
@@ -177,7 +187,6 @@ class _Pass:
         sums: dict[str, Tensor] = {}
         tiers: set[str] = set()
         skipped = 0
-        state = self.stream_state
         for micro in range(config.accumulate):
             asked = time.monotonic()
             batch: Batch = next(source)
@@ -192,8 +201,7 @@ class _Pass:
                 sums[name] = sums.get(name, 0.0) + value.detach().float() / config.accumulate
             window.clips += len(batch.frames) * self.world
             window.tokens += self.stage.num_tokens(batch.frames) * self.world
-            state = batch.stream_state
-        self.stream_state = state
+            self.stream_state = batch.stream_state
         norm = self._clip()
         wishes = {"skipped": float(skipped), "interrupted": float(self.interruption.asked)}
         means = self._mean({**sums, **wishes})  # the same numbers in all processes, so that all decide alike
@@ -288,11 +296,11 @@ class _Pass:
             self.run.folder, self.step, self.stage, self.bare_optimizer, self.ema, about, keep, self.is_writer
         )
 
-    def _keep(self, seconds: float) -> None:
-        """Save the last step that was taken, where no other process has to join in."""
+    def _keep(self) -> None:
+        """Save the last step that was taken, where no other process has to join in and no step is half taken."""
         newest = latest_checkpoint(self.run.folder)
-        if self.world == 1 and self.step and (newest is None or read_about(newest)["step"] < self.step):
-            self.seconds = seconds
+        whole_step = self.step > 0 and self.config.accumulate == 1
+        if self.world == 1 and whole_step and (newest is None or read_about(newest)["step"] < self.step):
             self._save()
 
     def _states(self) -> Any:
@@ -360,7 +368,7 @@ class _Pass:
             "held_out_clips": self.judged,
             "parts": {**earlier["parts"], run.part: mine},
         }
-        export(recipe, model, run.tokenizer, run.folder / "encoder", record)
+        export(recipe, model, run.tokenizer, run.folder / ENCODER, record)
 
 
 def _step_of(line: str) -> float:

@@ -19,10 +19,11 @@ from pretrain.contrastive_stage import ContrastiveStage
 from pretrain.corpus import Corpus
 from pretrain.export import RECORD
 from pretrain.initial_weights import initial_stage
-from pretrain.manifest import Manifest
+from pretrain.manifest import Manifest, Tier
 from pretrain.masked_stage import MaskedStage
 from pretrain.probe import HeldOut
 from pretrain.recipe import PARTS, ContrastiveConfig, MaskedConfig, Recipe
+from pretrain.run_folder import ENCODER
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class PartRun:
 
     @property
     def finished(self) -> bool:
-        return (self.folder / "encoder" / RECORD).exists()
+        return (self.folder / ENCODER / RECORD).exists()
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -111,8 +112,7 @@ class PartRun:
         """Where scores come from, None where the recipe names nothing.
 
         Raises:
-            InputError: the manifest, or a table or shard that it names, does not fit; a tier streams from the Hub, or
-                has none of the labels it names.
+            InputError: the manifest, or a table or shard that it names, does not fit; a tier streams from the Hub.
         """
         if self.recipe.held_out is None:
             return None
@@ -123,7 +123,7 @@ class PartRun:
                     f"held_out {self.recipe.held_out}: tier {tier.name!r} streams from the Hub, and held-out clips are"
                     " to be the same every time; store it locally and name its table"
                 )
-        corpus = Corpus(
+        return Corpus(
             manifest,
             num_frames=max(self.config.num_frames, 2),
             image_size=self.recipe.vision.image_size,
@@ -131,11 +131,6 @@ class PartRun:
             need_captions=False,
             max_unreadable=self.recipe.max_unreadable,
         )
-        try:
-            corpus.check_labels()
-        except InputError as error:
-            raise InputError(f"held_out {self.recipe.held_out}: {error}") from error
-        return corpus
 
     def held_out(self) -> HeldOut | None:
         """The clips that scores come from: `held_out_clips` of them, or as many as there are, each one once.
@@ -143,7 +138,7 @@ class PartRun:
         Those that cannot be read are left out, and said.
 
         Raises:
-            InputError: more than `max_unreadable` of them.
+            InputError: more than `max_unreadable` of them, or none of them has a label that a tier names.
         """
         corpus = self.held_out_corpus()
         if corpus is None:
@@ -157,6 +152,10 @@ class PartRun:
             if len(unreadable) > self.recipe.max_unreadable * len(drawn):
                 raise InputError(f"{what}, above max_unreadable={self.recipe.max_unreadable:g}; e.g. {example}")
             log.warning("%s and are left out of the scores; e.g. %s", what, example)
+        present = {label for row, _ in drawn for label in row.labels}
+        for label in (name for tier in corpus.manifest.tiers for name in tier.labels if tier.labels != Tier.labels):
+            if label not in present:
+                raise InputError(f"held_out {self.recipe.held_out}: none of {len(drawn)} clips has a label {label!r}")
         if not read:
             raise InputError(f"held_out {self.recipe.held_out}: none of its clips can be read")
         times = max(len(frames) for _, frames in read)  # pictures stand still among videos

@@ -102,8 +102,11 @@ class Processes:
         """
         if self._joined is not None:
             return int(self._joined.world_size)
-        _fabric(self.compute, _fitting(self.compute, batch) if not _on_cpu(self.compute) else 1, 1)
-        return _fitting(self.compute, batch)
+        asked, count = _count(self.compute), _fitting(self.compute, batch)
+        _fabric(self.compute, 1 if _on_cpu(self.compute) else count, 1)
+        if count < asked and self.compute.devices != "auto":
+            log.warning("%d processes share batches of %d clips evenly, %d would not", count, batch, asked)
+        return count
 
     def run(self, work: Work, batch: int, tell: Tell) -> None:
         """Let every process do its work; those started here share batches of `batch` clips evenly.
@@ -169,10 +172,7 @@ def _fitting(compute: ComputeConfig, batch: int) -> int:
     asked = _count(compute)
     if not _on_cpu(compute):
         return asked
-    count = max(count for count in range(1, asked + 1) if batch % count == 0)
-    if count < asked and compute.devices != "auto":
-        log.warning("%d processes share batches of %d clips evenly, %d would not", count, batch, asked)
-    return count
+    return max(count for count in range(1, asked + 1) if batch % count == 0)
 
 
 def _fsdp(precision: str, world: int) -> Any:

@@ -45,16 +45,21 @@ def check_folder(out: Path, parts: Sequence[str]) -> None:
     """Leave alone what a user keeps under the names that a run of these parts writes.
 
     Raises:
-        InputError: a folder of such a name is not a run's, or there is a `recipe.json` without any part; `out` cannot
-            be looked into.
+        InputError: a folder of such a name is not a run's, or there is a `recipe.json` without any part; a later part
+            has been begun, whose encoder would be replaced; `out` cannot be looked into.
     """
     with writing_to(out):
-        foreign = [out / name for name in parts if _is_foreign(out / name, RUN_FILE)]
-        foreign += [out / ENCODER] if _is_foreign(out / ENCODER, RECORD) else []
+        foreign = [out / name for name in parts if _is_filled(out / name) and not (out / name / RUN_FILE).exists()]
+        made = [_record(out / name / ENCODER) for name in PARTS]
+        if _is_filled(out / ENCODER) and (_record(out / ENCODER) is None or _record(out / ENCODER) not in made):
+            foreign.append(out / ENCODER)
         if (out / RECIPE_FILE).exists() and not holds_run(out):
             foreign.append(out / RECIPE_FILE)
+        later = [part for part in PARTS[PARTS.index(parts[-1]) + 1 :] if (out / part / RUN_FILE).exists()]
     if foreign:
         raise InputError(f"{foreign[0]}: is there, but not from a run; use another --out, or remove it")
+    if later:
+        raise InputError(f"{out / later[0]}: is of a recipe with more parts than this one; use another --out")
 
 
 def holds_run(out: Path) -> bool:
@@ -62,11 +67,15 @@ def holds_run(out: Path) -> bool:
     return any((out / part / RUN_FILE).exists() for part in PARTS)
 
 
-def _is_foreign(folder: Path, mark: str) -> bool:
-    """Whether `folder` holds something, but not the file that a run always leaves in it."""
-    if not folder.exists() or (folder / mark).exists():
-        return False
-    return not folder.is_dir() or any(not file.name.startswith(".") for file in folder.iterdir())
+def _is_filled(folder: Path) -> bool:
+    """Whether there is more of that name than a folder in which a first write was killed."""
+    if not folder.is_dir():
+        return folder.exists()
+    return any(not (file.name.startswith(".") and file.suffix == ".tmp") for file in folder.iterdir())
+
+
+def _record(encoder: Path) -> bytes | None:
+    return (encoder / RECORD).read_bytes() if (encoder / RECORD).exists() else None
 
 
 def aside(path: Path) -> Path:
@@ -87,11 +96,12 @@ def forget(out: Path, names: Sequence[str]) -> None:
 
 def sweep(out: Path) -> None:
     """Remove what lies aside, from now or from a run that was killed."""
-    for left in out.glob(f".*{_ASIDE}"):
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
+    with writing_to(out):
+        for left in out.glob(f".*-????????{_ASIDE}"):
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
 
 def publish(made: Path, folder: Path) -> None:
@@ -100,15 +110,20 @@ def publish(made: Path, folder: Path) -> None:
     Raises:
         InputError: the disk is full.
     """
-    if (folder / RECORD).exists() and (folder / RECORD).read_bytes() == (made / RECORD).read_bytes():
+    files = [file for file in made.iterdir() if not file.name.startswith(".")]
+    there = all((folder / one.name).is_file() and _size(folder / one.name) == _size(one) for one in files)
+    if there and _record(folder) == _record(made):
         return
     copy = aside(folder)
-    for file in made.iterdir():
-        if not file.name.startswith("."):
-            with atomic_path(copy / file.name) as written:
-                shutil.copyfile(file, written)
+    for file in files:
+        with atomic_path(copy / file.name) as written:
+            shutil.copyfile(file, written)
     with writing_to(folder):
         if folder.exists():
             folder.rename(aside(folder))
         copy.rename(folder)
     sweep(folder.parent)
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size

@@ -137,6 +137,7 @@ class SyntheticSource:
         is_image = self.media == "image"
         world = self._world(_STILL_FRAMES if is_image else max(num_frames, 2), size)
         frames = (world.image(number) if is_image else world.clip(number)).frames  # (T, S, S, 3)
+        frames = frames[: 1 if is_image else num_frames]  # of one frame too the world is drawn with two
         if size == preprocessing.image_size:
             return frames
         return np.stack([preprocessing.apply(frame) for frame in frames])  # (T, H, W, 3)

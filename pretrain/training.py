@@ -94,19 +94,22 @@ def _prepare(recipe: Recipe, out: Path, runs: Sequence[PartRun], restart: bool, 
     """
     check_folder(out, recipe.parts)
     _check(recipe, [run for run in runs if restart or not run.finished], processes)
-    anew = restart and runs[0].part == recipe.parts[0] and holds_run(out)
-    learns = recipe.tokenizer is None and (anew or not (out / TOKENIZER_FILE).exists())
+    begun, tokenizer = holds_run(out), out / TOKENIZER_FILE
+    anew = restart and runs[0].part == recipe.parts[0]
+    learns = recipe.tokenizer is None and (anew or not begun or not tokenizer.exists())
+    renewed = [ENCODER] if runs[-1].part == recipe.parts[-1] else []
     gone = [TOKENIZER_FILE] if learns else []
     if restart:
-        gone += [RECIPE_FILE, *([ENCODER] if runs[-1].part == recipe.parts[-1] else []), *(run.part for run in runs)]
-    if restart and recipe.held_out:
-        runs[0].held_out()  # what cannot be read of it would stop the run where it is judged
-    _check_sources(recipe, [out / name for name in gone])
+        gone += [RECIPE_FILE, *renewed, *(run.part for run in runs)]
+    _check_sources(recipe, [out / name for name in {*gone, *renewed}])
     if learns:
-        learned = _learn_tokenizer(recipe, aside(out / TOKENIZER_FILE))
+        learned = _learn_tokenizer(recipe, aside(tokenizer))
+        if not begun and tokenizer.exists() and tokenizer.read_bytes() != learned.read_bytes():
+            learned.unlink()
+            raise InputError(f"{tokenizer}: is there, but not from a run; let `tokenizer` name it, or remove it")
     forget(out, gone)
     if learns:
-        learned.rename(out / TOKENIZER_FILE)
+        learned.rename(tokenizer)
     sweep(out)
 
 
@@ -133,6 +136,8 @@ def _check(recipe: Recipe, runs: Sequence[PartRun], processes: Processes) -> Non
                 "%s: warmup_steps %d of %d steps: the learning rate never gets to lr",
                 *(run.part, run.config.warmup_steps, run.config.steps),
             )
+    if runs:
+        runs[0].held_out()  # what cannot be read of it would stop the run where it is judged
 
 
 def _check_clips(run: PartRun, world: int) -> None:
@@ -150,11 +155,21 @@ def _check_clips(run: PartRun, world: int) -> None:
 
 
 def _check_before(run: PartRun, to_do: Sequence[str]) -> None:
-    """Refuse a part that goes on from one that is neither finished nor to be done, or of another recipe."""
+    """Refuse a part that goes on from one that is neither finished nor to be done, or made otherwise."""
     folder = None if _name_before(run) in to_do else part_before(run.recipe, run.part, run.out)
-    if folder is not None:
-        before = replace(run, part=folder.parent.name)
-        _compare(before, {"recipe": run.recipe.digest(before.part), "settings": _settings(before)})
+    if folder is None:
+        return
+    before = replace(run, part=folder.parent.name)
+    if not run.tokenizer_file.exists():
+        raise InputError(f"{run.tokenizer_file}: no such file; copy that of {folder}, which {run.part} goes on from")
+    _compare(
+        before,
+        {
+            "recipe": run.recipe.digest(before.part),
+            "settings": _settings(before),
+            "tokenizer": hashlib.sha256(run.tokenizer_file.read_bytes()).hexdigest(),
+        },
+    )
 
 
 def _name_before(run: PartRun) -> str | None:
@@ -163,7 +178,7 @@ def _name_before(run: PartRun) -> str | None:
 
 
 def _check_sources(recipe: Recipe, gone: Sequence[Path]) -> None:
-    """Refuse to remove what the recipe reads.
+    """Refuse to remove or replace what the recipe reads.
 
     Raises:
         InputError: corpus, held-out clips, tokenizer or an encoder to start from lie in what is to go.
@@ -173,8 +188,8 @@ def _check_sources(recipe: Recipe, gone: Sequence[Path]) -> None:
         for key in ("start_from", "initialize_from"):
             named[f"{part}: {key}"] = getattr(getattr(recipe, part), key, None)
     for what, path in named.items():
-        if path and any(Path(path).expanduser().resolve().is_relative_to(one.resolve()) for one in gone):
-            raise InputError(f"{what} {path} lies in what --restart removes; copy it elsewhere, or use another --out")
+        if path and any(expanded(path).resolve().is_relative_to(one.resolve()) for one in gone):
+            raise InputError(f"{what} {path} lies in what the run makes anew; copy it elsewhere, or use another --out")
 
 
 def _learn_tokenizer(recipe: Recipe, file: Path) -> Path:

@@ -95,6 +95,7 @@ def test_a_full_disk_is_one_line() -> None:
         ("", None),
         ("\ufeffa: 1", {"a": 1}),
         ("{1: x, '1': y}", {1: "x", "1": "y"}),
+        ("!!set {x, y}", {"x", "y"}),
         ("a: &a {x: 1}\nb: &b {<<: *a, x: 2}\n<<: *b\nx: 3", {"a": {"x": 1}, "b": {"x": 2}, "x": 3}),
         ("list: [&b {<<: {x: 1}, x: 2}]\nc: {<<: *b}", {"list": [{"x": 2}], "c": {"x": 2}}),
     ],
@@ -123,6 +124,12 @@ def test_what_is_no_yaml_is_said_in_one_line(text: str, message: str) -> None:
     with pytest.raises(InputError, match=f"^here: {message}") as caught:
         parse_yaml(text, "here")
     assert "\n" not in str(caught.value)
+
+
+def test_keys_that_are_lists_are_left_to_yaml() -> None:
+    with pytest.raises(InputError, match="unhashable key") as caught:
+        parse_yaml("{? [a, b] : 1, ? [c, d] : 2}", "here")
+    assert "twice" not in str(caught.value)
 
 
 def test_files_that_cannot_be_are_no_accident(tmp_path: Path) -> None:

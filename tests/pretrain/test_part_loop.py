@@ -203,18 +203,36 @@ def test_unreadable_clips_are_skipped_listed_and_counted(tmp_path: Path) -> None
     assert losses(tmp_path / "stormy") == losses(tmp_path / "calm")
 
 
-def test_a_run_that_lost_clips_stop_goes_on_from_its_last_step_once_they_are_repaired(tmp_path: Path) -> None:
+def test_a_run_that_lost_clips_stop_goes_on_from_its_last_step(tmp_path: Path) -> None:
     corpus, out = clip_corpus(tmp_path, 12, broken=range(6)), tmp_path / "out"
-    stage1 = part(steps=60, checkpoint_every=1000, accumulate=2)
-    made = recipe(tmp_path, corpus, stage1=stage1, stage2=None, max_unreadable=0.2)
+    made = recipe(tmp_path, corpus, stage1=part(steps=20, checkpoint_every=1000), stage2=None, max_unreadable=0.2)
+    calm = replace(made, max_unreadable=1)
+    pretrain(calm, tmp_path / "calm")
     with pytest.raises(InputError, match="clips drawn could not be read"):
         pretrain(made, out)
     [kept] = checkpoints(out / "stage1")
-    step = int(kept.stem.rpartition("-")[2])
-    assert step >= 2 and [number for number, _ in losses(out)] == list(range(1, step + 1))
-    write_clips(tmp_path / "clips", 12)
-    pretrain(replace(made, max_unreadable=1), out)
-    assert [number for number, _ in losses(out)] == list(range(1, 61))
+    assert int(kept.stem.rpartition("-")[2]) == losses(out)[-1][0] >= 2
+    pretrain(calm, out)
+    assert losses(out) == losses(tmp_path / "calm")
+    assert_equal(weights(out), weights(tmp_path / "calm"))
+
+
+def test_a_part_that_cannot_be_judged_is_kept(tmp_path: Path) -> None:
+    held_out, out = clip_corpus(tmp_path / "held", 4), tmp_path / "out"
+    made = recipe(tmp_path, stage1=part(checkpoint_every=1000), stage2=None, held_out=str(held_out), held_out_clips=4)
+
+    def damage(now: PartProgress) -> None:
+        for video in (tmp_path / "held" / "clips").glob("*.mp4"):
+            video.write_bytes(b"no video")
+
+    with pytest.raises(InputError, match="held_out .*: 4 of 4 clips could not be read"):
+        pretrain(made, out, progress=damage)
+    assert len(checkpoints(out / "stage1")) == 1
+    with pytest.raises(InputError, match="held_out .*: 4 of 4 clips could not be read"):
+        pretrain(made, out)  # before it trains
+    write_clips(tmp_path / "held" / "clips", 4)
+    about = read_json(pretrain(made, out, progress=damage) / "pretraining.json")
+    assert "recall@1/text" in about["parts"]["stage1"]["scores"]
 
 
 def test_too_many_unreadable_clips_stop_the_run(tmp_path: Path) -> None:

@@ -147,6 +147,7 @@ def test_processes_share_batches_evenly(caplog: pytest.LogCaptureFixture) -> Non
 
     on_cpu = {"accelerator": "cpu"}
     assert [_fitting(ComputeConfig(**on_cpu, devices=4), batch) for batch in (8, 6, 5)] == [4, 3, 1]
+    assert Processes(ComputeConfig(**on_cpu, devices=4)).world(6) == 3
     assert "3 processes share batches of 6 clips evenly, 4 would not" in caplog.text
     assert 1 <= _fitting(ComputeConfig(**on_cpu), 7) <= (os.cpu_count() or 1)
 

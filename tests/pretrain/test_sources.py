@@ -138,6 +138,11 @@ def test_the_synthetic_world(tmp_path: Path) -> None:
     assert coarse.shape == (8, 32, 32, 3)
 
 
+def test_one_frame_of_a_synthetic_clip() -> None:
+    source = open_source(Tier("world", "clean", synthetic=SyntheticSpec(size=16, length=4)))
+    assert source.read(0, 1, Preprocessing(16)).shape == (1, 16, 16, 3)
+
+
 def test_synthetic_images(tmp_path: Path) -> None:
     source = open_source(synthetic(media="image", length=5))
     frames, row = source.read(2, 8, PREPROCESSING), source.row(2)

@@ -352,9 +352,13 @@ def test_a_restart_that_is_refused_removes_nothing(tmp_path: Path) -> None:
         (
             of(stage1={"start_from": str(out / "encoder")}, tokenizer=tokenizer),
             everything,
-            "stage1: start_from .*/out/encoder lies in what --restart removes; copy it elsewhere",
+            "stage1: start_from .*/out/encoder lies in what the run makes anew; copy it elsewhere",
         ),
-        (of(tokenizer=str(out / "encoder" / "tokenizer.json")), everything, "tokenizer .* lies in what --restart"),
+        (
+            of(tokenizer=str(out / "encoder" / "tokenizer.json")),
+            everything,
+            "tokenizer .* lies in what the run makes anew",
+        ),
     ):
         with pytest.raises(InputError, match=words):
             pretrain(refused, out, parts, restart=True)
@@ -419,6 +423,20 @@ def test_a_start_wants_its_own_tokenizer(tmp_path: Path) -> None:
     made = recipe(tmp_path, stage1=part(start_from=str(given)), stage2=None, tokenizer=other)
     with pytest.raises(InputError, match="learned with another tokenizer; let `tokenizer` name .*given/encoder/token"):
         pretrain(made, tmp_path / "out")
+
+
+def test_a_later_part_keeps_the_tokenizer_of_the_one_before(tmp_path: Path) -> None:
+    short, out = part(steps=1), tmp_path / "out"
+    parts: dict[str, Any] = {"stage1": short, "stage2": short | DECODER | VIDEOS}
+    pretrain(recipe(tmp_path, **parts), out, ["stage1"])
+    other = recipe(tmp_path, **parts, tokenizer=str(tokenizer_file(tmp_path)))
+    with pytest.raises(InputError, match="stage1: was begun with another tokenizer"):
+        pretrain(other, out, ["stage2"])
+    learned = (out / "tokenizer.json").rename(tmp_path / "aside.json")
+    with pytest.raises(InputError, match="out/tokenizer.json: no such file; copy that of .*/stage1/encoder"):
+        pretrain(recipe(tmp_path, **parts), out, ["stage2"])
+    shutil.copy(learned, out / "tokenizer.json")
+    pretrain(recipe(tmp_path, **parts), out, ["stage2"])
 
 
 def test_what_a_finished_part_started_from_may_go(tmp_path: Path) -> None:

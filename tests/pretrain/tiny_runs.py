@@ -77,6 +77,7 @@ def cut_back(out: Path, name: str, step: int) -> None:
         if int(path.stem.rpartition("-")[2]) > step:
             path.unlink()
     shutil.rmtree(out / name / "encoder")
+    shutil.rmtree(out / "encoder", ignore_errors=True)
 
 
 class Killed(Exception):

@@ -234,4 +234,5 @@ def test_the_command_shows_what_there_is(
 
 
 def test_asked_cells_bring_their_stage_1() -> None:
-    assert names_of_cells("control, uncentred") == ("stage1", "control", "uncentred")
+    assert names_of_cells("control") == ("stage1", "control")
+    assert names_of_cells("control, uncentred") == (*DECLARED, "uncentred"), "a try comes with what was declared"

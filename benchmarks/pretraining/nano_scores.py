@@ -3,7 +3,7 @@
     python -m benchmarks.pretraining.nano_scores --json nano_scores.json
     python -m benchmarks.pretraining.nano_scores --encoder out/encoder --stage1 out/stage1/encoder
 
-About a quarter of an hour on two cores. Shares have Wilson's interval; two encoders are compared clip by clip on the
+Half an hour to an hour on two cores. Shares have Wilson's interval; two encoders are compared clip by clip on the
 same test clips; the interval of the speed is over rounds. Of the two probes, plain MAP and MAP with positions, the
 validation split chooses. `--stage1` compares the encoder with the one it was before stage 2.
 """

@@ -141,15 +141,13 @@ def locked(folder: str | Path, wait: bool = True) -> Iterator[None]:
 
     Raises:
         BlockingIOError: another holds it, and `wait` is off.
-        InputError: the folder cannot be made.
+        OSError: the folder cannot be made or opened; `writing_to` words it.
     """
-    with writing_to(folder):
-        Path(folder).mkdir(parents=True, exist_ok=True)
+    Path(folder).mkdir(parents=True, exist_ok=True)
     if fcntl is None:
         yield
         return
-    with writing_to(folder):
-        descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -35,7 +35,8 @@ def held(out: Path) -> Iterator[None]:
     """
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(out, wait=False))
+            with writing_to(out):
+                stack.enter_context(locked(out, wait=False))
         except BlockingIOError as error:
             raise InputError(f"{out}: another run is at work there; wait for it, or use another --out") from error
         yield

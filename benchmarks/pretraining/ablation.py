@@ -66,7 +66,7 @@ def run_jobs(
 
 
 def _stage1(job: Job) -> Job:
-    return Job(job.recipe, job.out, job.seed, "stage1", job.probes)
+    return Job(job.recipe, job.out, job.seed, CELLS[job.name].start, job.probes)
 
 
 def names_of_cells(text: str) -> tuple[str, ...]:
@@ -80,7 +80,8 @@ def names_of_cells(text: str) -> tuple[str, ...]:
         if name not in CELLS:
             raise InputError(f"--cells: unknown cell {name!r}{nearest(name, CELLS)}")
     tries = any(name not in DECLARED for name in names)  # they go into the table of the declared cells
-    return tuple(name for name in CELLS if name in names or name == "stage1" or (tries and name in DECLARED))
+    wanted = {*names, "stage1", *(CELLS[name].start for name in names), *(DECLARED if tries else ())}
+    return tuple(name for name in CELLS if name in wanted)
 
 
 def main() -> None:

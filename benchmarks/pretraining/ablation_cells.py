@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.pretraining.positions_again import positions_again
 from benchmarks.pretraining.world_probes import (
     FAMILIES,
     ProbeScore,
@@ -38,12 +40,23 @@ _TELL_EVERY_S = 60
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of the table: what is trained from the seed's stage 1 ("" is nothing), and which options differ."""
+    """One row of the table: what is trained from the seed's stage 1 ("" is nothing), and which options differ.
+
+    `against` is what a later try is compared with; `again` tells tokens their place again before the temporal half, in
+    a stage 1 of its own too.
+    """
 
     title: str
     part: str = ""
     changes: Mapping[str, Any] = field(default_factory=dict)
     declared: bool = True  # part of the experiment declared beforehand, not one of the later tries
+    against: str = "stage2"
+    again: bool = False
+
+    @property
+    def start(self) -> str:
+        """The cell that makes the stage 1 it goes on from."""
+        return "again_stage1" if self.again else "stage1"
 
 
 CELLS: dict[str, Cell] = {
@@ -56,6 +69,9 @@ CELLS: dict[str, Cell] = {
     "uncentred": Cell("stage 2, targets not centred", "stage2", {"center_targets": False}, declared=False),
     "longer": Cell("stage 2, twice as many clips", "stage2", {"steps": 3200}, declared=False),
     "layers": Cell("stage 2, targets from several layers", "stage2", {"target_layers": (-2, -1)}, declared=False),
+    "again_stage1": Cell("stage 1, positions again", declared=False, against="stage1", again=True),
+    "again_stage2": Cell("stage 2, positions again", "stage2", declared=False, against="again_control", again=True),
+    "again_control": Cell("control, positions again", "stage1", declared=False, against="control", again=True),
 }
 DECLARED = tuple(name for name, cell in CELLS.items() if cell.declared)
 
@@ -96,7 +112,7 @@ class Job:
     @property
     def base(self) -> Path:
         """The run that makes the seed's stage 1."""
-        return self.out / "runs" / f"seed{self.seed}-stage1"
+        return self.out / "runs" / f"seed{self.seed}-{CELLS[self.name].start}"
 
     def finished(self) -> dict[str, ProbeScore] | None:
         """The scores by column, `motion, plain MAP` and so on; None while the cell is missing.
@@ -135,9 +151,10 @@ def run_cell(job: Job) -> None:
     """
     torch.set_num_threads(1)
     started = time.monotonic()
-    encoder, clips = _encoder(job)
-    drawn = draw_splits(encoder, job.probes)
-    features = {split: clip_tokens(encoder, some.frames) for split, some in drawn.items()}
+    with positions_again() if CELLS[job.name].again else nullcontext():
+        encoder, clips = _encoder(job)
+        drawn = draw_splits(encoder, job.probes)
+        features = {split: clip_tokens(encoder, some.frames) for split, some in drawn.items()}
     scores = {
         f"{label}, {family}": score.to_dict()
         for label in LABELS

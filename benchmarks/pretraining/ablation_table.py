@@ -143,9 +143,10 @@ class Table:
         return f"{self.num_seeds(*cells)} of {len(self.seeds)}"
 
     def _pairs(self) -> list[tuple[str, str]]:
-        """What is compared: the declared pairs, and every later try with stage 2."""
+        """What is compared: the declared pairs, and every later try with its counterpart."""
         pairs = [pair for pair in COMPARISONS if set(pair) <= set(self.cells)]
-        return pairs + [(cell, "stage2") for cell in self.cells if not CELLS[cell].declared and "stage2" in self.cells]
+        tries = [(cell, CELLS[cell].against) for cell in self.cells if not CELLS[cell].declared]
+        return pairs + [pair for pair in tries if pair[1] in self.cells]
 
     def _answers(self, family: str) -> list[str]:
         """What is claimed, in the words declared beforehand."""

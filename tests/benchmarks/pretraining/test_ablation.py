@@ -236,3 +236,26 @@ def test_the_command_shows_what_there_is(
 def test_asked_cells_bring_their_stage_1() -> None:
     assert names_of_cells("control") == ("stage1", "control")
     assert names_of_cells("control, uncentred") == (*DECLARED, "uncentred"), "a try comes with what was declared"
+    assert names_of_cells("again_stage2") == (*DECLARED, "again_stage1", "again_stage2"), "and with its own stage 1"
+
+
+@pytest.mark.slow
+def test_positions_again_are_a_run_of_their_own(recipe: Recipe, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    names = ("stage1", "stage2", "control", "again_stage1", "again_stage2", "again_control")
+    jobs = make_jobs(recipe, out, 1, names)
+    for job in jobs:
+        run_cell(job)
+    made = {job.name: read_json(job.file)["fingerprint"] for job in jobs}
+    assert len(set(made.values())) == len(names)
+    start = load_encoder(out / "runs" / "seed0-again_stage1" / "stage1" / "encoder").fingerprint
+    for name in ("again_stage2", "again_control"):
+        record = read_json(out / "runs" / f"seed0-{name}" / "encoder" / RECORD)
+        assert next(iter(record["parts"].values()))["started_from"] == start
+    table = Table.of(jobs).markdown()
+    for pair in (
+        "stage 2, positions again minus control, positions again",
+        "control, positions again minus control: stage 1 goes on",
+        "stage 1, positions again minus stage 1",
+    ):
+        assert f"| {pair} |" in table

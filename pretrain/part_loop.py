@@ -162,7 +162,7 @@ class _Pass:
                 if interrupted and self.step < config.steps:
                     self.fabric.barrier()  # the writer is through
                     raise KeyboardInterrupt
-        if not self.scores:  # the last step was kept, but could not be judged
+        if first == config.steps and not self.scores:  # its last step was kept, but could not be judged
             self.scores = self._evaluate()
         self._export()
         self.fabric.barrier()

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from core_encoder.errors import InputError
+from core_encoder.storage import read_json
 from pretrain.checkpoint import checkpoints
 from pretrain.processes import Processes
 from pretrain.progress import PartProgress, PretrainingStopped
@@ -167,3 +168,13 @@ def test_no_more_processes_than_this_one_has_cores() -> None:
 def test_several_machines_need_torchrun() -> None:
     with pytest.raises(InputError, match="torchrun"):
         Processes(ComputeConfig(num_nodes=2))
+
+
+@pytest.mark.slow
+def test_sharded_weights_are_judged_in_every_process(tmp_path: Path) -> None:
+    """Whole weights are gathered by all processes together: none may be judged once more than another."""
+    held_out = {"held_out": str(write_world(tmp_path)), "held_out_clips": 8}
+    compute = {"devices": 2, "strategy": "fsdp"}
+    made = recipe(tmp_path, stage1=part(steps=1), stage2=None, compute=compute, **held_out)
+    about = read_json(pretrain(made, tmp_path / "out") / "pretraining.json")
+    assert "recall@1/text" in about["parts"]["stage1"]["scores"]

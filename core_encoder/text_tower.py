@@ -177,9 +177,9 @@ class TextTokenizer:
 
     def save(self, folder: Path) -> None:
         """Copy the tokenizer files into `folder`, under the names that `transformers` looks for."""
-        names = {self.path.name: "tokenizer.json" if self.path.suffix == ".json" else "spiece.model"}
-        for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-            names.setdefault(name, name)
+        ours = "tokenizer.json" if self.path.suffix == ".json" else "spiece.model"
+        beside = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"} - {ours}
+        names = {name: name for name in beside} | {self.path.name: ours}
         for name, target in names.items():
             if (self.path.parent / name).is_file() and self.path.parent.resolve() != folder.resolve():
                 with atomic_path(folder / target) as aside:

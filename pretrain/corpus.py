@@ -13,7 +13,7 @@ import hashlib
 import itertools
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
@@ -183,6 +183,7 @@ class Corpus:
         workers: int = 0,
         stream_state: Any = None,
         skipped: int = 0,
+        tell_skipped: Callable[[Sequence[Skipped]], None] | None = None,
     ) -> Iterator[Batch]:
         """The shares of `rank` in the global batches `first_step ... steps - 1`, in order.
 
@@ -190,6 +191,7 @@ class Corpus:
             workers: processes that prepare batches ahead, each whole ones; 0 prepares them here.
             stream_state: of the last batch seen, where there are Hub streams; or the list of all ranks' states.
             skipped: unreadable clips of this rank before `first_step`.
+            tell_skipped: is told those of each batch, also of the one whose share is too large.
 
         Raises:
             InputError: as `batch`; the share of unreadable clips is above `max_unreadable`; a Hub stream is to go on
@@ -204,6 +206,8 @@ class Corpus:
         for batch in _in_order(made, range(first_step, steps), workers):
             if isinstance(batch, InputError):
                 raise batch
+            if tell_skipped and batch.skipped:
+                tell_skipped(batch.skipped)
             count.add(batch)
             if hubs:
                 states = {**states, str(batch.step % slots): batch.stream_state}

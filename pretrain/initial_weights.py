@@ -157,4 +157,8 @@ def _spatial_half(vision: ViViT, source: str) -> dict[str, Tensor]:
     for name in sorted(theirs.keys() | ours.keys()):
         if name not in theirs or name not in ours or theirs[name].shape != ours[name].shape:
             raise InputError(f"initialize_from {source!r}: its spatial half has another shape at {name}")
+    for key in ("heads", "cap"):  # they leave no trace in the shapes
+        theirs_has, ours_has = getattr(given.vision.config, key), getattr(vision.config, key)
+        if theirs_has != ours_has:
+            raise InputError(f"initialize_from {source!r}: has {key} {theirs_has:g}, where `vision` has {ours_has:g}")
     return theirs

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from pretrain.checkpoint import (
     save_checkpoint,
     whole,
 )
-from pretrain.corpus import Batch
+from pretrain.corpus import Batch, Skipped
 from pretrain.export import RECORD, export, published
 from pretrain.initial_weights import part_before
 from pretrain.masked_stage import MaskedStage
@@ -119,13 +119,14 @@ class _Pass:
                 )
         if self.is_writer:
             self._cut_skipped()
+        self.corpus = self.run.corpus  # on another machine it may be indexed now, for which the others wait below
         self.fabric.barrier()  # nobody notes a skipped clip before
 
     def go(self) -> None:
         """Train to the end and export."""
         config, first = self.config, self.step
         started, before_s = time.monotonic(), self.seconds
-        batches = self.run.corpus.batches(
+        batches = self.corpus.batches(
             self.run.micro_batch,
             first_step=first * config.accumulate,
             steps=config.steps * config.accumulate,
@@ -134,6 +135,7 @@ class _Pass:
             workers=self.run.recipe.compute.workers,
             stream_state=self.stream_state,
             skipped=round(self.skipped / self.world),
+            tell_skipped=self._note_skipped,
         )
         source = iter(batches)
         window = _Window(started)
@@ -152,6 +154,7 @@ class _Pass:
                     self._report(rates["clips_per_s"], (time.monotonic() - started) / (self.step - first))
                     window = _Window(time.monotonic())
                 if self._evaluates():
+                    self.scores = {}  # those of an earlier step are not what `_kept` may save with this one
                     with self._kept(before_s, started):
                         self.scores = self._evaluate()
                     if record and self.scores:
@@ -191,7 +194,6 @@ class _Pass:
             asked = time.monotonic()
             batch: Batch = next(source)
             window.waited_s += time.monotonic() - asked
-            self._note_skipped(batch)
             tiers.add(batch.tier)
             skipped += len(batch.skipped)
             with self.fabric.no_backward_sync(self.module, enabled=micro + 1 < config.accumulate):
@@ -261,11 +263,10 @@ class _Pass:
             if name in self.ema:
                 self.ema[name].lerp_(parameter.detach(), 1 - self.config.ema)
 
-    def _note_skipped(self, batch: Batch) -> None:
-        if batch.skipped:
-            path = self.run.folder / SKIPPED_FILE
-            with writing_to(path), path.open("a", encoding="utf-8") as file:
-                file.write("".join(json.dumps(asdict(skipped)) + "\n" for skipped in batch.skipped))
+    def _note_skipped(self, skipped: Sequence[Skipped]) -> None:
+        path = self.run.folder / SKIPPED_FILE
+        with writing_to(path), path.open("a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(asdict(one)) + "\n" for one in skipped))
 
     def _cut_skipped(self) -> None:
         """Drop what a killed run noted beyond its last checkpoint."""
@@ -298,9 +299,10 @@ class _Pass:
 
     def _keep(self) -> None:
         """Save the last step that was taken, where no other process has to join in and no step is half taken."""
-        newest = latest_checkpoint(self.run.folder)
-        whole_step = self.step > 0 and self.config.accumulate == 1
-        if self.world == 1 and whole_step and (newest is None or read_about(newest)["step"] < self.step):
+        if self.world > 1 or self.config.accumulate > 1 or not self.step:
+            return
+        newest = latest_checkpoint(self.run.folder)  # it sweeps the folder: no other process may be saving
+        if newest is None or read_about(newest)["step"] < self.step:
             self._save()
 
     def _states(self) -> Any:
@@ -348,7 +350,7 @@ class _Pass:
         earlier = read_json(before / RECORD) if before else {"parts": {}, "corpus": []}
         for part in list(earlier["parts"].values())[-1:]:
             part["fingerprint"] = earlier["fingerprint"]  # of the encoder that it left
-        tiers = {tier["name"]: tier for tier in [*earlier["corpus"], *run.corpus.describe()]}
+        tiers = {tier["name"]: tier for tier in [*earlier["corpus"], *self.corpus.describe()]}
         start = read_json(run.folder / RUN_FILE).get("start")
         mine = {
             "steps": self.config.steps,

@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from multiprocessing.connection import wait
 from types import FrameType
 from typing import Any
@@ -32,6 +33,8 @@ from pretrain.progress import PretrainingStopped
 from pretrain.recipe import ComputeConfig
 
 log = logging.getLogger(__name__)
+
+_PATIENCE = timedelta(hours=12)  # of processes that wait while the first one indexes hundreds of millions of rows
 
 Tell = Callable[[Any], None]
 """Takes what the first process reports."""
@@ -136,7 +139,9 @@ def _work(fabric: Fabric, work: Work, tell: Tell) -> None:
 
 
 def _fabric(compute: ComputeConfig, devices: int, nodes: int, plugins: Any = None) -> Fabric:
-    strategy: Any = "ddp" if "LOCAL_RANK" in os.environ else "auto"
+    from lightning.fabric.strategies import DDPStrategy
+
+    strategy: Any = DDPStrategy(timeout=_PATIENCE) if "LOCAL_RANK" in os.environ else "auto"
     if compute.strategy == "fsdp":
         strategy = _fsdp(compute.precision, devices * nodes)
     try:
@@ -176,21 +181,28 @@ def _fitting(compute: ComputeConfig, batch: int) -> int:
 
 
 def _fsdp(precision: str, world: int) -> Any:
-    """FSDP2: every transformer layer, then the rest, sharded over all processes."""
+    """FSDP2: every transformer layer, then the rest, sharded over all processes.
+
+    With bf16-mixed the layers' weights travel in bf16, in which the products read them. Temperature, positions and
+    queries stay in fp32, as between the layers the tokens do: they are summed, and steps of bf16 are too coarse.
+    """
     from lightning.fabric.strategies import ModelParallelStrategy
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-    dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
-    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    layers_dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
+    of_layers, of_rest = (
+        MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+        for dtype in (layers_dtype, torch.float32)
+    )
 
     def shard(module: nn.Module, mesh: Any) -> nn.Module:
         for layer in module.modules():
             if isinstance(layer, TransformerLayer) and any(p.requires_grad for p in layer.parameters()):
-                fully_shard(layer, mesh=mesh["data_parallel"], mp_policy=policy)
-        fully_shard(module, mesh=mesh["data_parallel"], mp_policy=policy)
+                fully_shard(layer, mesh=mesh["data_parallel"], mp_policy=of_layers)
+        fully_shard(module, mesh=mesh["data_parallel"], mp_policy=of_rest)
         return module
 
-    return ModelParallelStrategy(parallelize_fn=shard, data_parallel_size=world, tensor_parallel_size=1)
+    return ModelParallelStrategy(shard, data_parallel_size=world, tensor_parallel_size=1, timeout=_PATIENCE)
 
 
 def _start(work: Work, compute: ComputeConfig, count: int, tell: Tell) -> None:

@@ -34,7 +34,7 @@ class PartConfig:
 
     steps: int = option(1000, "optimizer steps")
     batch_size: int = option(128, "clips a step, over all processes and accumulated batches together")
-    accumulate: int = option(1, "a step sums the gradients of so many batches; each has its own negatives")
+    accumulate: int = option(1, "a step averages the gradients of so many batches; each has its own negatives")
     num_frames: int = option(8, "frames of a clip (default: those of the encoder)")
     start_from: str | None = option(
         None, "encoder to go on from, whole (folder, Hub id); by default what the part before made"

@@ -176,7 +176,8 @@ def run_cell(job: Job) -> None:
 
 def _encoder(job: Job) -> tuple[Encoder, int]:
     """The encoder of the cell, and how many clips its last part trained on."""
-    cell, recipe = CELLS[job.name], replace(job.recipe, seed=job.seed)
+    recipe = replace(job.recipe, seed=job.seed).with_compute(accelerator="cpu", devices=1)  # two cells run at a time
+    cell = CELLS[job.name]
     if job.name == "random":
         return random_encoder(recipe.model, job.seed), 0
     tell = _Tell(job.label)

@@ -225,16 +225,17 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def write_card(card: Path, rows: Sequence[Row]) -> None:
-    """Let a model card claim what was measured: the table as its last section, in place of an earlier one.
+    """Let a model card claim what was measured: the table as a section, in place of an earlier one or at the end.
 
     Raises:
         InputError: there is no such card.
     """
     if not card.is_file():
         raise InputError(f"--card {card}: no such file; give the README.md of the encoder's folder")
-    text = card.read_text(encoding="utf-8").partition(_SECTION)[0]
+    before, _, earlier = card.read_text(encoding="utf-8").partition(_SECTION)
+    _, heading, after = earlier.partition("\n## ")
     about = "On the synthetic world; probes see objects that training never did (`benchmarks.pretraining.nano_scores`)."
-    write_text(card, f"{text.rstrip()}\n\n{_SECTION}\n\n{about}\n\n{table(rows)}\n")
+    write_text(card, f"{before.rstrip()}\n\n{_SECTION}\n\n{about}\n\n{table(rows)}\n{heading}{after}")
 
 
 def record(rows: Sequence[Row], encoder: Encoder, stage1: Encoder | None, amounts: Amounts) -> dict[str, Any]:

@@ -181,6 +181,15 @@ def test_layer_norm_multiplies_by_one_plus_weight() -> None:
     torch.testing.assert_close(LayerNorm(8)(x), expected)
 
 
+def test_layer_norm_reads_bf16_weights_without_rounding_their_sum() -> None:
+    norm, x = LayerNorm(8), random(3, 8)
+    torch.nn.init.constant_(norm.weight, 0.003)
+    expected = norm(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(norm.bfloat16()(x), expected, rtol=1e-4, atol=1e-5)
+    assert norm(x.bfloat16()).dtype == torch.bfloat16
+
+
 def layer_pair(dim: int, heads: int, mlp: int, activation: str, cap: float) -> tuple[TransformerLayer, VideoPrismLayer]:
     """Our layer and the one of `transformers`, with the same random weights."""
     sizes = {"hidden_size": dim, "num_attention_heads": heads, "intermediate_size": mlp}

@@ -143,6 +143,16 @@ def test_token_files_that_are_broken_or_foreign_are_refused(tmp_path: Path) -> N
         TextTokenizer(sentencepiece_model(tmp_path / "a.model"), vocab_size=20)(["zebra"])
 
 
+def test_a_token_file_of_another_name_is_kept_beside_a_foreign_one(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models
+
+    for name, word in (("german.json", "hund"), ("tokenizer.json", "dog")):
+        Tokenizer(models.WordLevel({word: 0}, unk_token=word)).save(str(tmp_path / name))
+    (tmp_path / "saved").mkdir()
+    TextTokenizer(tmp_path / "german.json", vocab_size=300).save(tmp_path / "saved")
+    assert (tmp_path / "saved" / "tokenizer.json").read_bytes() == (tmp_path / "german.json").read_bytes()
+
+
 @pytest.mark.parametrize("name", ["spiece.model", "sentencepiece.model", "c4_en.model"])
 def test_token_files_are_found_under_their_usual_names(tmp_path: Path, name: str) -> None:
     assert TextTokenizer.find(tmp_path, 300) is None

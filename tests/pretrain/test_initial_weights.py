@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,10 @@ def test_a_spatial_half_is_taken_from_an_encoder(tmp_path: Path) -> None:
     wide = recipe(tmp_path, stage1=part(initialize_from="nano"), stage2=None)
     with pytest.raises(InputError, match="initialize_from 'nano': its spatial half has another shape at"):
         PartRun(wide, "stage1", tmp_path / "out", Path(tokenizer)).stage()
+    for key, value, says in (("heads", 4, "2, .* has 4"), ("cap", 20.0, "50, .* has 20")):
+        other = replace(made, vision=replace(made.vision, **{key: value}))
+        with pytest.raises(InputError, match=f"has {key} {says}"):
+            PartRun(other, "stage1", tmp_path / "out", Path(tokenizer)).stage()
     whole = recipe(tmp_path, stage1=part(start_from=str(given)), stage2=None, tokenizer=tokenizer)
     start = PartRun(whole, "stage1", tmp_path / "out", Path(tokenizer)).stage().model.state_dict()
     assert_equal(dict(start), dict(load_encoder(given).model.state_dict()))

@@ -27,6 +27,7 @@ from tests.pretrain.corpora import clip_corpus, write_clips
 from tests.pretrain.tiny_runs import (
     DECODER,
     VIDEOS,
+    Killed,
     assert_equal,
     contrast,
     cut_back,
@@ -236,11 +237,35 @@ def test_a_part_that_cannot_be_judged_is_kept(tmp_path: Path) -> None:
     assert "recall@1/text" in about["parts"]["stage1"]["scores"]
 
 
+def test_scores_of_an_earlier_step_are_not_taken_for_the_last(tmp_path: Path) -> None:
+    held_out, out = clip_corpus(tmp_path / "held", 4), tmp_path / "out"
+    made = recipe(tmp_path, stage1=part(evaluate_every=2), stage2=None, held_out=str(held_out), held_out_clips=4)
+    calm = read_json(pretrain(made, tmp_path / "calm") / "pretraining.json")
+
+    def kill_at_3(now: PartProgress) -> None:
+        if now.step == 3:
+            raise Killed
+
+    def damage(now: PartProgress) -> None:
+        for video in (tmp_path / "held" / "clips").glob("*.mp4"):
+            video.write_bytes(b"no video")
+
+    with pytest.raises(Killed):
+        pretrain(made, out, progress=kill_at_3)
+    with pytest.raises(InputError, match="held_out .*: 4 of 4 clips could not be read"):
+        pretrain(made, out, progress=damage)
+    write_clips(tmp_path / "held" / "clips", 4)
+    about = read_json(pretrain(made, out) / "pretraining.json")
+    assert about["parts"]["stage1"]["scores"] == calm["parts"]["stage1"]["scores"]
+
+
 def test_too_many_unreadable_clips_stop_the_run(tmp_path: Path) -> None:
-    corpus = clip_corpus(tmp_path, 8, broken=[1, 3, 5])
-    made = recipe(tmp_path, corpus, stage1=part(steps=40, checkpoint_every=5), stage2=None, max_unreadable=0.02)
-    with pytest.raises(InputError, match=r"clips drawn could not be read.*max_unreadable=0\.02"):
+    corpus = clip_corpus(tmp_path, 8, broken=range(1, 8))
+    made = recipe(tmp_path, corpus, stage1=part(steps=40, checkpoint_every=5), stage2=None, max_unreadable=0.01)
+    with pytest.raises(InputError, match=r"clips drawn could not be read.*max_unreadable=0\.01"):
         pretrain(made, tmp_path / "out")
+    listed = [json.loads(line) for line in (tmp_path / "out" / "stage1" / "skipped.jsonl").read_text().splitlines()]
+    assert len(listed) > 1 and {row["step"] for row in listed} == {0}, "those of the batch that stopped it too"
 
 
 def test_a_torn_line_of_skipped_clips_stops_no_resume(tmp_path: Path) -> None:

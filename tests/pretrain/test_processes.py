@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from pretrain.progress import PartProgress, PretrainingStopped
 from pretrain.recipe import ComputeConfig
 from pretrain.training import pretrain
 from tests.pretrain.corpora import clip_corpus
-from tests.pretrain.tiny_runs import contrast, cut_back, losses, part, recipe, weights, write_world
+from tests.pretrain.tiny_runs import contrast, cut_back, losses, part, recipe, records, weights, write_world
 from tests.pretrain.two_processes import STAGES, STEPS, staged
 
 TWO = {"devices": 2}
@@ -165,9 +166,34 @@ def test_no_more_processes_than_this_one_has_cores() -> None:
         os.sched_setaffinity(0, given)
 
 
+def test_processes_wait_for_the_index_of_a_large_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pretrain.processes import _fabric
+
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    for strategy in ("ddp", "fsdp"):
+        fabric = _fabric(ComputeConfig(accelerator="cpu", strategy=strategy), 2, 1)
+        assert fabric.strategy._timeout >= timedelta(hours=4), "618 M rows at 50,000 a second"
+
+
 def test_several_machines_need_torchrun() -> None:
     with pytest.raises(InputError, match="torchrun"):
         Processes(ComputeConfig(num_nodes=2))
+
+
+@pytest.mark.slow
+def test_sharded_weights_train_in_bf16_as_whole_ones_do(tmp_path: Path) -> None:
+    write_world(tmp_path)
+    steps = part(steps=8, warmup_steps=0, schedule="constant", lr=3e-3)
+    temperatures = {}
+    for strategy in ("ddp", "fsdp"):
+        compute = {"devices": 2, "strategy": strategy, "precision": "bf16-mixed"}
+        made = recipe(tmp_path, tmp_path / "world.yaml", stage1=steps, stage2=None, compute=compute)
+        pretrain(made, tmp_path / strategy)
+        temperatures[strategy] = [line["temperature"] for line in records(tmp_path / strategy) if "loss" in line]
+    whole, sharded = ([loss for _, loss in losses(tmp_path / name)] for name in ("ddp", "fsdp"))
+    assert sharded == pytest.approx(whole, abs=0.02)
+    assert temperatures["fsdp"] == pytest.approx(temperatures["ddp"], rel=2e-3)
+    assert len(set(temperatures["fsdp"])) == 8, "small steps are not rounded away"
 
 
 @pytest.mark.slow

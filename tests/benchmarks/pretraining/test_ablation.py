@@ -243,7 +243,7 @@ def test_asked_cells_bring_their_stage_1() -> None:
 def test_positions_again_are_a_run_of_their_own(recipe: Recipe, tmp_path: Path) -> None:
     out = tmp_path / "out"
     names = ("stage1", "stage2", "control", "again_stage1", "again_stage2", "again_control")
-    jobs = make_jobs(recipe, out, 1, names)
+    jobs = make_jobs(recipe.with_compute(devices=2), out, 1, names)
     for job in jobs:
         run_cell(job)
     made = {job.name: read_json(job.file)["fingerprint"] for job in jobs}
@@ -251,6 +251,7 @@ def test_positions_again_are_a_run_of_their_own(recipe: Recipe, tmp_path: Path) 
     start = load_encoder(out / "runs" / "seed0-again_stage1" / "stage1" / "encoder").fingerprint
     for name in ("again_stage2", "again_control"):
         record = read_json(out / "runs" / f"seed0-{name}" / "encoder" / RECORD)
+        assert record["recipe"]["compute"]["devices"] == 1, "another process would not compute so"
         assert next(iter(record["parts"].values()))["started_from"] == start
     table = Table.of(jobs).markdown()
     for pair in (

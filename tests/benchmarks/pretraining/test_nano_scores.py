@@ -112,12 +112,14 @@ def test_the_card_claims_what_was_measured_last(tmp_path: Path) -> None:
     card = tmp_path / "README.md"
     with pytest.raises(InputError, match="no such file"):
         write_card(card, [])
-    card.write_text("---\nlicense: x\n---\n\n# nano\n\nFingerprint: `ab`\n")
+    later = "## What stage 2 adds\n\nNothing.\n"
+    card.write_text(f"---\nlicense: x\n---\n\n# nano\n\nFingerprint: `ab`\n\n## What it shows\n\n5.0\n\n{later}")
     for value in (10.0, 20.0):
         write_card(card, [Row("zero-shot", Interval(value, value - 1, value + 1), "%", at_least=15)])
     text = card.read_text()
     assert text.startswith("---\nlicense: x\n---\n\n# nano\n\nFingerprint: `ab`\n\n## What it shows\n")
-    assert text.count("## What it shows") == 1 and "10.0" not in text
+    assert text.count("## What it shows") == 1 and "10.0" not in text and "5.0" not in text
+    assert text.endswith(f" met |\n\n{later}")
     assert "| zero-shot | 20.0 [19.0, 21.0] % | >= 15 | met |" in text
 
 

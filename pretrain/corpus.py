@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.preprocessing import Preprocessing
 from pretrain.batch import Batch, Skipped, UnreadableCount
+from pretrain.clip_order import WeightedTurns
 from pretrain.manifest import Manifest, Tier
 from pretrain.rows import Row
-from pretrain.schedule import WeightedTurns
 from pretrain.streams import StreamSet, merged, states_of
 from pretrain.tier_clips import TierClips
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pretrain.corpus_measures import Measured
-from pretrain.distribution import Distribution
+from pretrain.histogram import Histogram
 from pretrain.manifest import Tier
 
 
@@ -73,19 +73,19 @@ class Unreadable:
 
 @dataclass
 class TierStats:
-    """One tier's clips in all, those that were measured, and the distributions of their measures."""
+    """One tier's clips in all, those that were measured, and the histograms of their measures."""
 
     tier: Tier
     clips: int
     measured: int = 0
     captioned: int = 0
     unreadable: list[Unreadable] = field(default_factory=list)
-    distributions: dict[str, Distribution] = field(default_factory=dict)
+    histograms: dict[str, Histogram] = field(default_factory=dict)
 
     @property
     def hours(self) -> float | None:
         """Hours of all clips: exact when all were measured, else the measured share's mean times the clips."""
-        seconds = self.distributions["duration_s"].total
+        seconds = self.histograms["duration_s"].total
         return seconds / 3600 * self.clips / self.measured if self.measured else None
 
     @property
@@ -99,22 +99,22 @@ class TierStats:
         known |= {"source": tier.source, "caption_source": tier.caption_source, "weight": tier.weight}
         known |= {"clips": self.clips, "measured": self.measured, "captioned": self.captioned, "hours": self.hours}
         known["unreadable"] = [asdict(one) for one in self.unreadable]
-        return known | {name: one.describe() for name, one in self.distributions.items()}
+        return known | {name: one.describe() for name, one in self.histograms.items()}
 
 
 def tier_stats(tier: Tier, clips: int, measured: Iterable[Measured]) -> TierStats:
     """Gather the statistics of a tier of `clips` clips from those that were measured."""
     stats = TierStats(tier, clips)
-    stats.distributions = {one.name: Distribution(one.low, one.high, one.bins) for one in MEASURES}
+    stats.histograms = {one.name: Histogram(one.low, one.high, one.bins) for one in MEASURES}
     for clip in measured:
         stats.measured += 1
         stats.captioned += bool(clip.row.caption)
         if clip.reason is not None:
             stats.unreadable.append(Unreadable.of(tier, clip))
-        for name, distribution in stats.distributions.items():
+        for name, histogram in stats.histograms.items():
             value = getattr(clip, name)
             if value is not None and not (name == "duration_s" and tier.media == "image"):
-                distribution.add(float(value))
+                histogram.add(float(value))
     return stats
 
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.preprocessing import Preprocessing
+from pretrain.clip_order import keyed, permuted
 from pretrain.manifest import HubSpec, Tier
 from pretrain.rows import Row, RowColumns
-from pretrain.schedule import keyed, permuted
 from pretrain.sources import decode_bytes, read_image, read_row
 
 _ROWS_WITHOUT_CAPTION = 10_000  # in a row, after which a stream is taken to have none

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from core_encoder.errors import InputError
+from pretrain.clip_order import keyed, permuted
 from pretrain.manifest import Tier
-from pretrain.schedule import keyed, permuted
 from pretrain.sources import Source, open_source
 
 

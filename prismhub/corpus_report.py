@@ -9,7 +9,7 @@ from typing import Any
 
 from core_encoder.storage import write_text
 from pretrain.corpus_stats import MEASURES, Measure, TierStats
-from pretrain.distribution import Distribution
+from pretrain.histogram import Histogram
 from prismhub.report import nice_ticks, render_page
 
 HEADER = ("tier", "quality", "captions", "clips", "hours", "unreadable", "words", "seconds", "motion", "grounding")
@@ -25,9 +25,9 @@ def table_rows(tiers: Sequence[TierStats]) -> list[list[str]]:
         means = {
             measure.name: "-" if mean is None else f"{mean:.{measure.digits}f}"
             for measure in MEASURES
-            for mean in [one.distributions[measure.name].mean]
+            for mean in [one.histograms[measure.name].mean]
         }
-        timed = one.hours is not None and one.distributions["duration_s"].count
+        timed = one.hours is not None and one.histograms["duration_s"].count
         hours = f"{about}{_hours(one.hours or 0.0)}" if timed else "-"
         failed = f"{len(one.unreadable):,}" + (f" of {one.measured:,}" if one.sampled else "")
         cells = [one.tier.name, one.tier.quality, one.tier.caption_source, f"{one.clips:,}", hours, failed]
@@ -57,7 +57,7 @@ def write_corpus_report(
         notices.append(f"{what} could not be read: only caption lengths count.")
     if not encoder:
         notices.append("Without --encoder there are no grounding scores.")
-    drawn = [measure for measure in MEASURES if any(one.distributions[measure.name].count for one in tiers)]
+    drawn = [measure for measure in MEASURES if any(one.histograms[measure.name].count for one in tiers)]
     hours = sum(one.hours or 0.0 for one in tiers)
     provenance = [("manifest", str(manifest)), ("encoder", encoder or "none")]
     if encoder:
@@ -67,7 +67,7 @@ def write_corpus_report(
         "corpus_report.html",
         title=f"Corpus {manifest.name}",
         headline=f"{clips:,} clips in {len(tiers)} tier{'s' if len(tiers) > 1 else ''}, {_hours(hours)} hours",
-        summary="Means in the table, whole distributions below. Clean tiers are green, noisy ones blue.",
+        summary="Means in the table, histograms below. Clean tiers are green, noisy ones blue.",
         notices=notices,
         header=HEADER,
         rows=table_rows(tiers),
@@ -82,16 +82,16 @@ def write_corpus_report(
 
 def _chart(measure: Measure, tiers: Sequence[TierStats]) -> dict[str, Any]:
     """One panel per tier, all with the same bars, so that tiers can be compared by eye."""
-    shown = [one for one in tiers if one.distributions[measure.name].count]
-    edges = bar_edges(measure, [one.distributions[measure.name] for one in shown])
+    shown = [one for one in tiers if one.histograms[measure.name].count]
+    edges = bar_edges(measure, [one.histograms[measure.name] for one in shown])
     panels = [_panel(measure, one, edges) for one in shown]
     return {"title": measure.title, "about": measure.about, "unit": measure.unit, "panels": panels}
 
 
-def bar_edges(measure: Measure, distributions: Sequence[Distribution]) -> list[float]:
+def bar_edges(measure: Measure, histograms: Sequence[Histogram]) -> list[float]:
     """Rising edges of about `BARS` bars over all but the largest half percent of the values."""
-    low = min(one.least for one in distributions)
-    high = max(one.quantile(0.995) or 0.0 for one in distributions)
+    low = min(one.least for one in histograms)
+    high = max(one.quantile(0.995) or 0.0 for one in histograms)
     fine = (measure.high - measure.low) / measure.bins
     step = max(math.ceil(max(high - low, fine) / BARS / fine - 1e-9), 1) * fine
     first = math.floor((low - measure.low) / step + 1e-9)
@@ -101,8 +101,8 @@ def bar_edges(measure: Measure, distributions: Sequence[Distribution]) -> list[f
 
 def _panel(measure: Measure, one: TierStats, edges: Sequence[float]) -> dict[str, Any]:
     width, height, left, right, top, bottom = 460.0, 220.0, 52.0, 14.0, 12.0, 36.0
-    distribution = one.distributions[measure.name]
-    shares = [100 * count / distribution.count for count in distribution.histogram(edges)]
+    histogram = one.histograms[measure.name]
+    shares = [100 * count / histogram.count for count in histogram.counts_between(edges)]
     ticks = nice_ticks(0.0, max(shares), 4)
     inner, tall = width - left - right, height - top - bottom
 
@@ -118,7 +118,7 @@ def _panel(measure: Measure, one: TierStats, edges: Sequence[float]) -> dict[str
             continue
         low, high = edges[place], edges[place + 1]
         span = f"{low:.{measure.digits}f} to {high:.{measure.digits}f}"
-        if place == len(shares) - 1 and distribution.greatest > high:
+        if place == len(shares) - 1 and histogram.greatest > high:
             span = f"{low:.{measure.digits}f} and more"
         bars.append(
             {
@@ -129,10 +129,8 @@ def _panel(measure: Measure, one: TierStats, edges: Sequence[float]) -> dict[str
                 "tip": f"{span}: {share:.1f} % of the clips",
             }
         )
-    median = distribution.quantile(0.5)
-    note = (
-        f"mean {distribution.mean:.{measure.digits}f}, median {median:.{measure.digits}f}, {distribution.count:,} clips"
-    )
+    median = histogram.quantile(0.5)
+    note = f"mean {histogram.mean:.{measure.digits}f}, median {median:.{measure.digits}f}, {histogram.count:,} clips"
     marks = [mark for mark in nice_ticks(edges[0], edges[-1]) if edges[0] - 1e-9 <= mark <= edges[-1] + 1e-9]
     return {
         "tier": one.tier.name,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core_encoder.errors import InputError
-from pretrain.schedule import WeightedTurns, keyed, permuted
+from pretrain.clip_order import WeightedTurns, keyed, permuted
 
 KEYS = st.integers(0, 2**64 - 1)
 

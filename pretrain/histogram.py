@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 @dataclass
-class Distribution:
+class Histogram:
     """Counts in `bins` equal bins over [low, high], and the exact count, mean, least and greatest value.
 
     Values outside count in the first or last bin, so quantiles are exact to one bin's width inside [low, high].
@@ -29,7 +29,7 @@ class Distribution:
 
     def __post_init__(self) -> None:
         if not self.low < self.high or self.bins < 1:
-            raise ValueError(f"a distribution needs low < high and a bin, not [{self.low}, {self.high}] in {self.bins}")
+            raise ValueError(f"a histogram needs low < high and a bin, not [{self.low}, {self.high}] in {self.bins}")
         self.counts = np.zeros(self.bins, dtype=np.int64)
 
     def add(self, value: float) -> None:
@@ -59,7 +59,7 @@ class Distribution:
             edge = self.greatest
         return min(max(edge, self.least), self.greatest)
 
-    def histogram(self, edges: Sequence[float]) -> list[int]:
+    def counts_between(self, edges: Sequence[float]) -> list[int]:
         """Counts between rising `edges`; what lies outside counts in the first and the last interval.
 
         Exact where the edges are edges of the fine bins; else a fine bin counts where its centre lies.

@@ -76,7 +76,7 @@ class CostModel:
         # Two inputs of norms; normalized twice, q, k, v and the attended; the MLP before and after its activation.
         numbers = (7 if packed else 6) * width + 2 * mlp
         layer = tokens * (2 * width * _FLOAT32 + numbers * self.float_bytes)
-        inputs = tokens * width * self.float_bytes
+        inputs = tokens * width * _FLOAT32  # tokens between layers stay float32 too
         backward = 2 * products + 2.5 * attention
         return Cost(forward, backward, forward, count * layer, count * inputs, layer if count else 0.0)
 

@@ -279,8 +279,8 @@ def _compute_copies(stage: nn.Module, float_bytes: int, sharded: bool) -> float:
         return 0.0 if float_bytes == _FLOAT32 else float_bytes * _count(stage.parameters())
     layers = [_count(layer.parameters()) for layer in stage.modules() if isinstance(layer, TransformerLayer)]
     outside = _count(stage.parameters()) - sum(layers)
-    # One layer at work and the next one on its way; what is in no layer stays gathered through the step.
-    return 2.0 * float_bytes * (outside + 2 * max(layers, default=0))
+    # One layer at work and the next one on its way; what is in no layer stays gathered in float32 through the step.
+    return 2.0 * (_FLOAT32 * outside + float_bytes * 2 * max(layers, default=0))
 
 
 def _state_size(parameter: torch.Tensor, optimizer: str) -> int:

@@ -15,6 +15,7 @@ from pretrain.contrastive_stage import ContrastiveStage
 from pretrain.initial_weights import fresh_model
 from pretrain.masked_stage import MaskedStage
 from pretrain.optimizer import build_optimizer
+from pretrain.part_loop import prepare_layers
 from pretrain.recipe import ContrastiveConfig, MaskedConfig, Recipe
 
 RECIPES = Path(pretrain.__file__).parent / "recipes"
@@ -42,8 +43,20 @@ def random_frames(recipe: Recipe, clips: int, num_frames: int) -> Tensor:
     return torch.randint(0, 256, (clips, num_frames, size, size, 3), dtype=torch.uint8, generator=generator)
 
 
-def training_step(recipe: Recipe, config: ContrastiveConfig | MaskedConfig, clips: int) -> Callable[[], object]:
-    """A function that takes one step of stage 1 or stage 2: loss, gradients, optimizer."""
+def training_step(
+    recipe: Recipe,
+    config: ContrastiveConfig | MaskedConfig,
+    clips: int,
+    device: str = "cpu",
+    bf16: bool = False,
+    compiled: bool = False,
+) -> Callable[[], object]:
+    """A function that takes one step of stage 1 or stage 2: loss, gradients, optimizer, until the device is done.
+
+    Args:
+        bf16: products in bf16 (autocast), as with the precision bf16-mixed.
+        compiled: `torch.compile` each layer.
+    """
     stage: ContrastiveStage | MaskedStage
     model = fresh_model(recipe.model, seed=0, position_scale=recipe.position_scale)
     if isinstance(config, MaskedConfig):
@@ -52,13 +65,20 @@ def training_step(recipe: Recipe, config: ContrastiveConfig | MaskedConfig, clip
         stage = MaskedStage(student, model, config, seed=0)
     else:
         stage = ContrastiveStage(model, RandomTokenizer(recipe.text.vocab_size), config, "stage1", seed=0)
+    stage.to(device)
+    on_gpu = torch.device(device).type == "cuda"
+    prepare_layers(stage, activation_checkpointing=False, compiled=compiled)
     optimizer = build_optimizer(stage, config)
     frames, captions = random_frames(recipe, clips, config.num_frames), ["a caption"] * clips
     steps = iter(range(1_000_000))
 
     def take_step() -> None:
-        stage.training_step(frames, captions, next(steps), range(clips))["loss"].backward()
+        with torch.autocast(stage.device.type, torch.bfloat16, enabled=bf16):
+            loss = stage.training_step(frames, captions, next(steps), range(clips))["loss"]
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        if on_gpu:
+            torch.cuda.synchronize(device)
 
     return take_step

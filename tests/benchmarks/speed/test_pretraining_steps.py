@@ -10,9 +10,10 @@ from types import ModuleType
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.speed import stage1_dropping, stage2_student, world_feeding
+from benchmarks.speed import stage1_dropping, stage2_student, stage2_utilisation, world_feeding
 from benchmarks.speed.pretraining_steps import RECIPES, training_step
 from pretrain.recipe import Recipe
 
@@ -36,6 +37,27 @@ def test_scripts_run_and_state_their_bounds(
     torch.set_num_threads(threads)
     written = {row["what"]: row["must_be"] for row in json.loads(out.read_text())["results"]}
     assert rows.items() <= written.items()
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_counted_arithmetic_is_that_of_the_step(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, threads = tmp_path / "out.json", torch.get_num_threads()
+    options = ["--recipe", "nano", "--clips", "2", "--side", "64", "--rounds", "1", "--bf16", "--json", str(out)]
+    monkeypatch.setattr(sys, "argv", ["script", *options, *(["--compile"] if compiled else [])])
+    stage2_utilisation.main()
+    torch.set_num_threads(threads)
+    written = json.loads(out.read_text())
+    rows = {row["what"]: row["value"] for row in written["results"]}
+    assert written["settings"]["compiled"] is compiled
+    counted = rows["TFLOP/s of the step"] * 1e12 * written["times"]["step of stage 2"]["median_s"]
+    recipe = Recipe.load(RECIPES / "nano.yaml")
+    assert recipe.stage2 is not None
+    step = training_step(recipe, recipe.stage2, clips=2)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # it knows no fused attention
+        step()
+    assert counted == pytest.approx(counter.get_total_flops(), rel=0.1)
 
 
 def test_dropping_half_of_the_tokens_halves_the_arithmetic() -> None:

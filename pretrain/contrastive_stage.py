@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from core_encoder.contrastive import VideoTextModel, l2_normalize
 from core_encoder.preprocessing import to_video_tensor
 from core_encoder.text_tower import Tokenizer
-from pretrain.masking import batch_masks, tube_mask
+from pretrain.masking import batch_masks, tube_mask, visible_patches
 from pretrain.recipe import PARTS, ContrastiveConfig
 
 
@@ -101,7 +101,7 @@ class ContrastiveStage(L.LightningModule):
         """Visible tokens of frames (b, T, H, W, 3)."""
         clips, times, height, width, _ = frames.shape
         patches = (height // self.model.patch_size) * (width // self.model.patch_size)
-        kept = patches if self.part == "alignment" else round(patches * (1 - self.config.drop))
+        kept = patches if self.part == "alignment" else visible_patches(patches, self.config.drop)
         return clips * times * kept
 
     def exported(self) -> tuple[VideoTextModel, Mapping[str, Any]]:

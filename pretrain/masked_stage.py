@@ -23,7 +23,7 @@ from core_encoder.layers import AttentionPooling, LayerNorm, TransformerLayer
 from core_encoder.preprocessing import to_video_tensor
 from core_encoder.vivit import ViViT
 from pretrain.contrastive_stage import spread
-from pretrain.masking import batch_masks, batch_orders, block_mask
+from pretrain.masking import batch_masks, batch_orders, block_mask, hidden_tokens
 from pretrain.recipe import PARTS, MaskedConfig
 
 _STAGE = PARTS.index("stage2")
@@ -143,7 +143,7 @@ class MaskedStage(L.LightningModule):
         clips, times, height, width, _ = frames.shape
         size = self.student.config.patch_size
         tokens = times * (height // size) * (width // size)
-        return clips * (tokens - round(self.config.mask * tokens))
+        return clips * (tokens - hidden_tokens(tokens, self.config.mask))
 
     def exported(self) -> tuple[VideoTextModel, Mapping[str, Any]]:
         """The teacher's video head and text tower around the student."""

@@ -36,13 +36,23 @@ def sample_rng(seed: int, stage: int, step: int, position: int, use: int = 0) ->
     return np.random.Generator(np.random.Philox(key=seed | (stage << 64) | (use << 96), counter=counter))
 
 
+def visible_patches(patches: int, drop: float) -> int:
+    """Patch places that dropping leaves of so many; 0 also for a share outside [0, 1)."""
+    return round(patches * (1.0 - drop)) if 0.0 <= drop < 1.0 else 0
+
+
+def hidden_tokens(tokens: int, ratio: float) -> int:
+    """Tokens that masking hides of so many; all also for a ratio outside [0, 1)."""
+    return round(ratio * tokens) if 0.0 <= ratio < 1.0 else tokens
+
+
 def tube_mask(frames: int, patches: int, drop: float, rng: np.random.Generator) -> BoolArray:
-    """The same `round(patches * (1 - drop))` patch places visible in every frame: bool (T, N).
+    """The same `visible_patches(patches, drop)` patch places visible in every frame: bool (T, N).
 
     Raises:
         ValueError: `drop` is outside [0, 1), or would leave nothing visible.
     """
-    visible = round(patches * (1.0 - drop)) if 0.0 <= drop < 1.0 else 0
+    visible = visible_patches(patches, drop)
     if not visible:
         raise ValueError(f"dropping a share of {drop} leaves none of {patches} patches visible: lower it")
     places = np.zeros(patches, dtype=bool)
@@ -51,7 +61,7 @@ def tube_mask(frames: int, patches: int, drop: float, rng: np.random.Generator) 
 
 
 def block_mask(frames: int, rows: int, columns: int, ratio: float, rng: np.random.Generator) -> BoolArray:
-    """Rectangles of patches, each hidden through a run of frames, until exactly `round(ratio * T * N)` tokens are.
+    """Rectangles of patches, each hidden through a run of frames, until exactly `hidden_tokens(T * N, ratio)` are.
 
     Rectangles have random areas and aspect ratios and may overlap; of the last one only the first frames are hidden,
     and of the last of these only the first rows, as far as the count asks for. Returns bool (T, N), N = rows * columns.
@@ -60,7 +70,7 @@ def block_mask(frames: int, rows: int, columns: int, ratio: float, rng: np.rando
         ValueError: `ratio` is outside [0, 1), or would leave nothing visible.
     """
     tokens = frames * rows * columns
-    target = round(ratio * tokens) if 0.0 <= ratio < 1.0 else tokens
+    target = hidden_tokens(tokens, ratio)
     if target == tokens:
         raise ValueError(f"masking a share of {ratio} leaves none of {tokens} tokens visible: lower it")
     hidden = np.zeros((frames, rows, columns), dtype=bool)

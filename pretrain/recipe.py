@@ -23,6 +23,7 @@ from core_encoder.errors import InputError
 from core_encoder.storage import check_name, expanded, nearest, parse_yaml, read_yaml
 from core_encoder.text_tower import TextConfig
 from core_encoder.vivit import PRESETS, ViViTConfig
+from pretrain.masking import hidden_tokens, visible_patches
 
 PARTS = ("images", "stage1", "stage2", "alignment")
 WATCHING = ("evaluate_every", "log_every", "checkpoint_every")  # of a part; may change between a run and a resume
@@ -275,11 +276,11 @@ class Recipe:
     def _check_tokens(self) -> None:
         patches, layers = self.vision.grid**2, self.vision.num_layers
         for part, contrast in (("images", self.images), ("stage1", self.stage1)):
-            if contrast and not round(patches * (1 - contrast.drop)):
+            if contrast and not visible_patches(patches, contrast.drop):
                 raise InputError(f"{part}: drop {contrast.drop} leaves none of {patches} patches visible")
         if masked := self.stage2:
             tokens = patches * masked.num_frames
-            if round(masked.mask * tokens) == tokens:
+            if hidden_tokens(tokens, masked.mask) == tokens:
                 raise InputError(f"stage2: mask {masked.mask} leaves none of {tokens} tokens visible")
             for layer in masked.target_layers:
                 if not -layers <= layer < layers:

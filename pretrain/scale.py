@@ -22,6 +22,7 @@ from core_encoder.vivit import ViViT
 from pretrain.contrastive_stage import ContrastiveStage
 from pretrain.forward_cost import Cost, CostModel, masked_group_sizes
 from pretrain.masked_stage import MaskedStage
+from pretrain.masking import hidden_tokens, visible_patches
 from pretrain.recipe import ContrastiveConfig, MaskedConfig, Recipe
 
 H100_FLOPS = 989e12
@@ -239,7 +240,7 @@ def contrastive_cost(costs: CostModel, recipe: Recipe, config: ContrastiveConfig
     """What one clip costs in `images`, `stage1` or `alignment`, and its visible tokens."""
     vision, head, text = recipe.vision, recipe.video_head, recipe.text
     patches = vision.grid**2
-    per_frame = patches if part == "alignment" else round(patches * (1 - config.drop))
+    per_frame = patches if part == "alignment" else visible_patches(patches, config.drop)
     tokens = config.num_frames * per_frame
     temporal = 0 if part == "images" else config.num_frames
     cost = costs.encoder(vision, tokens, per_frame, temporal, trained=part != "alignment")
@@ -254,7 +255,7 @@ def masked_cost(costs: CostModel, recipe: Recipe, config: MaskedConfig) -> tuple
     vision, width, mlp = recipe.vision, config.decoder_width, config.decoder_mlp
     patches, frames = vision.grid**2, config.num_frames
     length = frames * patches
-    visible = length - round(config.mask * length)
+    visible = length - hidden_tokens(length, config.mask)
     in_frame, in_place = masked_group_sizes(frames, vision.grid, vision.grid, config.mask)
     cost = costs.encoder(vision, length, patches, frames, trained=False)
     if config.global_distillation:

@@ -39,8 +39,8 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # In fp32 also where sharding hands out bf16 weights: there 1 + weight would be rounded to multiples of 1/128.
-        weight, bias = (given.to(torch.result_type(x, given)) for given in (self.weight, self.bias))
-        return F.layer_norm(x, weight.shape, weight + 1.0, bias, 1e-6)
+        dtype = torch.promote_types(x.dtype, self.weight.dtype)
+        return F.layer_norm(x, self.weight.shape, self.weight.to(dtype) + 1.0, self.bias.to(dtype), 1e-6)
 
     def extra_repr(self) -> str:
         return str(self.weight.numel())

@@ -188,6 +188,7 @@ def test_layer_norm_reads_bf16_weights_without_rounding_their_sum() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(norm.bfloat16()(x), expected, rtol=1e-4, atol=1e-5)
     assert norm(x.bfloat16()).dtype == torch.bfloat16
+    torch.compile(norm, backend="eager", fullgraph=True)(x.bfloat16())  # nothing that tracing stops at
 
 
 def layer_pair(dim: int, heads: int, mlp: int, activation: str, cap: float) -> tuple[TransformerLayer, VideoPrismLayer]:

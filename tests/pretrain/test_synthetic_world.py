@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core_encoder.errors import InputError
@@ -175,6 +175,7 @@ def test_approaching_grows(index: int, shape: str) -> None:
 
 
 @given(index=indices)
+@example(index=8177)  # a small circle, whose outline of whole pixels wavers
 @settings(deadline=None, max_examples=10)
 def test_clockwise_is_clockwise(index: int) -> None:
     spin = object_mask(bare_world(num_frames=9, spread=(0.0, 0.0)).clip(index, RED_BAR, "spinning clockwise").frames)
@@ -184,7 +185,7 @@ def test_clockwise_is_clockwise(index: int) -> None:
     circle = circular_centroid(object_mask(bare_world().clip(index, RED_BAR, "circling clockwise").frames))
     way = np.diff(np.unwrap(circle, axis=0), axis=0)
     turns = way[:-1, 0] * way[1:, 1] - way[:-1, 1] * way[1:, 0]
-    assert np.mean(turns > 0) > 0.9
+    assert turns.clip(max=0).sum() > -0.1 * turns.clip(min=0).sum()
 
 
 @pytest.mark.parametrize(("motion", "axis"), [("shaking", 0), ("bobbing", 1)])

@@ -24,7 +24,7 @@ MUST_REACH = 0.4
 _PRODUCTS = 20  # in a row, so that starting them costs nothing
 
 
-def matrix_products(side: int, device: torch.device, dtype: torch.dtype) -> Callable[[], None]:
+def square_products(side: int, device: torch.device, dtype: torch.dtype) -> Callable[[], None]:
     """A function that computes `_PRODUCTS` products of two (side, side) matrices, until the device is done."""
     one, other = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     out = torch.empty_like(one)
@@ -49,6 +49,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: there is no GPU here")
     recipe = Recipe.load(RECIPES / f"{options.recipe}.yaml")
     stage2 = recipe.stage2
     assert stage2 is not None
@@ -57,7 +59,7 @@ def main() -> None:
     step_flops = options.clips * (cost.forward + cost.backward)
     product_flops = _PRODUCTS * 2.0 * options.side**3
     candidates = {
-        "plain products": matrix_products(options.side, device, torch.bfloat16 if options.bf16 else torch.float32),
+        "plain products": square_products(options.side, device, torch.bfloat16 if options.bf16 else torch.float32),
         "step of stage 2": training_step(recipe, stage2, options.clips, options.device, options.bf16, options.compile),
     }
     timings = take_turns(candidates, options.rounds)

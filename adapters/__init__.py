@@ -20,7 +20,8 @@ if TYPE_CHECKING:
         remove_adapter,
         save_to_registry,
     )
-    from adapters.training import Progress, TrainingConfig, TrainingDiverged, TrainingResult, train
+    from adapters.training.train_grid import TrainingResult, train
+    from adapters.training.training_config import Progress, TrainingConfig, TrainingDiverged
 
 _HOME = {
     "Adapter": "adapter",
@@ -39,11 +40,11 @@ _HOME = {
     "register_adapter": "registry",
     "remove_adapter": "registry",
     "save_to_registry": "registry",
-    "Progress": "training",
-    "TrainingConfig": "training",
-    "TrainingDiverged": "training",
-    "TrainingResult": "training",
-    "train": "training",
+    "Progress": "training.training_config",
+    "TrainingConfig": "training.training_config",
+    "TrainingDiverged": "training.training_config",
+    "TrainingResult": "training.train_grid",
+    "train": "training.train_grid",
 }
 __all__ = [
     "Adapter",

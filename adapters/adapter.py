@@ -27,12 +27,12 @@ from adapters.predictions import ClassScores
 from core_encoder.clip_plan import Clip
 from core_encoder.config import config_from_dict, config_to_dict
 from core_encoder.errors import InputError, UnreadableVideo
-from core_encoder.feature_spec import FeatureKind
-from core_encoder.storage import offline, prismhub_home, read_tensors, write_json, write_tensors, write_text
+from core_encoder.features.feature_spec import FeatureKind
+from core_encoder.files.storage import offline, prismhub_home, read_tensors, write_json, write_tensors, write_text
 
 if TYPE_CHECKING:
     from core_encoder.encoder import Encoder
-    from core_encoder.feature_spec import Record
+    from core_encoder.features.feature_spec import Record
 
 SAVED_FILES = frozenset({WEIGHTS_FILE, CONFIG_FILE, CARD_FILE})
 
@@ -141,9 +141,10 @@ class Adapter(LightningModule, ABC):
     def _predict_clips(
         self, clips: Sequence[Clip], encoder: Encoder | None, cache: str | Path | None, decoder: str, batch_size: int
     ) -> Tensor:
-        from core_encoder.extraction import FeatureSource, extract
-        from core_encoder.failures import Failure
-        from core_encoder.video import decoder_id
+        from core_encoder.extraction import extract
+        from core_encoder.features.failures import Failure
+        from core_encoder.features.feature_source import FeatureSource
+        from core_encoder.video.decoders import decoder_id
 
         if self.info.features is None:
             raise InputError("this adapter does not record which encoder it was trained on: give it features instead")

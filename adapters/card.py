@@ -13,8 +13,8 @@ from typing import Any
 
 from core_encoder.config import config_from_dict
 from core_encoder.errors import EncoderMismatch, InputError
-from core_encoder.feature_spec import FeatureSpec
-from core_encoder.storage import read_json
+from core_encoder.features.feature_spec import FeatureSpec
+from core_encoder.files.storage import read_json
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from core_encoder.errors import InputError
-from core_encoder.feature_spec import ClipKey
-from core_encoder.video_files import video_digest
+from core_encoder.features.feature_spec import ClipKey
+from core_encoder.video.video_files import video_digest
 
 if TYPE_CHECKING:
     from core_encoder.clip_plan import Clip
-    from core_encoder.feature_source import FeatureSource
+    from core_encoder.features.feature_source import FeatureSource
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from adapters.card import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, AdapterInfo, read_info
 from core_encoder.errors import InputError
-from core_encoder.storage import check_name, nearest, offline, prismhub_home, write_text
+from core_encoder.files.storage import check_name, nearest, offline, prismhub_home, write_text
 
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ENTRY_POINTS = "prismhub.adapters"
 LAST_FILE = ".last"  # the highest version number ever given: a name@version never means other weights
-_BUILT_IN = {"map_classifier": "adapters.map_classifier:MapClassifier", "linear": "adapters.linear:Linear"}
+_BUILT_IN = {"map_classifier": "adapters.kinds.map_classifier:MapClassifier", "linear": "adapters.kinds.linear:Linear"}
 _registered: dict[str, type[Adapter]] = {}
 _VERSION = re.compile(r"v([1-9]\d*)")
 log = logging.getLogger(__name__)

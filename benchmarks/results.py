@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from core_encoder.errors import InputError
-from core_encoder.storage import read_json, write_json, write_text
+from core_encoder.files.storage import read_json, write_json, write_text
 
 if TYPE_CHECKING:
     from adapters.predictions import ClassScores

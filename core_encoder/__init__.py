@@ -6,29 +6,34 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from core_encoder.encoder import Encoder, VideoFeatures, encoders, load_encoder, save_encoder
+    from core_encoder.clip_plan import Clip, ClipPlan
+    from core_encoder.encoder import Encoder, VideoFeatures, load_encoder, save_encoder
     from core_encoder.errors import EncoderMismatch, InputError, UnreadableVideo
-    from core_encoder.extraction import FeatureSource, extract
-    from core_encoder.feature_store import FeatureSpec, FeatureStore
-    from core_encoder.video import Clip, ClipPlan, Preprocessing, read_clip
+    from core_encoder.extraction import extract
+    from core_encoder.features.feature_source import FeatureSource
+    from core_encoder.features.feature_spec import FeatureSpec
+    from core_encoder.features.feature_store import FeatureStore
+    from core_encoder.models.known_encoders import encoders
+    from core_encoder.preprocessing import Preprocessing
+    from core_encoder.video.decoders import read_clip
 
 _HOME = {
     "Encoder": "encoder",
     "VideoFeatures": "encoder",
-    "encoders": "encoder",
+    "encoders": "models.known_encoders",
     "load_encoder": "encoder",
     "save_encoder": "encoder",
     "EncoderMismatch": "errors",
     "InputError": "errors",
     "UnreadableVideo": "errors",
-    "FeatureSource": "extraction",
+    "FeatureSource": "features.feature_source",
     "extract": "extraction",
-    "FeatureSpec": "feature_store",
-    "FeatureStore": "feature_store",
-    "Clip": "video",
-    "ClipPlan": "video",
-    "Preprocessing": "video",
-    "read_clip": "video",
+    "FeatureSpec": "features.feature_spec",
+    "FeatureStore": "features.feature_store",
+    "Clip": "clip_plan",
+    "ClipPlan": "clip_plan",
+    "Preprocessing": "preprocessing",
+    "read_clip": "video.decoders",
 }
 __all__ = [
     "Clip",

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.fields import finite_number, record_from_dict, set_field, whole_number
-from core_encoder.storage import nearest
+from core_encoder.files.storage import nearest
 
 Sampling = Literal["uniform", "fps", "stride", "dense"]
 

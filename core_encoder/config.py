@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, get_type_hints
 
 from core_encoder.errors import InputError
-from core_encoder.storage import nearest
+from core_encoder.files.storage import nearest
 
 Config = TypeVar("Config")
 

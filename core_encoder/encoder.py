@@ -12,14 +12,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from core_encoder.contrastive import VideoTextModel
 from core_encoder.errors import InputError
-from core_encoder.known_encoders import EncoderInfo, encoders
-from core_encoder.storage import nearest, write_text
-from core_encoder.text_tower import Tokenizer
-from core_encoder.video import Preprocessing
-
-__all__ = ["Encoder", "EncoderInfo", "VideoFeatures", "encoders", "load_encoder", "save_encoder"]
+from core_encoder.files.storage import nearest, write_text
+from core_encoder.models.known_encoders import encoders
+from core_encoder.models.text_tower import Tokenizer
+from core_encoder.models.video_text import VideoTextModel
+from core_encoder.preprocessing import Preprocessing
 
 _TEXTS_AT_ONCE = 64
 _BUNDLED = Path(__file__).parent
@@ -258,9 +256,9 @@ def load_encoder(
 
 
 def _from_files(source: str | Path, local_files_only: bool) -> Encoder:
-    from core_encoder.checkpoints import folder_kind, read_folder
-    from core_encoder.clip import read_clip_folder
-    from core_encoder.flax_checkpoint import read_npz
+    from core_encoder.models.checkpoints import folder_kind, read_folder
+    from core_encoder.models.flax_checkpoint import read_npz
+    from core_encoder.models.openai_clip import read_clip_folder
 
     path, name = _locate(source, local_files_only)
     if path.is_file():
@@ -274,7 +272,7 @@ def _from_files(source: str | Path, local_files_only: bool) -> Encoder:
 
 def _locate(source: str | Path, local_files_only: bool) -> tuple[Path, str]:
     """The folder or file that `source` means, and a short name for it."""
-    from core_encoder.hub import HUB_ID, download
+    from core_encoder.files.hub import HUB_ID, download
 
     try:
         path = Path(source).expanduser()
@@ -306,13 +304,13 @@ def save_encoder(encoder: Encoder, folder: str | Path) -> Path:
     Raises:
         InputError: the disk is full, or `transformers` has no class for this model.
     """
-    from core_encoder.checkpoints import write_folder
+    from core_encoder.models.checkpoints import write_folder
 
     folder = Path(folder).expanduser()
     if isinstance(encoder.model, VideoTextModel):
         write_folder(folder, encoder.model, encoder.tokenizer)
     else:
-        from core_encoder.clip import write_clip_folder
+        from core_encoder.models.openai_clip import write_clip_folder
 
         write_clip_folder(folder, encoder.model, encoder.preprocessing, encoder.tokenizer)
     write_text(folder / "README.md", _card(encoder))

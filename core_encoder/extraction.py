@@ -13,28 +13,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core_encoder.decoding import ClipDone, ClipFailed
+from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.encoder import Encoder
-from core_encoder.encoding import Bottleneck, EncodingRun, ViewEncoded
 from core_encoder.errors import InputError
-from core_encoder.estimate import Estimate, estimate
-from core_encoder.failures import Failure, FailureLog
-from core_encoder.feature_source import FeatureSource
-from core_encoder.feature_spec import PRECISIONS, ClipKey, FeatureKind, FeatureSpec, StoredDtype
-from core_encoder.feature_store import FeatureStore
-from core_encoder.shard import UnstorableFeatures
-from core_encoder.video import Clip, ClipPlan, Preprocessing, decoder_id
-
-__all__ = [
-    "Estimate",
-    "ExtractionReport",
-    "Failure",
-    "FeatureSource",
-    "Progress",
-    "estimate",
-    "extract",
-    "spec_for",
-]
+from core_encoder.features.encoding import Bottleneck, EncodingRun, ViewEncoded
+from core_encoder.features.estimate import estimate
+from core_encoder.features.failures import Failure, FailureLog
+from core_encoder.features.feature_spec import PRECISIONS, ClipKey, FeatureKind, FeatureSpec, StoredDtype
+from core_encoder.features.feature_store import FeatureStore
+from core_encoder.features.shard import UnstorableFeatures
+from core_encoder.preprocessing import Preprocessing
+from core_encoder.video.decoders import decoder_id
+from core_encoder.video.decoding import ClipDone, ClipFailed
 
 FAILURES_FILE = "failures.jsonl"
 _PROGRESS_S = 0.1

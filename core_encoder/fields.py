@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from core_encoder.errors import InputError
-from core_encoder.storage import nearest
+from core_encoder.files.storage import nearest
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

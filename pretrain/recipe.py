@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core_encoder.config import config_from_dict, option
-from core_encoder.contrastive import VideoHeadConfig, VideoTextConfig
 from core_encoder.errors import InputError
-from core_encoder.storage import check_name, expanded, nearest, parse_yaml, read_yaml
-from core_encoder.text_tower import TextConfig
-from core_encoder.vivit import PRESETS, ViViTConfig
-from pretrain.masking import hidden_tokens, visible_patches
+from core_encoder.files.storage import check_name, expanded, nearest, parse_yaml, read_yaml
+from core_encoder.models.text_tower import TextConfig
+from core_encoder.models.video_text import VideoHeadConfig, VideoTextConfig
+from core_encoder.models.vivit import PRESETS, ViViTConfig
+from pretrain.stages.masking import hidden_tokens, visible_patches
 
 PARTS = ("images", "stage1", "stage2", "alignment")
 WATCHING = ("evaluate_every", "log_every", "checkpoint_every")  # of a part; may change between a run and a resume

@@ -1,6 +1,6 @@
 """Running a recipe: its parts in order, each resumable at any step, in one process or many.
 
-What a run leaves behind, and where, is in `pretrain/run_folder.py`.
+What a run leaves behind, and where, is in `pretrain/run/run_folder.py`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from core_encoder.errors import InputError
-from core_encoder.storage import expanded, is_file, read_json, write_json
-from core_encoder.text_tower import TextTokenizer
-from pretrain.initial_weights import check_start, part_before, start_fingerprint
-from pretrain.manifest import Manifest
-from pretrain.part_loop import PartLoop
-from pretrain.part_run import PartRun, part_corpus
-from pretrain.processes import Processes
-from pretrain.progress import PartProgress, PretrainingStopped, ProgressCallback
+from core_encoder.files.storage import expanded, is_file, read_json, write_json
+from core_encoder.models.text_tower import TextTokenizer
+from pretrain.corpus.manifest import Manifest
 from pretrain.recipe import PARTS, WATCHING, MaskedConfig, Recipe
-from pretrain.run_folder import (
+from pretrain.run.initial_weights import check_start, part_before, start_fingerprint
+from pretrain.run.part_loop import PartLoop
+from pretrain.run.part_run import PartRun, part_corpus
+from pretrain.run.processes import Processes
+from pretrain.run.progress import ProgressCallback
+from pretrain.run.run_folder import (
     ENCODER,
     RECIPE_FILE,
     RUN_FILE,
@@ -36,9 +36,7 @@ from pretrain.run_folder import (
     publish,
     sweep,
 )
-from pretrain.tokenizer import train_tokenizer
-
-__all__ = ["PartProgress", "PretrainingStopped", "pretrain"]
+from pretrain.stages.tokenizer import train_tokenizer
 
 log = logging.getLogger(__name__)
 

@@ -78,7 +78,7 @@ def _run(job: str, options: dict[str, Any]) -> Any:
     from core_encoder.config import config_from_dict
 
     settings = importlib.import_module("prismhub.settings")
-    function = getattr(importlib.import_module(f"prismhub.{job}_job"), job)
+    function = getattr(importlib.import_module(f"prismhub.commands.{job}"), job)
     return function(config_from_dict(getattr(settings, _JOBS[job]), options, f"prismhub.{job}"))
 
 

@@ -17,10 +17,12 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import Abort, TyperException
 
-from adapters.training_config import TrainingDiverged
+from adapters.training.training_config import TrainingDiverged
 from core_encoder.errors import InputError
-from pretrain.progress import PretrainingStopped
-from prismhub import adapters_commands, cache_commands, corpus_commands
+from pretrain.run.progress import PretrainingStopped
+from prismhub.commands import adapters as adapters_commands
+from prismhub.commands import cache as cache_commands
+from prismhub.commands import corpus as corpus_commands
 from prismhub.options import command_signature, gather_lists
 from prismhub.printing import cell_text, number_text, print_json, print_results, print_table
 from prismhub.settings import EncodeSettings, EvaluateSettings, PredictSettings, TrainSettings
@@ -86,7 +88,7 @@ def _encode(settings: EncodeSettings) -> None:
 
     Example: prismhub encode my_videos/ --encoder nano
     """
-    from prismhub.encode_job import encode
+    from prismhub.commands.encode import encode
     from prismhub.progress import Show
 
     done = encode(settings, Show(settings.quiet))
@@ -121,8 +123,8 @@ def _train(settings: TrainSettings) -> None:
 
     Example: prismhub train --data my_videos/ --adapter map_classifier --encoder nano --name my-adapter
     """
+    from prismhub.commands.train import train
     from prismhub.progress import Show
-    from prismhub.train_job import train
 
     done = train(settings, Show(settings.quiet))
     if settings.json:
@@ -159,7 +161,7 @@ def _evaluate(settings: EvaluateSettings) -> None:
 
     Example: prismhub evaluate --data my_videos/ --adapter my-adapter
     """
-    from prismhub.evaluate_job import evaluate
+    from prismhub.commands.evaluate import evaluate
     from prismhub.progress import Show
 
     done = evaluate(settings, Show(settings.quiet))
@@ -176,7 +178,7 @@ def _predict(settings: PredictSettings) -> None:
 
     Example: prismhub predict new.mp4 more_videos/ --adapter my-adapter --json
     """
-    from prismhub.predict_job import predict
+    from prismhub.commands.predict import predict
     from prismhub.progress import Show
 
     done = predict(settings, Show(settings.quiet))
@@ -237,7 +239,7 @@ def pretrain_command(
     """
     if dry_run:
         from pretrain.recipe import Recipe
-        from pretrain.scale import dry_run as reckon
+        from pretrain.run.scale import dry_run as reckon
 
         idle = {"--stage": stage, "--accelerator": accelerator, "--devices": devices, "--workers": workers}
         for name, given in {**idle, "--out": out, "--restart": restart or None}.items():
@@ -254,7 +256,7 @@ def pretrain_command(
         return
     if gpus is not None:
         raise InputError("--gpus is what --dry-run reckons with; a run takes --devices")
-    from prismhub.pretrain_job import is_alone, is_first, pretrain
+    from prismhub.commands.pretrain import is_alone, is_first, pretrain
     from prismhub.progress import Show
 
     made = pretrain(recipe, stage, out, tuple(override or ()), accelerator, devices, workers, restart, Show(quiet))
@@ -281,7 +283,7 @@ def demo_command(
 
     Example: prismhub demo --out demo
     """
-    from prismhub.demo import demo
+    from prismhub.commands.demo import demo
 
     done = demo(Path(out), seed)
     print_results([done.first.result, done.second.result])
@@ -295,7 +297,7 @@ def encoders_command(as_json: AsJson = False) -> None:
 
     Example: prismhub encoders
     """
-    from core_encoder.encoder import encoders
+    from core_encoder.models.known_encoders import encoders
 
     known = encoders()
     if as_json:
@@ -314,8 +316,8 @@ def env_command(as_json: AsJson = False) -> None:
     import torch
 
     from benchmarks.results import Provenance
-    from core_encoder.storage import offline, prismhub_home
-    from core_encoder.video import decoder_id
+    from core_encoder.files.storage import offline, prismhub_home
+    from core_encoder.video.decoders import decoder_id
 
     found = asdict(Provenance.collect(decoder=decoder_id()))
     versions = found.pop("versions")

@@ -16,7 +16,7 @@ import typer
 
 from core_encoder.config import config_from_dict
 from core_encoder.errors import InputError
-from core_encoder.storage import read_yaml
+from core_encoder.files.storage import read_yaml
 
 Settings = TypeVar("Settings")
 

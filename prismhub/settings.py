@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from adapters.training_config import TrainingConfig
+from adapters.training.training_config import TrainingConfig
 from core_encoder.config import option
 from core_encoder.errors import InputError
 

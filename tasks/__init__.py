@@ -6,10 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tasks.annotations import Sample, label_names, read_samples
-    from tasks.bootstrap import bootstrap_interval
-    from tasks.classification import ClassificationTask
-    from tasks.metrics import (
+    from tasks.families.classification import ClassificationTask
+    from tasks.metrics.bootstrap import bootstrap_interval
+    from tasks.metrics.classification import (
         ConfusionMatrix,
         MacroAccuracy,
         MeanClassAccuracy,
@@ -17,25 +16,26 @@ if TYPE_CHECKING:
         TopKAccuracy,
         average_views,
     )
+    from tasks.readers.annotations import Sample, label_names, read_samples
     from tasks.splits import split_samples
     from tasks.task import Score, Scores, Task
 
 _HOME = {
-    "Sample": "annotations",
-    "label_names": "annotations",
-    "read_samples": "annotations",
+    "Sample": "readers.annotations",
+    "label_names": "readers.annotations",
+    "read_samples": "readers.annotations",
     "split_samples": "splits",
     "Score": "task",
     "Scores": "task",
     "Task": "task",
-    "ClassificationTask": "classification",
-    "ConfusionMatrix": "metrics",
-    "MacroAccuracy": "metrics",
-    "MeanClassAccuracy": "metrics",
-    "MultiLabelMAP": "metrics",
-    "TopKAccuracy": "metrics",
-    "average_views": "metrics",
-    "bootstrap_interval": "bootstrap",
+    "ClassificationTask": "families.classification",
+    "ConfusionMatrix": "metrics.classification",
+    "MacroAccuracy": "metrics.classification",
+    "MeanClassAccuracy": "metrics.classification",
+    "MultiLabelMAP": "metrics.classification",
+    "TopKAccuracy": "metrics.classification",
+    "average_views": "metrics.classification",
+    "bootstrap_interval": "metrics.bootstrap",
 }
 __all__ = [
     "Sample",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from core_encoder.errors import InputError
 
 if TYPE_CHECKING:
-    from tasks.annotations import Sample
+    from tasks.readers.annotations import Sample
 
 SPLIT_NAMES: Mapping[str, str] = {
     "train": "train",

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from core_encoder.errors import InputError
-from core_encoder.storage import nearest
-from tasks.annotations import Sample
+from core_encoder.files.storage import nearest
+from tasks.readers.annotations import Sample
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import typer
 
 from adapters import registry
 from core_encoder.config import parse_grid
-from pretrain.manifest import Manifest
+from pretrain.corpus.manifest import Manifest
 from pretrain.recipe import PARTS, Recipe
 from prismhub.cli import app, run
 from prismhub.options import gather_lists
@@ -121,7 +121,7 @@ def test_command_lines_fit_the_real_options(
             given.append(settings)
             raise typer.Exit(0)
 
-        monkeypatch.setattr(f"prismhub.{words[0]}_job.{words[0]}", stand_in)
+        monkeypatch.setattr(f"prismhub.commands.{words[0]}.{words[0]}", stand_in)
         assert run(words) == 0, capsys.readouterr().err
         parse_grid(getattr(given[0], "grid", ()))
         return

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import prismhub
-from core_encoder.storage import read_json
-from pretrain.synthetic_world import DEMO_CLASSES, write_dataset
+from core_encoder.files.storage import read_json
+from pretrain.world.synthetic_world import DEMO_CLASSES, write_dataset
 from prismhub.cli import run
 
 EASY = [one for one in DEMO_CLASSES if one.name in ("red-circle-receding", "blue-star-receding")]
@@ -224,7 +224,7 @@ def test_help_is_quick_and_every_command_has_an_example() -> None:
 
 @pytest.mark.slow
 def test_demo(tmp_path: Path, private_home: Path) -> None:
-    from prismhub.demo import demo
+    from prismhub.commands.demo import demo
     from prismhub.progress import Show
 
     done = demo(tmp_path / "demo", seed=0, show=Show(quiet=True))

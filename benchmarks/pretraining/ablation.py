@@ -22,7 +22,7 @@ from benchmarks.pretraining.ablation_cells import CELLS, DECLARED, Job, check_re
 from benchmarks.pretraining.ablation_table import Table
 from benchmarks.results import Provenance
 from core_encoder.errors import InputError
-from core_encoder.storage import nearest, write_json, write_text
+from core_encoder.files.storage import nearest, write_json, write_text
 from pretrain.recipe import Recipe
 
 RECIPE = Path(pretrain.__file__).parent / "recipes" / "ablation.yaml"

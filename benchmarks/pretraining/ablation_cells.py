@@ -24,13 +24,14 @@ from benchmarks.pretraining.world_probes import (
 from benchmarks.results import Provenance
 from core_encoder.encoder import Encoder, load_encoder
 from core_encoder.errors import InputError
-from core_encoder.storage import read_json, write_json
-from pretrain.export import RECORD
-from pretrain.manifest import Manifest
-from pretrain.part_run import part_corpus
-from pretrain.progress import PartProgress
+from core_encoder.files.storage import read_json, write_json
+from pretrain.corpus.manifest import Manifest
 from pretrain.recipe import Recipe
-from pretrain.training import TOKENIZER_FILE, pretrain
+from pretrain.run.export import RECORD
+from pretrain.run.part_run import part_corpus
+from pretrain.run.progress import PartProgress
+from pretrain.run.run_folder import TOKENIZER_FILE
+from pretrain.training import pretrain
 
 LABELS = ("motion", "object")
 CONTROL_SEED = 500  # is added to the seed of a control: the clips it goes on with come in another order than before

@@ -37,14 +37,14 @@ from benchmarks.pretraining.world_probes import (
     random_encoder,
 )
 from benchmarks.results import Provenance
-from core_encoder.contrastive import VideoTextModel, l2_normalize
 from core_encoder.encoder import Encoder, load_encoder
 from core_encoder.errors import InputError
+from core_encoder.files.storage import read_json, write_json, write_text
+from core_encoder.models.video_text import VideoTextModel, l2_normalize
 from core_encoder.preprocessing import to_video_tensor
-from core_encoder.storage import read_json, write_json, write_text
-from pretrain.captions import name_prompts
-from pretrain.export import RECORD
-from pretrain.world_objects import SEEN_OBJECTS, ZERO_SHOT_OBJECTS
+from pretrain.run.export import RECORD
+from pretrain.world.captions import name_prompts
+from pretrain.world.world_objects import SEEN_OBJECTS, ZERO_SHOT_OBJECTS
 
 ZERO_SHOT_CLIPS = 2000
 _SECTION = "## What it shows"

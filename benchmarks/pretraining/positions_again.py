@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from core_encoder.vivit import ViViT, patch_grid
+from core_encoder.models.vivit import ViViT, patch_grid
 
 
 @contextmanager

@@ -18,15 +18,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adapters.features import InMemoryFeatures
-from adapters.training import TrainingConfig, expand_grid, train
-from core_encoder.contrastive import VideoTextConfig
+from adapters.training.train_grid import train
+from adapters.training.training_config import TrainingConfig
+from core_encoder.config import expand_grid
 from core_encoder.encoder import Encoder
+from core_encoder.models.video_text import VideoTextConfig
 from core_encoder.preprocessing import Preprocessing, to_video_tensor
-from pretrain.drawing import COLOURS, SHAPES, TEXTURES
-from pretrain.initial_weights import fresh_model
-from pretrain.synthetic_world import MOTIONS, SyntheticWorld
-from pretrain.world_objects import HELD_OUT_OBJECTS, WorldObject
-from tasks.metrics import TopKAccuracy
+from pretrain.run.initial_weights import fresh_model
+from pretrain.world.drawing import COLOURS, SHAPES, TEXTURES
+from pretrain.world.motions import MOTIONS
+from pretrain.world.synthetic_world import SyntheticWorld
+from pretrain.world.world_objects import HELD_OUT_OBJECTS, WorldObject
+from tasks.metrics.classification import TopKAccuracy
 
 LABELS: dict[str, tuple[str, ...]] = {
     "object": tuple(thing.name for thing in HELD_OUT_OBJECTS),

@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.speed.timing import Report, Timings, arguments
 
-_WRITE = "import sys; from pretrain.synthetic_world import write_dataset; write_dataset(sys.argv[1])"
+_WRITE = "import sys; from pretrain.world.synthetic_world import write_dataset; write_dataset(sys.argv[1])"
 _TRAIN = "from prismhub.cli import main; main()"
 
 

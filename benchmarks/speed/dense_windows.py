@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.speed.timing import Report, arguments, take_turns
-from core_encoder.vivit import PRESETS, ViViT, initialize
+from core_encoder.models.vivit import PRESETS, ViViT, initialize
 
 
 def each_window(model: ViViT, video: Tensor, length: int) -> Iterator[Tensor]:

@@ -16,9 +16,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.speed.timing import Report, arguments, take_turns
-from core_encoder.feature_spec import ClipKey, FeatureKey, FeatureSpec, RecordInfo
-from core_encoder.feature_store import FeatureStore
-from core_encoder.video import ClipPlan, Preprocessing
+from core_encoder.clip_plan import ClipPlan
+from core_encoder.features.feature_spec import ClipKey, FeatureKey, FeatureSpec, RecordInfo
+from core_encoder.features.feature_store import FeatureStore
+from core_encoder.preprocessing import Preprocessing
 
 SHAPE = (16, 256, 768)
 BATCH = 8

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.speed.timing import Report, arguments, take_turns
-from core_encoder.layers import AttentionPooling
+from core_encoder.models.pooling import AttentionPooling
 
 
 def same_pooling_twice(dim: int, heads: int) -> tuple[nn.MultiheadAttention, AttentionPooling]:

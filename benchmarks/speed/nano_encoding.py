@@ -17,7 +17,7 @@ from benchmarks.speed.timing import Report, arguments, take_turns
 from benchmarks.speed.videos import write_videos
 from core_encoder import Clip, extract, load_encoder
 from core_encoder.extraction import spec_for
-from core_encoder.video_files import video_digest
+from core_encoder.video.video_files import video_digest
 
 
 def main() -> None:

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 import pretrain
-from core_encoder.vivit import ViViT
-from pretrain.contrastive_stage import ContrastiveStage
-from pretrain.initial_weights import fresh_model
-from pretrain.masked_stage import MaskedStage
-from pretrain.optimizer import build_optimizer
-from pretrain.part_loop import prepare_layers
+from core_encoder.models.vivit import ViViT
 from pretrain.recipe import ContrastiveConfig, MaskedConfig, Recipe
+from pretrain.run.initial_weights import fresh_model
+from pretrain.run.part_loop import prepare_layers
+from pretrain.stages.contrastive_stage import ContrastiveStage
+from pretrain.stages.masked_stage import MaskedStage
+from pretrain.stages.optimizer import build_optimizer
 
 RECIPES = Path(pretrain.__file__).parent / "recipes"
 CAPTION_TOKENS = 12

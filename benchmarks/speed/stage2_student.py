@@ -16,9 +16,9 @@ from torch import Tensor
 from benchmarks.speed.pretraining_steps import RECIPES, random_frames
 from benchmarks.speed.timing import Report, arguments, take_turns
 from core_encoder.preprocessing import to_video_tensor
-from pretrain.initial_weights import fresh_model
-from pretrain.masking import batch_masks, block_mask
 from pretrain.recipe import Recipe
+from pretrain.run.initial_weights import fresh_model
+from pretrain.stages.masking import batch_masks, block_mask
 
 
 def main() -> None:

@@ -16,9 +16,9 @@ import torch
 
 from benchmarks.speed.pretraining_steps import RECIPES, training_step
 from benchmarks.speed.timing import Report, arguments, take_turns
-from pretrain.forward_cost import CostModel
 from pretrain.recipe import Recipe
-from pretrain.scale import masked_cost
+from pretrain.run.forward_cost import CostModel
+from pretrain.run.scale import masked_cost
 
 MUST_REACH = 0.4
 _PRODUCTS = 20  # in a row, so that starting them costs nothing

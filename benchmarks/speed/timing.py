@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from core_encoder.storage import write_json
+from core_encoder.files.storage import write_json
 
 
 def arguments(description: str, rounds: int) -> argparse.ArgumentParser:

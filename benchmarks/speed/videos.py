@@ -8,7 +8,7 @@ from pathlib import Path
 
 _WRITE = """
 import sys
-from pretrain.synthetic_world import SyntheticWorld, write_video
+from pretrain.world.synthetic_world import SyntheticWorld, write_video
 world = SyntheticWorld(seed=0)
 for index in range(int(sys.argv[2])):
     write_video(f"{sys.argv[1]}/{index:04}.mp4", world.clip(index).frames)

@@ -12,9 +12,9 @@ import torch
 
 from benchmarks.speed.pretraining_steps import RECIPES, training_step
 from benchmarks.speed.timing import Report, arguments, take_turns
-from pretrain.manifest import Manifest
-from pretrain.part_run import part_corpus
+from pretrain.corpus.manifest import Manifest
 from pretrain.recipe import Recipe
+from pretrain.run.part_run import part_corpus
 
 
 def main() -> None:

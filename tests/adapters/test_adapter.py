@@ -14,13 +14,14 @@ import yaml
 from adapters.adapter import Adapter
 from adapters.card import AdapterInfo, MetricValue, model_card
 from adapters.features import Batch, ClipFeatures, read_batch
-from adapters.linear import Linear
-from adapters.map_classifier import MapClassifier
+from adapters.kinds.linear import Linear
+from adapters.kinds.map_classifier import MapClassifier
 from adapters.registry import load_adapter, save_to_registry
+from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.encoder import Encoder, load_encoder
 from core_encoder.errors import EncoderMismatch, InputError, UnreadableVideo
-from core_encoder.extraction import FeatureSource, extract, spec_for
-from core_encoder.video import Clip, ClipPlan
+from core_encoder.extraction import extract, spec_for
+from core_encoder.features.feature_source import FeatureSource
 
 
 @pytest.fixture(scope="module")

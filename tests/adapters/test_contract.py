@@ -14,10 +14,11 @@ from adapters.adapter import Adapter
 from adapters.card import CONFIG_FILE, WEIGHTS_FILE
 from adapters.features import read_batch
 from adapters.registry import adapter_kind
+from core_encoder.clip_plan import ClipPlan
 from core_encoder.config import config_from_dict, config_to_dict
 from core_encoder.errors import EncoderMismatch, InputError
-from core_encoder.feature_spec import FeatureSpec
-from core_encoder.video import ClipPlan, Preprocessing
+from core_encoder.features.feature_spec import FeatureSpec
+from core_encoder.preprocessing import Preprocessing
 from tests.adapters.toy import DIM, LABELS, toy_features
 
 VARIANTS: dict[str, list[dict[str, Any]]] = {

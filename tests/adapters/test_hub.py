@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from adapters.linear import Linear
+from adapters.kinds.linear import Linear
 
 ROOT = Path(__file__).parent.parent.parent
 

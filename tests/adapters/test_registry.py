@@ -16,7 +16,7 @@ import torch
 from adapters import registry
 from adapters.adapter import Adapter
 from adapters.card import CONFIG_FILE, MetricValue
-from adapters.linear import Linear, LinearConfig
+from adapters.kinds.linear import Linear, LinearConfig
 from adapters.registry import (
     adapter_kind,
     adapter_kinds,
@@ -174,7 +174,7 @@ def test_another_class_list_is_refused(tmp_path: Path) -> None:
 
 
 def test_missing_and_extra_tensors_are_named(tmp_path: Path) -> None:
-    from core_encoder.storage import write_tensors
+    from core_encoder.files.storage import write_tensors
 
     adapter = head()
     folder = adapter.save_pretrained(tmp_path / "mine")
@@ -240,13 +240,13 @@ def test_plug_ins_are_imported_only_when_asked_for(plugged: Callable[[str, str],
     plugged(
         "third_party",
         """
-        from adapters.linear import Linear
+        from adapters.kinds.linear import Linear
 
         class Head(Linear):
             kind = "third_party"
         """,
     )
-    plugged("misnamed", "from adapters.linear import Linear as Head")
+    plugged("misnamed", "from adapters.kinds.linear import Linear as Head")
     with pytest.raises(InputError, match="'misnamed' of plug-in 'plugin_misnamed' is no adapter whose `kind` is"):
         adapter_kind("misnamed")
     plugged("broken", "raise RuntimeError('no luck today')")

@@ -6,7 +6,7 @@ import pytest
 
 from adapters import adapter_kinds
 from adapters.registry import adapter_kind
-from adapters.training_config import TrainingConfig
+from adapters.training.training_config import TrainingConfig
 from core_encoder.config import config_from_dict, expand_grid, option, parse_grid
 from core_encoder.errors import InputError
 

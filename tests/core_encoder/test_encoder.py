@@ -11,13 +11,14 @@ import pytest
 import torch
 
 import core_encoder
-from core_encoder.checkpoints import build
-from core_encoder.contrastive import VideoHeadConfig, VideoTextConfig
-from core_encoder.encoder import Encoder, encoders, load_encoder, save_encoder
+from core_encoder.encoder import Encoder, load_encoder, save_encoder
 from core_encoder.errors import InputError
-from core_encoder.text_tower import TextConfig
-from core_encoder.video import Preprocessing
-from core_encoder.vivit import PRESETS, ViViTConfig
+from core_encoder.models.checkpoints import build
+from core_encoder.models.known_encoders import encoders
+from core_encoder.models.text_tower import TextConfig
+from core_encoder.models.video_text import VideoHeadConfig, VideoTextConfig
+from core_encoder.models.vivit import PRESETS, ViViTConfig
+from core_encoder.preprocessing import Preprocessing
 from tests.core_encoder.checkpoint_files import save, video_text_model, vision_model
 
 

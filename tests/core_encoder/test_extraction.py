@@ -23,15 +23,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from core_encoder import encoding
+from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.encoder import Encoder, load_encoder
 from core_encoder.errors import EncoderMismatch, InputError, UnreadableVideo
-from core_encoder.extraction import FeatureSource, Progress, estimate, extract, spec_for
-from core_encoder.failures import Failure, FailureLog
-from core_encoder.feature_spec import ClipKey, FeatureSpec
-from core_encoder.feature_store import FeatureStore
-from core_encoder.store_upkeep import verify_store
-from core_encoder.video import Clip, ClipPlan, Preprocessing, open_video, read_clip, to_video_tensor, video_digest
+from core_encoder.extraction import Progress, extract, spec_for
+from core_encoder.features import encoding
+from core_encoder.features.estimate import estimate
+from core_encoder.features.failures import Failure, FailureLog
+from core_encoder.features.feature_source import FeatureSource
+from core_encoder.features.feature_spec import ClipKey, FeatureSpec
+from core_encoder.features.feature_store import FeatureStore
+from core_encoder.features.store_upkeep import verify_store
+from core_encoder.preprocessing import Preprocessing, to_video_tensor
+from core_encoder.video.decoders import open_video, read_clip
+from core_encoder.video.video_files import video_digest
 from tests.videos import moving_square, write_video
 
 REPOSITORY = Path(__file__).parents[2]
@@ -141,7 +146,7 @@ def test_running_again_decodes_nothing(
     extract(nano, videos[:4], spec, tmp_path)
     again = extract(nano, videos[:6], spec, tmp_path)
     assert (again.n_cached, again.n_encoded, again.frames_decoded) == (4, 2, 16)
-    monkeypatch.setattr("core_encoder.decoding.open_video", None)
+    monkeypatch.setattr("core_encoder.video.decoders.decoding.open_video", None)
     done = extract(nano, videos[:6], spec, tmp_path)
     assert (done.n_cached, done.n_encoded, done.frames_decoded, done.failures) == (6, 0, 0, ())
 
@@ -389,7 +394,7 @@ def test_what_cannot_fit_is_refused_before_it_starts(
     spec = spec_for(nano)
     extract(nano, videos[:5], spec, tmp_path)
     room = namedtuple("room", "total used free")
-    monkeypatch.setattr("core_encoder.storage.shutil.disk_usage", lambda path: room(0, 0, 400_000))
+    monkeypatch.setattr("core_encoder.files.storage.shutil.disk_usage", lambda path: room(0, 0, 400_000))
     with pytest.raises(InputError, match=r"need 7\d\d\.. KiB but only 390.6 KiB are free; .*'frames' needs"):
         extract(nano, videos, spec_for(nano, dtype="fp16", layers=(0,)), tmp_path)
     assert extract(nano, videos, spec, tmp_path).n_encoded == 5  # the other five are there already

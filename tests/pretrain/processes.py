@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core_encoder.storage import read_tensors, write_tensors
+from core_encoder.files.storage import read_tensors, write_tensors
 
 Work = Callable[[int, int], dict[str, Tensor]]
 

@@ -15,10 +15,10 @@ import pytest
 
 from core_encoder import load_encoder
 from core_encoder.errors import InputError
-from core_encoder.storage import read_json
-from pretrain.manifest import Manifest
-from pretrain.progress import PartProgress
+from core_encoder.files.storage import read_json
+from pretrain.corpus.manifest import Manifest
 from pretrain.recipe import Recipe
+from pretrain.run.progress import PartProgress
 from pretrain.training import pretrain
 from tests.pretrain.corpora import clip_corpus, write_clips, write_jsonl, write_manifest
 from tests.pretrain.tiny_models import tiny_recipe
@@ -290,7 +290,7 @@ def test_a_restart_killed_while_it_deletes_leaves_nothing_to_the_next_run(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr("pretrain.run_folder.shutil.rmtree", killed)
+        patched.setattr("pretrain.run.run_folder.shutil.rmtree", killed)
         with pytest.raises(Killed):
             pretrain(other, out, restart=True)
     assert not (out / "stage1").exists() and not (out / "encoder").exists()

@@ -10,9 +10,9 @@ import torch
 import yaml
 from torch import Tensor
 
-from core_encoder.contrastive import VideoHeadConfig, VideoTextConfig, VideoTextModel
-from core_encoder.text_tower import TextConfig
-from core_encoder.vivit import ViViTConfig
+from core_encoder.models.text_tower import TextConfig
+from core_encoder.models.video_text import VideoHeadConfig, VideoTextConfig, VideoTextModel
+from core_encoder.models.vivit import ViViTConfig
 
 # 4 frames of 2 x 2 patches: 16 tokens.
 VISION = ViViTConfig(

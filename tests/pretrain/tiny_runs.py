@@ -13,11 +13,11 @@ import torch
 import yaml
 from torch import Tensor
 
-from core_encoder.storage import read_tensors
-from pretrain.checkpoint import checkpoints
-from pretrain.progress import PartProgress
+from core_encoder.files.storage import read_tensors
 from pretrain.recipe import Recipe
-from pretrain.tokenizer import train_tokenizer
+from pretrain.run.checkpoint import checkpoints
+from pretrain.run.progress import PartProgress
+from pretrain.stages.tokenizer import train_tokenizer
 from pretrain.training import pretrain
 from tests.pretrain.corpora import write_clips, write_jsonl, write_manifest
 from tests.pretrain.tiny_models import tiny_recipe

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from core_encoder.storage import write_json
+from core_encoder.files.storage import write_json
 from pretrain.recipe import Recipe
 from pretrain.training import pretrain
 from tests.pretrain.tiny_runs import DECODER, VIDEOS, cut_back, losses, part, recipe

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from core_encoder.storage import read_tensors, write_tensors
+from core_encoder.files.storage import read_tensors, write_tensors
 from prismhub.cli import run
 from tests.videos import moving_square, write_video
 
@@ -399,7 +399,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("prismhub.encode_job.find_clips", interrupt)
+    monkeypatch.setattr("prismhub.commands.encode.find_clips", interrupt)
     assert run(["encode", str(classes)]) == 130
     assert "the same command goes on" in capsys.readouterr().err
 
@@ -513,7 +513,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, private_home: Path) -> No
 
 
 def test_a_bundled_encoder_wins_over_a_folder_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from prismhub.train_job import _portable_source
+    from prismhub.commands.train import _portable_source
 
     (tmp_path / "nano").mkdir()
     (tmp_path / "mine").mkdir()

@@ -17,10 +17,10 @@ import pytest
 import torch
 import yaml
 
-from core_encoder.storage import read_tensors
-from pretrain.checkpoint import checkpoints
+from core_encoder.files.storage import read_tensors
+from pretrain.run.checkpoint import checkpoints
 from prismhub.cli import run
-from prismhub.pretrain_job import PartBar, parts_of
+from prismhub.commands.pretrain import PartBar, parts_of
 from prismhub.progress import Show
 from tests.pretrain.corpora import clip_corpus
 from tests.pretrain.tiny_models import tiny_recipe
@@ -185,7 +185,7 @@ def test_ctrl_c_is_130(says: Callable[..., str], tmp_path: Path, monkeypatch: py
 
 
 def test_a_bar_outlives_its_parts() -> None:
-    from pretrain.progress import PartProgress
+    from pretrain.run.progress import PartProgress
 
     bar = PartBar(Show(quiet=True))
     for name, step in (("images", 1), ("images", 2), ("stage1", 1)):

@@ -20,9 +20,9 @@ from benchmarks.pretraining.intervals import mean_over_seeds
 from benchmarks.pretraining.world_probes import FAMILIES, ProbeScore
 from core_encoder.encoder import load_encoder
 from core_encoder.errors import InputError
-from core_encoder.storage import read_json, write_json
-from pretrain.export import RECORD
+from core_encoder.files.storage import read_json, write_json
 from pretrain.recipe import Recipe
+from pretrain.run.export import RECORD
 from tests.benchmarks.pretraining.tiny import PROBES, tiny_recipe
 
 

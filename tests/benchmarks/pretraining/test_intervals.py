@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.pretraining.intervals import Interval, mean_over_seeds, share, t_quantile
-from tasks.bootstrap import bootstrap_interval
+from tasks.metrics.bootstrap import bootstrap_interval
 
 
 @pytest.mark.parametrize(("freedom", "wanted"), [(1, 12.706), (2, 4.303), (4, 2.776), (30, 2.042), (1e5, 1.960)])

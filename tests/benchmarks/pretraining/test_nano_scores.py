@@ -22,17 +22,17 @@ from benchmarks.pretraining.nano_scores import (
     zero_shot,
 )
 from benchmarks.pretraining.world_probes import draw_clips, random_encoder
-from core_encoder.contrastive import VideoHeadConfig, VideoTextConfig
 from core_encoder.encoder import Encoder, save_encoder
 from core_encoder.errors import InputError
+from core_encoder.files.storage import write_json
+from core_encoder.models.text_tower import TextConfig, TextTokenizer
+from core_encoder.models.video_text import VideoHeadConfig, VideoTextConfig
+from core_encoder.models.vivit import ViViTConfig
 from core_encoder.preprocessing import to_video_tensor
-from core_encoder.storage import write_json
-from core_encoder.text_tower import TextConfig, TextTokenizer
-from core_encoder.vivit import ViViTConfig
-from pretrain.captions import name_prompts
-from pretrain.export import RECORD
-from pretrain.tokenizer import train_tokenizer
-from pretrain.world_objects import SEEN_OBJECTS, ZERO_SHOT_OBJECTS
+from pretrain.run.export import RECORD
+from pretrain.stages.tokenizer import train_tokenizer
+from pretrain.world.captions import name_prompts
+from pretrain.world.world_objects import SEEN_OBJECTS, ZERO_SHOT_OBJECTS
 from tests.benchmarks.pretraining.tiny import PROBES
 
 VISION = ViViTConfig(16, 2, 32, spatial_layers=1, temporal_layers=1, patch_size=8, image_size=16, num_frames=4)

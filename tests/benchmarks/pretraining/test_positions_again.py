@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from benchmarks.pretraining.positions_again import positions_again
-from core_encoder.vivit import ViViT
-from pretrain.initial_weights import fresh_model
+from core_encoder.models.vivit import ViViT
+from pretrain.run.initial_weights import fresh_model
 from tests.pretrain.tiny_models import tiny_model
 
 

@@ -24,12 +24,12 @@ from benchmarks.pretraining.world_probes import (
     probe,
     random_encoder,
 )
-from core_encoder.contrastive import VideoTextConfig
 from core_encoder.encoder import Encoder
-from core_encoder.vivit import ViViTConfig
-from pretrain.initial_weights import initial_model
-from pretrain.manifest import Manifest
-from pretrain.world_objects import HELD_OUT_OBJECTS, SEEN_OBJECTS
+from core_encoder.models.video_text import VideoTextConfig
+from core_encoder.models.vivit import ViViTConfig
+from pretrain.corpus.manifest import Manifest
+from pretrain.run.initial_weights import initial_model
+from pretrain.world.world_objects import HELD_OUT_OBJECTS, SEEN_OBJECTS
 from tests.benchmarks.pretraining.tiny import tiny_recipe
 
 

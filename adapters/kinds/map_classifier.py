@@ -1,0 +1,175 @@
+"""`map_classifier`: multi-head attention pooling (MAP) over all tokens, as VideoPrism's frozen evaluations do.
+
+    tokens (B, T*N, D) --scale--> cross attention from one class query -> (B, 1, H) -> + MLP(norm) -> dropout -> linear
+
+With `layers=(-4, -3, -2, -1)` it is MLAP: one such round a layer, from the first named to the last, each with its own
+weights, and the query of a round is what the round before made of it (VideoGLUE, arXiv 2307.03166, eq. 2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adapters.classifier import Classifier, ClassifierConfig, FeatureScale
+from adapters.features import Batch
+from core_encoder.config import option
+from core_encoder.errors import InputError
+from core_encoder.features.feature_spec import FeatureKind
+from core_encoder.models.pooling import attention_pool
+
+DEFAULT_HEADS = 12
+WAVES = (1, 2, 4, 8)  # half periods over the clip's length, height and width
+
+
+@dataclass(frozen=True)
+class MapClassifierConfig(ClassifierConfig):
+    """Options of `map_classifier`."""
+
+    heads: int | None = option(None, "attention heads; by default the divisor of the hidden width nearest to 12")
+    hidden: int | None = option(None, "hidden width; by default the width of the features")
+    mlp_ratio: float = option(4.0, "width of the MLP in units of the hidden width")
+    positions: bool = option(False, "add an embedding of a token's place in time, height and width before pooling")
+    layers: tuple[int, ...] = option(
+        (), "encoder layers to attend to in turn (MLAP); by default its output", grid=False
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("heads", "hidden"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise InputError(f"{name} must be at least 1, not {value}")
+        if not self.mlp_ratio > 0:
+            raise InputError(f"mlp_ratio must be above 0, not {self.mlp_ratio}")
+        if len(set(self.layers)) < len(self.layers):
+            raise InputError(f"layers {list(self.layers)} name a layer twice")
+
+
+class PoolingRound(nn.Module):
+    """One cross-attention transformer layer whose queries `(1 or B, H)` read tokens `(B, L, D)` -> `(B, H)`."""
+
+    def __init__(self, dim: int, hidden: int, heads: int, mlp_ratio: float, positions: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.scale = FeatureScale(dim)
+        self.norm_query = nn.LayerNorm(hidden)
+        self.q = nn.Linear(hidden, hidden)
+        self.k = nn.Linear(dim, hidden, bias=False)  # a key bias cancels in the softmax
+        self.v = nn.Linear(dim, hidden)
+        self.o = nn.Linear(hidden, hidden)
+        self.norm_mlp = nn.LayerNorm(hidden)
+        self.fc1 = nn.Linear(hidden, round(hidden * mlp_ratio))
+        self.fc2 = nn.Linear(self.fc1.out_features, hidden)
+        self.position = nn.Linear(6 * len(WAVES), dim, bias=False) if positions else None
+        for layer in (self.q, self.k, self.v, self.o):  # logits of unit scale: the query looks at something at once
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+        for layer in (self.q, self.v, self.o, self.fc1, self.fc2):
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, query: Tensor, tokens: Tensor, grid: tuple[int, int], mask: Tensor | None) -> Tensor:
+        with torch.autocast(tokens.device.type, enabled=False):  # the folded mean would drown in bfloat16
+            pooled = self._pool(query.float(), tokens, grid, mask)
+        x = query + self.o(pooled)  # (B, H)
+        return x + self.fc2(F.gelu(self.fc1(self.norm_mlp(x))))  # (B, H)
+
+    def _pool(self, query: Tensor, tokens: Tensor, grid: tuple[int, int], mask: Tensor | None) -> Tensor:
+        scaled = self.q(self.norm_query(query)) * (query.shape[-1] // self.heads) ** -0.5  # (1 or B, H)
+        # (token - mean) / std never happens: the division goes into both weights, the mean into the value bias.
+        key, value = self.k.weight / self.scale.std, self.v.weight / self.scale.std  # (H, D)
+        bias = self.v.bias - value @ self.scale.mean  # (H,)
+        place = None
+        if self.position is not None:
+            place = self.position(token_places(*grid, device=tokens.device)) * self.scale.std  # (L, D)
+        if len(query) == 1:
+            return attention_pool(tokens, scaled, key, value, bias, self.heads, mask, place)[:, 0]  # (B, H)
+        masks = [None] * len(tokens) if mask is None else list(mask[:, None])
+        parts = [  # every sample has its own query
+            attention_pool(tokens[b, None], scaled[b, None], key, value, bias, self.heads, masks[b], place)[:, 0]
+            for b in range(len(tokens))
+        ]
+        return torch.cat(parts)  # (B, H)
+
+
+class MapClassifier(Classifier):
+    """Attention pooling over all tokens, an MLP, and a linear classifier: the default head."""
+
+    kind: ClassVar[str] = "map_classifier"
+    Config: ClassVar[type] = MapClassifierConfig
+    feature_kind: ClassVar[FeatureKind] = "tokens"
+    config: MapClassifierConfig
+
+    def __init__(self, config: MapClassifierConfig, dim: int, label_names: Sequence[str] = ()) -> None:
+        super().__init__(config, dim, label_names)
+        hidden = config.hidden or dim
+        heads = config.heads or nearest_divisor(hidden, DEFAULT_HEADS)
+        if hidden % heads:
+            raise InputError(f"heads {heads} do not divide the hidden width {hidden}")
+        self.query = nn.Parameter(torch.randn(1, hidden))
+        self.rounds = nn.ModuleList(
+            PoolingRound(dim, hidden, heads, config.mlp_ratio, config.positions) for _ in range(len(config.layers) or 1)
+        )
+        self.norm = nn.LayerNorm(hidden)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(hidden, len(self.label_names))
+        nn.init.normal_(self.classifier.weight, std=0.02)
+        nn.init.zeros_(self.classifier.bias)
+
+    def measure_scale(self, batches: Sequence[Batch]) -> None:
+        for index, pooling in enumerate(self.rounds):
+            assert isinstance(pooling, PoolingRound)
+            parts = []
+            for batch in batches:
+                tokens = self._by_layer(batch.features)[:, index]  # (B, T, N, D)
+                parts.append((tokens if _all_real(batch.mask) else tokens[batch.mask]).flatten(0, -2))
+            pooling.scale.measure(parts)
+
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logits `(B, K)` of tokens `(B, T, N, D)`, or `(B, layers, T, N, D)` where the config names layers."""
+        by_layer = self._by_layer(features)
+        frames, patches = by_layer.shape[2:4]
+        token_mask = None if mask is None else mask.repeat_interleave(patches, 1)  # (B, T*N)
+        x = self.query
+        for index, pooling in enumerate(self.rounds):
+            x = pooling(x, by_layer[:, index].flatten(1, 2), (frames, patches), token_mask)  # (B, H)
+        return self.classifier(self.dropout(self.norm(x)))  # (B, K)
+
+    def _by_layer(self, features: Tensor) -> Tensor:
+        """Features as `(B, layers, T, N, D)`."""
+        layers = len(self.config.layers)
+        wanted = f"(B, {layers}, T, N, {self.dim})" if layers else f"(B, T, N, {self.dim})"
+        whole = features if layers else features.unsqueeze(1)
+        if whole.ndim != 5 or whole.shape[1] != (layers or 1) or whole.shape[-1] != self.dim:
+            raise InputError(f"map_classifier wants features {wanted}, not {tuple(features.shape)}")
+        return whole
+
+
+def _all_real(mask: Tensor | None) -> bool:
+    return mask is None or bool(mask.all())
+
+
+def token_places(frames: int, patches: int, device: torch.device | None = None) -> Tensor:
+    """Sines and cosines of every token's place in time, height and width, `(frames * patches, 6 * len(WAVES))`.
+
+    Places are fractions of the clip, so other frame counts and resolutions see the same embedding stretched.
+
+    Raises:
+        InputError: the patches form no square grid.
+    """
+    side = math.isqrt(patches)
+    if side * side != patches:
+        raise InputError(f"positions need a square grid of patches, not {patches} patches")
+    centres = [(torch.arange(count, device=device) + 0.5) / count for count in (frames, side, side)]
+    places = torch.stack(torch.meshgrid(*centres, indexing="ij"), -1).flatten(0, 2)  # (L, 3)
+    angles = math.pi * places[:, :, None] * torch.tensor(WAVES, device=device)  # (L, 3, W)
+    return torch.cat([angles.sin(), angles.cos()], -1).flatten(1)  # (L, 6 W)
+
+
+def nearest_divisor(number: int, wanted: int) -> int:
+    """The divisor of `number` nearest to `wanted`, the smaller one of two."""
+    return min((d for d in range(1, number + 1) if number % d == 0), key=lambda d: (abs(d - wanted), d))

@@ -1,0 +1,278 @@
+"""Training on frozen features: one loop for all heads, a grid of settings side by side on one pass over the features.
+
+    result = train("map_classifier", train_set, val_set, label_names=names, run_dir="run", grid=[{"lr": 1e-3}, {}])
+    result.best.save_pretrained("my-adapter")
+
+The same call again continues a killed run from its last checkpoint and ends with the same weights; a finished run is
+read back without training.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adapters.adapter import Adapter
+from adapters.card import AdapterInfo
+from adapters.features import FeatureDataset, digest_of
+from adapters.registry import adapter_kind
+from adapters.training.training_config import (
+    MetricFactory,
+    ProgressCallback,
+    TrainingConfig,
+    TrainingDiverged,
+)
+from core_encoder.config import config_from_dict, config_to_dict
+from core_encoder.errors import InputError
+from core_encoder.files.storage import nearest, read_json, read_tensors, write_json
+from fit.run_log import METRICS_FILE
+
+if TYPE_CHECKING:
+    from adapters.training.training_loop import Setting
+
+
+RUN_FILE = "run.json"
+HOW_IT_RUNS = ("accelerator", "devices", "checkpoint_every_s")  # may change between a run and its continuation
+
+
+@dataclass(frozen=True)
+class SettingResult:
+    """How one setting of the grid ended; `score` is its best validation score (higher is better), None without one."""
+
+    name: str
+    overrides: dict[str, Any]
+    score: float | None
+    best_epoch: int
+    epochs: int
+    stopped: str
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The best head with its best epoch's weights, all settings from best to worst, and their record by epoch."""
+
+    best: Adapter
+    settings: tuple[SettingResult, ...]
+    history: tuple[dict[str, Any], ...]
+    run_dir: Path
+
+    @property
+    def score(self) -> float | None:
+        """The validation score of `best`."""
+        return self.settings[0].score
+
+
+def train(
+    kind: str | type[Adapter],
+    train_set: FeatureDataset,
+    val_set: FeatureDataset | None = None,
+    *,
+    label_names: Sequence[str] = (),
+    head: Any = None,
+    config: TrainingConfig | None = None,
+    grid: Sequence[Mapping[str, Any]] = ({},),
+    run_dir: str | Path,
+    metric: MetricFactory | None = None,
+    info: AdapterInfo | None = None,
+    progress: ProgressCallback | None = None,
+    restart: bool = False,
+) -> TrainingResult:
+    """Train a head on features; the best setting and epoch by validation are kept.
+
+    `head` is the head's config or a mapping; each setting of `grid` overrides options of the head or of `config`.
+    Without `metric` the validation loss decides, without `val_set` the last epoch counts. `info` brings what the saved
+    adapter should record of encoder, task and data. With several devices, processes are spawned: the data sets and
+    `metric` must be picklable, and `progress` is not called.
+
+    Raises:
+        InputError: an option, target or feature is wrong, or `run_dir` holds another run (`restart` drops it).
+        TrainingDiverged: the loss of every setting became NaN or infinite.
+    """
+    from adapters.training.training_loop import CHECKPOINT_FILE, TrainingRun, read_state
+
+    config = config or TrainingConfig()
+    cls = adapter_kind(kind) if isinstance(kind, str) else kind
+    if len(train_set) == 0:
+        raise InputError("there is no sample to train on")
+    settings = resolve_settings(cls, head, config, grid)
+    dim = train_set[0].features.shape[-1]
+    val_set = () if val_set is None else val_set
+    run_dir = Path(run_dir)
+    if restart:
+        for name in (RUN_FILE, CHECKPOINT_FILE, METRICS_FILE):
+            (run_dir / name).unlink(missing_ok=True)
+        shutil.rmtree(run_dir / "tensorboard", ignore_errors=True)
+    _claim(
+        run_dir,
+        {
+            "kind": cls.kind,
+            "dim": dim,
+            "label_names": list(label_names),
+            "head": [config_to_dict(setting.head) for setting in settings],
+            "training": [_what_decides(setting.training) for setting in settings],
+            "train_set": digest_of(train_set),
+            "val_set": digest_of(val_set),
+            "encoder": info.features.fingerprint if info and info.features else "",
+        },
+    )
+    run = TrainingRun(cls, settings, tuple(label_names), dim, config, train_set, val_set, metric, run_dir, progress)
+    state = read_state(run_dir)
+    if state is None or not state.done:
+        _launch(run)
+    return _result(run, info or AdapterInfo())
+
+
+def resolve_settings(
+    cls: type[Adapter], head: Any, config: TrainingConfig, grid: Sequence[Mapping[str, Any]] = ({},)
+) -> tuple[Setting, ...]:
+    """Every setting of the grid with its two configs; what `train` will do, to be refused before features are made.
+
+    Raises:
+        InputError: an unknown option, a value out of range, or one that cannot vary within a grid.
+    """
+    from adapters.training.training_loop import Setting
+
+    base = dict(head or {}) if head is None or isinstance(head, Mapping) else config_to_dict(head)
+    free = {
+        f.name: owner for owner in (cls.Config, TrainingConfig) for f in fields(owner) if f.metadata.get("grid", True)
+    }
+    shared = {f.name for owner in (cls.Config, TrainingConfig) for f in fields(owner)} - free.keys()
+    settings = []
+    for overrides in grid or ({},):
+        for name in overrides:
+            if name in shared:
+                raise InputError(f"grid: {name!r} cannot vary between settings that share one pass over the features")
+            if name not in free:
+                raise InputError(f"grid: unknown option {name!r}{nearest(name, free)}")
+        mine = {name: value for name, value in overrides.items() if free[name] is not TrainingConfig}
+        rest = {name: value for name, value in overrides.items() if free[name] is TrainingConfig}
+        head_config: Any = config_from_dict(cls.Config, base | mine, cls.kind)
+        training = config_from_dict(TrainingConfig, config_to_dict(config) | rest, "training")
+        values = {n: getattr(training if free[n] is TrainingConfig else head_config, n) for n in overrides}
+        label = " ".join(f"{n}={v:g}" if isinstance(v, float) else f"{n}={v}" for n, v in values.items())
+        settings.append(Setting(label or "default", values, head_config, training))
+    names = [setting.name for setting in settings]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"grid: setting {sorted(twice)[0]!r} comes twice")
+    return tuple(settings)
+
+
+def _what_decides(config: TrainingConfig) -> dict[str, Any]:
+    return {name: value for name, value in config_to_dict(config).items() if name not in HOW_IT_RUNS}
+
+
+def _claim(run_dir: Path, identity: dict[str, Any]) -> None:
+    """Make `run_dir` the folder of this run, or refuse it when it holds another one."""
+    file = run_dir / RUN_FILE
+    if not file.exists():
+        write_json(file, identity)
+        return
+    before = read_json(file)
+    if not isinstance(before, dict):
+        raise InputError(f"{file}: not the record of a run; use another folder or restart it")
+    if changed := [name for name in identity if before.get(name) != identity[name]]:
+        what = ", ".join(_difference(name, before.get(name), identity[name]) for name in changed)
+        raise InputError(f"{run_dir}: holds a run of other settings ({what}); use another folder or restart it")
+
+
+def _difference(name: str, before: Any, now: Any) -> str:
+    if name in ("head", "training") and isinstance(before, list) and len(before) == len(now):
+        pairs = [
+            (key, a.get(key), b[key]) for a, b in zip(before, now, strict=True) for key in b if a.get(key) != b[key]
+        ]
+        return ", ".join(f"{key} was {a!r}, now {b!r}" for key, a, b in pairs[:3])
+    short = all(isinstance(value, str | int) and len(str(value)) < 40 for value in (before, now))
+    return f"{name} was {before!r}, now {now!r}" if short else f"another {name}"
+
+
+def _launch(run: Any) -> None:
+    """Run the loop in this process, or in spawned ones when there are several devices."""
+    from lightning.fabric import Fabric
+
+    config = run.config
+    outside = (
+        "LOCAL_RANK" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ
+    )  # somebody started the processes already
+
+    def fabric_on(devices: int | str, strategy: str) -> Any:
+        try:
+            return Fabric(
+                accelerator=config.accelerator, devices=devices, precision=config.precision, strategy=strategy
+            )
+        except Exception as error:  # Lightning names an unknown or absent device in exceptions of many types
+            reason = " ".join(str(error).split())
+            raise InputError(f"accelerator {config.accelerator!r} with devices {devices!r}: {reason}") from error
+
+    spawning = None if outside or config.devices == 1 else fabric_on(config.devices, "ddp_spawn")
+    if spawning is None or spawning.world_size == 1:
+        fabric = fabric_on(config.devices if outside else 1, "auto")
+        fabric.launch()
+        run(fabric)
+        return
+    from torch.multiprocessing import ProcessRaisedException
+
+    try:
+        failure = spawning.launch(_InProcess(replace(run, progress=None)))
+    except ProcessRaisedException as error:
+        last = str(error).strip().splitlines()[-1]
+        if "core_encoder.errors." in last:
+            raise InputError(last.partition(": ")[2]) from error
+        raise
+    if failure is not None:
+        raise failure
+
+
+class _InProcess:
+    """A run as each spawned process executes it; opaque, because Lightning takes dataclasses among arguments apart."""
+
+    def __init__(self, run: Any) -> None:
+        self.run = run
+
+    def __call__(self, fabric: Any) -> TrainingDiverged | None:
+        try:
+            self.run(fabric)
+        except TrainingDiverged as error:  # every process meets it at the same step
+            return error
+        return None
+
+
+def _result(run: Any, info: AdapterInfo) -> TrainingResult:
+    """Read the finished run back from its folder."""
+    from adapters.training.training_loop import CHECKPOINT_FILE, read_state, split_tensors
+
+    state = read_state(run.run_dir)
+    assert state is not None
+    counters = state.candidates
+    worth = [-math.inf if c["best_score"] is None else c["best_score"] for c in counters]
+    order = sorted(range(len(counters)), key=lambda i: (counters[i]["diverged"], -worth[i]))
+    results = [
+        SettingResult(
+            run.settings[i].name,
+            run.settings[i].overrides,
+            counters[i]["best_score"],
+            counters[i]["best_epoch"],
+            counters[i]["epochs"],
+            counters[i]["stopped"],
+        )
+        for i in order
+    ]
+    file = run.run_dir / CHECKPOINT_FILE
+    tensors = split_tensors(read_tensors(file))[order[0]]
+    best = run.build(run.settings[order[0]]).eval()
+    best.load_weights({n.removeprefix("best/"): t for n, t in tensors.items() if n.startswith("best/")}, str(file))
+    training = run.settings[order[0]].training
+    best.info = replace(
+        info,
+        kind=best.kind,
+        config=best.info.config,
+        dim=run.dim,
+        label_names=best.label_names,
+        training=config_to_dict(training),
+        seed=training.seed,
+    )
+    return TrainingResult(best, tuple(results), tuple(state.history), run.run_dir)

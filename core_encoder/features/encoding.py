@@ -1,0 +1,273 @@
+"""Frames in, records out: batches that shrink when memory runs out, and windows that share the spatial half."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from core_encoder.clip_plan import Clip, View
+from core_encoder.encoder import Encoder
+from core_encoder.errors import EncoderMismatch, InputError
+from core_encoder.features.feature_spec import PRECISIONS, ClipKey, FeatureKey, FeatureSpec, RecordInfo
+from core_encoder.features.feature_store import FeatureStore
+from core_encoder.preprocessing import to_video_tensor
+from core_encoder.video.decoders import decoder_id
+from core_encoder.video.decoding import ClipDone, ClipFailed, ClipFrames, DecodeWorkers, FrameQueue, Part, Source
+
+log = logging.getLogger(__name__)
+Item = TypeVar("Item")
+_QUEUE_BYTES = 128 << 20
+_PART_BYTES = 32 << 20  # of frames that views share
+_OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "status_alloc_failed")
+
+
+@dataclass(frozen=True)
+class ViewEncoded:
+    """The features of one view, as the encoder gave them and reduced to the kind that was asked for."""
+
+    clip: Clip
+    key: FeatureKey
+    values: Tensor
+    info: RecordInfo
+
+
+@dataclass(frozen=True)
+class ClipEncoded:
+    """All missing views of a clip have been given."""
+
+    clip: Clip
+    key: ClipKey
+
+
+Bottleneck = Literal["decoding", "encoding"]
+Event = ViewEncoded | ClipEncoded | ClipDone | ClipFailed
+
+
+class EncodingRun:
+    """Decodes and encodes clips: a context manager, whose end stops the workers, and an iterator of events."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        clips: Sequence[Clip],
+        spec: FeatureSpec,
+        *,
+        store: FeatureStore | None = None,
+        batch_size: int = 8,
+        num_workers: int = 2,
+    ) -> None:
+        """Prepare to encode `clips`, less what is in `store`.
+
+        Raises:
+            EncoderMismatch: `spec` is of another encoder.
+            InputError: `spec` is of another decoder than the one installed; a count is not positive.
+        """
+        if encoder.fingerprint != spec.fingerprint:
+            raise EncoderMismatch(
+                f"these are features of encoder {spec.encoder!r} ({spec.fingerprint[:12]}), which is not the encoder "
+                f"in hand: {encoder.name!r} ({encoder.fingerprint[:12]})"
+            )
+        if PRECISIONS[encoder.dtype] != spec.precision:
+            raise InputError(f"these are features computed in {spec.precision}, but the encoder is in {encoder.dtype}")
+        decoder = decoder_id(spec.decoder.partition("-")[0])
+        if decoder != spec.decoder:
+            raise InputError(f"these are features of frames from {spec.decoder}, but {decoder} is installed")
+        if batch_size < 1 or num_workers < 1:
+            raise InputError(f"batch size {batch_size} and workers {num_workers} must be at least 1")
+        frames = min(batch_size * spec.plan.num_frames, _PART_BYTES // (3 * spec.preprocessing.image_size**2))
+        self._queue = FrameQueue(max_bytes=_QUEUE_BYTES, max_parts=4 * batch_size)
+        self._workers = DecodeWorkers(
+            clips,
+            spec,
+            self._queue,
+            num_workers=num_workers,
+            frames_per_part=max(frames, spec.plan.num_frames),
+            is_cached=lambda key: store is not None and bool(store.views(key)),
+            has_record=lambda key: store is not None and key in store,
+        )
+        self._num_workers = num_workers
+        self.encoder = ClipEncoder(encoder, spec, batch_size)
+
+    def __enter__(self) -> EncodingRun:
+        self._workers.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._workers.__exit__(kind, error, at)
+
+    def __iter__(self) -> Iterator[Event]:
+        return self.encoder.events(self._workers)
+
+    @property
+    def decode_wait_s(self) -> float:
+        """How long the encoder waited for frames."""
+        return self._queue.get_wait_s
+
+    @property
+    def bottleneck(self) -> Bottleneck:
+        """The side that the other one waits for; waiting for the first frames of a short run does not count."""
+        waited_s = self._queue.get_wait_s
+        decoding = waited_s > self._queue.put_wait_s / self._num_workers and waited_s > 0.1 * self.encoder.encode_s
+        return "decoding" if decoding else "encoding"
+
+
+class ClipEncoder:
+    """Encodes clips in batches of up to `batch_size` views; a batch that does not fit in memory is halved for good."""
+
+    def __init__(self, encoder: Encoder, spec: FeatureSpec, batch_size: int) -> None:
+        self.encoder = encoder
+        self.spec = spec
+        self.batch_size = batch_size
+        self.encode_s = 0.0
+        self.frames_decoded = 0
+        self.views_encoded = 0
+        self._waiting: list[ClipFrames] = []
+        self._streams: dict[ClipKey, _Stream] = {}
+
+    def events(self, parts: Iterable[Part]) -> Iterator[Event]:
+        """What comes of `parts`: every view as soon as it is encoded, every clip when its last view is."""
+        for part in parts:
+            if isinstance(part, ClipDone):
+                yield part
+            elif isinstance(part, ClipFailed):
+                if part.key is not None:
+                    self._streams.pop(part.key, None)
+                yield part
+            else:
+                self.frames_decoded += len(set(part.indices))
+                yield from self._shared(part) if part.shared else self._alone(part)
+        yield from self._encode_waiting()
+
+    def _alone(self, part: ClipFrames) -> Iterator[Event]:
+        self._waiting.append(part)
+        if len(self._waiting) >= self.batch_size:
+            yield from self._encode_waiting()
+
+    def _encode_waiting(self) -> Iterator[Event]:
+        waiting, self._waiting = self._waiting, []
+        for part, values in zip(waiting, self._in_batches(waiting, self._views), strict=True):
+            yield self._encoded(part.source, part.views[0], values)
+            if part.last:
+                yield ClipEncoded(part.source.clip, part.source.key)
+
+    def _views(self, parts: Sequence[ClipFrames]) -> Tensor:
+        video = self._video(torch.stack([part.frames for part in parts]))  # (B, T, 3, H, W)
+        mask = self._mask([part.views[0] for part in parts])
+        features = self.encoder(video, mask, layers=self.spec.layers)
+        if self.spec.layers:
+            return self._reduce(torch.stack([features.hidden[layer] for layer in self.spec.layers], 1), mask)
+        return self._reduce(features.tokens, mask)
+
+    def _shared(self, part: ClipFrames) -> Iterator[Event]:
+        """Encode each frame's spatial half once; keep it while a later view needs it."""
+        stream = self._streams.setdefault(part.source.key, _Stream())
+        stream.views.extend(part.views)
+        spatial = self._in_batches(part.frames, self._spatial, self.spec.plan.num_frames)
+        stream.spatial.update(zip(part.indices, spatial, strict=True))
+        while ready := stream.ready(self.batch_size):
+            windows = [(view, [stream.spatial[index] for index in view.frame_indices]) for view in ready]
+            for (view, _), values in zip(windows, self._in_batches(windows, self._temporal), strict=True):
+                yield self._encoded(part.source, view, values)
+        stream.forget()
+        if part.last:
+            del self._streams[part.source.key]
+            yield ClipEncoded(part.source.clip, part.source.key)
+
+    def _spatial(self, frames: Tensor) -> Tensor:
+        return self.encoder.encode_spatial(self._video(frames[None]))[0]  # (F, N, D)
+
+    def _temporal(self, windows: Sequence[tuple[View, Sequence[Tensor]]]) -> Tensor:
+        mask = self._mask([view for view, _ in windows])
+        spatial = torch.stack([torch.stack(list(frames)) for _, frames in windows])  # (B, T, N, D)
+        return self._reduce(self.encoder.encode_temporal(spatial, mask), mask)
+
+    def _encoded(self, source: Source, view: View, values: Tensor) -> ViewEncoded:
+        self.views_encoded += 1
+        return ViewEncoded(source.clip, source.key.view(view.index), values, source.info(view))
+
+    def _video(self, frames: Tensor) -> Tensor:
+        return to_video_tensor(frames.to(self.encoder.device))  # moved as uint8: a quarter of the bytes
+
+    def _mask(self, views: Sequence[View]) -> Tensor | None:
+        """Bool `(B, T)`, False for padding; None when there is none."""
+        num_frames = self.spec.plan.num_frames
+        if all(view.num_real == num_frames for view in views):
+            return None
+        num_real = torch.tensor([view.num_real for view in views], device=self.encoder.device)
+        return torch.arange(num_frames, device=self.encoder.device) < num_real[:, None]
+
+    def _reduce(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """Tokens `(B, T, N, D)` or `(B, L, T, N, D)` as the kind of the spec, on the CPU."""
+        if self.spec.kind != "tokens":
+            tokens = tokens.float().mean(-2)  # (B, T, D) or (B, L, T, D)
+        if self.spec.kind == "clip":
+            if mask is None:
+                tokens = tokens.mean(-2)  # (B, D) or (B, L, D)
+            else:
+                weights = mask / mask.sum(1, keepdim=True)  # (B, T)
+                weights = weights.reshape(len(mask), *[1] * (tokens.ndim - 3), -1, 1)
+                tokens = (tokens * weights).sum(-2)  # (B, D) or (B, L, D)
+        return tokens.cpu()
+
+    def _in_batches(
+        self, items: Sequence[Item] | Tensor, run: Callable[[Any], Tensor], items_per_view: int = 1
+    ) -> Iterator[Tensor]:
+        """One row of `run`'s result for each item."""
+        done = 0
+        while done < len(items):
+            batch = items[done : done + self.batch_size * items_per_view]
+            started = time.perf_counter()
+            try:
+                rows = run(batch)
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
+                if self.batch_size == 1:
+                    raise InputError(
+                        f"encoder {self.encoder.name!r} runs out of memory on a single clip of "
+                        f"{self.spec.plan.num_frames} frames of {self.spec.preprocessing.image_size} px"
+                    ) from error
+                self.batch_size = self.batch_size // 2
+            else:
+                done += len(batch)
+                self.encode_s += time.perf_counter() - started
+                yield from rows
+                continue
+            log.warning("out of memory: going on with batches of %d", self.batch_size)
+            if self.encoder.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+
+class _Stream:
+    """A clip whose views share frames, while its frames come in."""
+
+    def __init__(self) -> None:
+        self.views: deque[View] = deque()  # not encoded yet; both ends of their spans rise
+        self.spatial: dict[int, Tensor] = {}
+
+    def ready(self, at_most: int) -> list[View]:
+        """Take out views whose frames are all here."""
+        views: list[View] = []
+        while self.views and len(views) < at_most and self.views[0].frame_indices[-1] in self.spatial:
+            views.append(self.views.popleft())
+        return views
+
+    def forget(self) -> None:
+        """Let go of the frames that no later view needs."""
+        first = self.views[0].frame_indices[0] if self.views else math.inf
+        self.spatial = {index: tokens for index, tokens in self.spatial.items() if index >= first}
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        sign in str(error).lower() for sign in _OUT_OF_MEMORY
+    )

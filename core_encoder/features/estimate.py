@@ -1,0 +1,121 @@
+"""What an extraction will write, before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from core_encoder.clip_plan import Clip
+from core_encoder.encoder import Encoder
+from core_encoder.errors import InputError
+from core_encoder.features.feature_spec import ClipKey, FeatureKind, FeatureSpec
+from core_encoder.features.feature_store import FeatureStore
+from core_encoder.files.storage import free_bytes, readable_bytes
+from core_encoder.video.decoders import open_video
+from core_encoder.video.video_files import video_digest
+
+_PROBED = 64  # dense plans: the durations of at most so many videos are read
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The size of an extraction and whether it fits."""
+
+    spec: FeatureSpec
+    num_clips: int
+    num_cached: int
+    num_views: int  # to encode
+    bytes_per_view: dict[str, int]  # of every kind
+    free_bytes: int
+    exact: bool  # False: some durations were not read
+
+    @property
+    def total_bytes(self) -> int:
+        """What will be written."""
+        return self.num_views * self.bytes_per_view[self.spec.kind]
+
+    @property
+    def fits(self) -> bool:
+        return self.total_bytes <= self.free_bytes
+
+    def __str__(self) -> str:
+        about = "" if self.exact else "about "
+        return (
+            f"{self.num_clips} clips, {self.num_cached} of them cached; to encode: {about}{self.num_views} views, "
+            f"{readable_bytes(self.total_bytes)} of {self.spec.kind} in {self.spec.dtype}; "
+            f"{readable_bytes(self.free_bytes)} free"
+        )
+
+    def check(self, folder: Path) -> None:
+        """Refuse what cannot fit.
+
+        Raises:
+            InputError: it needs more than is free; names the kinds that need less.
+        """
+        if self.fits:
+            return
+        size = self.bytes_per_view[self.spec.kind]
+        coarser = [
+            f"{kind!r} needs {readable_bytes(less * self.num_views)}"
+            for kind, less in self.bytes_per_view.items()
+            if less < size
+        ]
+        raise InputError(
+            f"{folder}: {self.num_views} views of {self.spec.kind} in {self.spec.dtype} need "
+            f"{readable_bytes(self.total_bytes)} but only {readable_bytes(self.free_bytes)} are free; "
+            + (f"of the coarser kinds {' and '.join(coarser)}" if coarser else "free some space")
+        )
+
+
+def estimate(
+    encoder: Encoder, clips: Sequence[Clip], spec: FeatureSpec, root: str | Path, *, count_cached: bool = True
+) -> Estimate:
+    """Estimate the extraction of `clips` into the store of `spec` under `root`.
+
+    Only dense plans need to open videos, and then at most a few dozen, evenly chosen. Learning which clips are cached
+    takes the digest of every video: with `count_cached=False` none is taken, and the result is an upper bound.
+    """
+    store = FeatureStore(root, spec)
+    missing = list(clips)
+    if count_cached and len(store):
+        missing = [clip for clip in clips if not _is_cached(store, clip)]
+    views_of = spec.plan.views if spec.plan.sampling != "dense" else 0
+    probed = missing if views_of else _spread(missing, _PROBED)
+    counts = [views_of or _num_views(spec, clip) for clip in probed]
+    num_views = sum(counts) if len(probed) == len(missing) else round(float(np.mean(counts)) * len(missing))
+    kinds: tuple[FeatureKind, ...] = get_args(FeatureKind)
+    patches = (spec.preprocessing.image_size // encoder.patch_size) ** 2
+    return Estimate(
+        spec=spec,
+        num_clips=len(clips),
+        num_cached=len(clips) - len(missing),
+        num_views=num_views,
+        bytes_per_view={kind: replace(spec, kind=kind).record_bytes(patches, encoder.dim) for kind in kinds},
+        free_bytes=free_bytes(store.folder),
+        exact=len(probed) == len(missing),
+    )
+
+
+def _is_cached(store: FeatureStore, clip: Clip) -> bool:
+    try:
+        return bool(store.views(ClipKey.of(clip, video_digest(clip.path))))
+    except (InputError, OSError):
+        return False
+
+
+def _num_views(spec: FeatureSpec, clip: Clip) -> int:
+    try:
+        with open_video(clip.path, spec.decoder.partition("-")[0]) as video:
+            return len(spec.plan.views_of(video.facts, clip))
+    except (InputError, OSError):
+        return 0
+
+
+def _spread(clips: Sequence[Clip], at_most: int) -> list[Clip]:
+    if len(clips) <= at_most:
+        return list(clips)
+    return [clips[index] for index in np.linspace(0, len(clips) - 1, at_most).astype(int)]

@@ -1,0 +1,133 @@
+"""Features of clips, cached or computed, through one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from core_encoder.clip_plan import Clip
+from core_encoder.encoder import Encoder
+from core_encoder.errors import EncoderMismatch, InputError, UnreadableVideo
+from core_encoder.features.encoding import EncodingRun, ViewEncoded
+from core_encoder.features.failures import Failure
+from core_encoder.features.feature_spec import ClipKey, FeatureKey, FeatureSpec, Record
+from core_encoder.features.feature_store import FeatureStore
+from core_encoder.features.shard import PackedRecord, UnstorableFeatures, unpack
+from core_encoder.video.decoding import ClipFailed
+from core_encoder.video.video_files import video_digest
+
+
+class FeatureSource:
+    """The features of clips; whoever asks does not know which of them are cached.
+
+    `source[clip]` gives a clip's records, one a view; `records(clips)` encodes what is missing in batches. What is
+    computed here is not stored: that is what `extract` does. Values are equal either way, up to batch arithmetic, for
+    they go through the same dtype.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder | None,
+        spec: FeatureSpec,
+        root: str | Path,
+        *,
+        compute_missing: bool = True,
+        batch_size: int = 8,
+        num_workers: int = 2,
+    ) -> None:
+        """Features of `spec`, cached under `root`; without an encoder only the cached ones can be had.
+
+        Raises:
+            EncoderMismatch: `spec` is of another encoder.
+        """
+        if encoder is not None and encoder.fingerprint != spec.fingerprint:
+            raise EncoderMismatch(f"these are features of encoder {spec.encoder!r}, not of {encoder.name!r}")
+        self.spec = spec
+        self.store = FeatureStore(root, spec)
+        self.frames_decoded = 0
+        self._encoder = encoder if compute_missing else None
+        self._batch_size = batch_size
+        self._num_workers = num_workers
+
+    def __repr__(self) -> str:
+        return f"FeatureSource({self.store!r}, computes={self._encoder is not None})"
+
+    def cached_keys(self, clip: Clip) -> list[FeatureKey]:
+        """The store's keys of a clip's views; empty when it is not cached. Reads no more than the file's digest.
+
+        Raises:
+            UnreadableVideo: the file cannot be read.
+        """
+        return self.store.views(ClipKey.of(clip, video_digest(clip.path)))
+
+    def __getitem__(self, clip: Clip) -> list[Record]:
+        """The records of a clip, one a view.
+
+        Raises:
+            UnreadableVideo: it cannot be decoded.
+            InputError: it is not cached, and there is no encoder to compute it.
+        """
+        found = self.records([clip])[0]
+        if isinstance(found, Failure):
+            raise UnreadableVideo(found.path, found.reason)
+        return found
+
+    def records(self, clips: Sequence[Clip]) -> list[list[Record] | Failure]:
+        """For each clip its records, one a view, or why there are none.
+
+        Raises:
+            InputError: a clip is not cached, and there is no encoder to compute it.
+        """
+        found: dict[Clip, list[Record] | Failure] = {}
+        missing = []
+        for clip in dict.fromkeys(clips):
+            try:
+                keys = self.cached_keys(clip)
+            except UnreadableVideo as error:
+                found[clip] = Failure.of(clip, str(error))
+                continue
+            if keys:
+                found[clip] = [self.store.read(key) for key in keys]
+            else:
+                missing.append(clip)
+        if missing:
+            found |= self._compute(missing)
+        return [found[clip] for clip in clips]
+
+    def _compute(self, clips: Sequence[Clip]) -> dict[Clip, list[Record] | Failure]:
+        if self._encoder is None:
+            raise InputError(f"{clips[0].path}: no features of it in {self.store.folder}; encode it first")
+        records: dict[ClipKey, dict[int, Record]] = {}
+        reasons: dict[ClipKey | Clip, str] = {}
+        keys: dict[Clip, ClipKey | None] = {}
+        run = EncodingRun(self._encoder, clips, self.spec, batch_size=self._batch_size, num_workers=self._num_workers)
+        with run:
+            for event in run:
+                if isinstance(event, ViewEncoded):
+                    views = records.setdefault(event.key.clip_key, {})
+                    try:
+                        views[event.key.view] = self._as_stored(event)
+                    except UnstorableFeatures as error:
+                        reasons[event.key.clip_key] = str(error)
+                else:
+                    keys[event.clip] = event.key
+                    if isinstance(event, ClipFailed):
+                        reasons[event.key or event.clip] = event.reason
+        self.frames_decoded += run.encoder.frames_decoded
+        found: dict[Clip, list[Record] | Failure] = {}
+        for clip in clips:
+            key = keys[clip]
+            reason = reasons.get(key or clip)
+            if reason is None and key is not None:
+                found[clip] = [record for _, record in sorted(records[key].items())]
+            else:
+                found[clip] = Failure.of(clip, reason or "not encoded")
+        return found
+
+    def _as_stored(self, encoded: ViewEncoded) -> Record:
+        packed = PackedRecord(encoded.values, self.spec.dtype, encoded.info)
+        values = torch.empty(encoded.values.shape, dtype=self.spec.float_dtype)
+        unpack(packed.stored, values)
+        return Record(encoded.key, values, encoded.info)

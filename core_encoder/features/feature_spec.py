@@ -1,0 +1,194 @@
+"""What a stored feature is, and the content address under which it is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from core_encoder.clip_plan import Clip, ClipPlan
+from core_encoder.errors import InputError
+from core_encoder.files.storage import nearest
+from core_encoder.preprocessing import Preprocessing
+
+FeatureKind = Literal["tokens", "frames", "clip"]
+StoredDtype = Literal["fp32", "fp16", "bf16", "int8"]
+TORCH_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.int8}
+PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """What the features of one store are.
+
+        tokens  (T, N, D)   frames  (T, D)  the mean over patches   clip  (D,)  the mean over patches and real frames
+
+    With `layers`, the raw outputs of those blocks are kept instead of the final tokens: a leading axis counts them.
+    `int8` has one fp32 scale a token, the largest magnitude / 127.
+
+    Raises:
+        InputError: an unknown kind or dtype, or a layer named twice.
+    """
+
+    encoder: str  # for people; the fingerprint decides
+    fingerprint: str
+    plan: ClipPlan
+    preprocessing: Preprocessing
+    decoder: str  # name and version: frames may differ between decoders
+    kind: FeatureKind = "tokens"
+    layers: tuple[int, ...] = ()
+    dtype: StoredDtype = "fp16"
+    precision: str = "fp32"  # in which the encoder computes: it shows in the features, so it is part of the address
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        for name, choice in (("kind", FeatureKind), ("dtype", StoredDtype)):
+            given = getattr(self, name)
+            if given not in get_args(choice):
+                raise InputError(f"feature {name} {given!r} is unknown{nearest(str(given), get_args(choice))}")
+        if self.precision not in PRECISIONS.values():
+            raise InputError(f"precision {self.precision!r} is unknown{nearest(self.precision, PRECISIONS.values())}")
+        if len(set(self.layers)) != len(self.layers):
+            raise InputError(f"layers {self.layers} name a layer twice")
+
+    def describe(self) -> dict[str, Any]:
+        """The spec, ready for JSON; `FeatureSpec.from_dict` reads it back."""
+        return {
+            "version": _VERSION,
+            "encoder": self.encoder,
+            "fingerprint": self.fingerprint,
+            "plan": self.plan.describe(),
+            "preprocessing": self.preprocessing.describe(),
+            "decoder": self.decoder,
+            "kind": self.kind,
+            "layers": list(self.layers),
+            "dtype": self.dtype,
+            "precision": self.precision,
+        }
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> FeatureSpec:
+        """The spec that `describe` gave.
+
+        Raises:
+            InputError: a field is missing or unknown, or the version is another.
+        """
+        if not isinstance(given, Mapping):
+            raise InputError(f"feature spec: holds a {type(given).__name__}, not names and values")
+        fields = dict(given)
+        version = fields.pop("version", None)
+        if version != _VERSION:
+            raise InputError(f"feature spec: version {version!r} cannot be read, only {_VERSION}; encode again")
+        try:
+            plan = ClipPlan.from_dict(fields.pop("plan"))
+            return cls(plan=plan, preprocessing=Preprocessing.from_dict(fields.pop("preprocessing")), **fields)
+        except (KeyError, TypeError) as error:
+            raise InputError(f"feature spec: {error}") from error
+
+    @property
+    def folder_name(self) -> str:
+        """A readable prefix and a hash of everything but the encoder's name: the same weights, wherever from, share."""
+        identity = {name: value for name, value in self.describe().items() if name != "encoder"}
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+        return f"{self.kind}-{self.dtype}-{self.plan.num_frames}x{self.preprocessing.image_size}px-{digest}"
+
+    @property
+    def float_dtype(self) -> torch.dtype:
+        """The dtype in which values are handed out unless another is asked for: as stored, fp32 for int8."""
+        return torch.float32 if self.dtype == "int8" else TORCH_DTYPES[self.dtype]
+
+    def record_shape(self, num_patches: int, dim: int) -> tuple[int, ...]:
+        """The shape of one record for an encoder with `num_patches` tokens a frame, each of width `dim`."""
+        frames = self.plan.num_frames
+        shape = {"tokens": (frames, num_patches, dim), "frames": (frames, dim), "clip": (dim,)}[self.kind]
+        return (len(self.layers), *shape) if self.layers else shape
+
+    def record_bytes(self, num_patches: int, dim: int) -> int:
+        """The bytes of one record on disk, with its part of a shard's header."""
+        values = torch.Size(self.record_shape(num_patches, dim)).numel()
+        scales = values // dim if self.dtype == "int8" else 0
+        return values * TORCH_DTYPES[self.dtype].itemsize + scales * 4 + 500 + 12 * self.plan.num_frames
+
+
+class ClipKey(NamedTuple):
+    """The content address of a clip: sha256 of the video's bytes, and its bounds."""
+
+    digest: str
+    start_ms: int
+    end_ms: int  # -1: to the end of the video
+
+    @classmethod
+    def of(cls, clip: Clip, digest: str) -> ClipKey:
+        """The key of `clip` in a file of this digest."""
+        return cls(digest, round(clip.start_s * 1000), -1 if clip.end_s is None else round(clip.end_s * 1000))
+
+    def clip_in(self, path: str | Path) -> Clip:
+        """The clip this key stands for in the file at `path`; its bounds are the key's, so key and content agree."""
+        return Clip(str(path), self.start_ms / 1000, None if self.end_ms < 0 else self.end_ms / 1000)
+
+    def view(self, index: int) -> FeatureKey:
+        """The key of one view of this clip."""
+        return FeatureKey(*self, index)
+
+
+class FeatureKey(NamedTuple):
+    """The content address of a record: a clip and the index of one of its views."""
+
+    digest: str
+    start_ms: int
+    end_ms: int
+    view: int
+
+    def __str__(self) -> str:
+        return f"{self.digest}:{self.start_ms}:{self.end_ms}:{self.view}"
+
+    @property
+    def clip_key(self) -> ClipKey:
+        return ClipKey(*self[:3])
+
+    @classmethod
+    def parse(cls, text: str) -> FeatureKey:
+        """The inverse of `str`; ValueError for anything else."""
+        digest, start_ms, end_ms, view = text.split(":")
+        return cls(digest, int(start_ms), int(end_ms), int(view))
+
+
+@dataclass(frozen=True)
+class RecordInfo:
+    """What a record knows beside its values."""
+
+    num_views: int  # of the whole clip
+    num_real: int  # frames from here on are padding
+    start_s: float
+    end_s: float
+    times_s: tuple[float, ...]  # when each of the T frames is shown
+    file_name: str = ""  # for people
+
+
+@dataclass(frozen=True)
+class Record:
+    """The features of one view of a clip: one row of a store."""
+
+    key: FeatureKey
+    values: Tensor  # (T, N, D), (T, D) or (D,), with a leading axis for layers
+    info: RecordInfo
+
+    @property
+    def frame_mask(self) -> Tensor:
+        """Bool `(T,)`, False where a frame is padding."""
+        return torch.arange(len(self.info.times_s)) < self.info.num_real
+
+    @property
+    def start_s(self) -> float:
+        return self.info.start_s
+
+    @property
+    def end_s(self) -> float:
+        return self.info.end_s

@@ -1,0 +1,1 @@
+"""The encoders' architectures and the formats their weights come in."""

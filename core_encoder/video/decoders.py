@@ -1,0 +1,100 @@
+"""Video file -> uint8 frames: decord and PyAV behind one reader, numbered by presentation timestamps.
+
+PyAV reads the timestamps of every file (demuxing alone, no decoding). Pixels come from the decoder asked for:
+
+    pyav      seeks to a keyframe, decodes forward, and takes the frame that carries the wanted timestamp
+    decord    counts frames instead, which goes wrong after seeks in some files (open GOPs, AVI, MPEG-TS, edit lists);
+              it seeks only where counting is exact, steps through the file where that is right, refuses the rest
+    auto      decord where it is installed and its seeks are exact, else PyAV; never another decoder after a failure
+
+Frames of both are equal on undamaged 8-bit 4:2:0 files. Open a reader in the thread or process that uses it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core_encoder.clip_plan import Clip, ClipPlan
+from core_encoder.errors import InputError
+from core_encoder.files.storage import nearest
+from core_encoder.preprocessing import Preprocessing
+from core_encoder.video.decord_reader import DecordReader, decord_module, has_decord
+from core_encoder.video.pyav_reader import PyAVReader
+from core_encoder.video.reader import VideoReader
+
+Decoder = Literal["auto", "decord", "pyav"]
+
+
+def decoder_id(decoder: str = "auto") -> str:
+    """What stands in cache keys for a decoder: `pyav-18.1.0`, `decord-0.6.0`, or both after `auto-`.
+
+    Raises:
+        InputError: an unknown decoder, or decord asked for where it is not installed.
+    """
+    _check_decoder(decoder)
+    import av
+
+    pyav = f"pyav-{av.__version__}"
+    if decoder == "pyav" or not has_decord():
+        return pyav
+    decord = f"decord-{decord_module().__version__}"
+    return decord if decoder == "decord" else f"auto-{decord}-{pyav}"
+
+
+def open_video(path: str | Path, decoder: str = "auto", num_threads: int = 1) -> VideoReader:
+    """Open a video and read its timestamps; use as a context manager.
+
+    Raises:
+        UnreadableVideo: missing, empty, truncated, without a video stream, or not decodable; one line says why.
+        InputError: an unknown decoder, or decord asked for where it is not installed.
+    """
+    _check_decoder(decoder)
+    path = os.fspath(path)
+    reader = PyAVReader(path, num_threads)
+    exact = reader.timeline.decord_is_exact and _is_utf8(path)
+    if decoder == "pyav" or not has_decord() or (decoder == "auto" and not exact):
+        return reader
+    reader.close()
+    return DecordReader(path, num_threads, reader.timeline)
+
+
+def read_clip(
+    clip: Clip,
+    plan: ClipPlan,
+    preprocessing: Preprocessing | None = None,
+    decoder: str = "auto",
+    view: int = 0,
+) -> NDArray[np.uint8]:
+    """Decode one view of a clip to uint8 frames `(T, H, W, 3)`, at full size without `preprocessing`.
+
+    Raises:
+        UnreadableVideo: the file cannot be decoded, or the clip starts after its end.
+        InputError: there is no such view, or an unknown decoder.
+    """
+    with open_video(clip.path, decoder) as video:
+        views = plan.views_of(video.facts, clip)
+        if not 0 <= view < len(views):
+            raise InputError(f"{clip.path}: view {view} asked for, but the plan gives views 0 to {len(views) - 1}")
+        return video.read(views[view].frame_indices, preprocessing)
+
+
+def _is_utf8(path: str) -> bool:
+    """Whether decord can open a file of this name."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_decoder(decoder: str) -> None:
+    known = ("auto", "decord", "pyav")
+    if decoder not in known:
+        raise InputError(f"decoder {decoder!r} is unknown{nearest(str(decoder), known)}")
+    if decoder == "decord" and not has_decord():
+        raise InputError("decoder 'decord' is not installed here; use decoder 'pyav', or 'auto'")

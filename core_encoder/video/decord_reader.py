@@ -1,0 +1,92 @@
+"""decord: frames by their number, where counting them is exact; else it is refused."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core_encoder.errors import UnreadableVideo
+from core_encoder.video.reader import VideoReader
+from core_encoder.video.timeline import (
+    Timeline,
+)
+
+
+class DecordReader(VideoReader):
+    decoder = "decord"
+
+    def __init__(self, path: str, num_threads: int, timeline: Timeline) -> None:
+        super().__init__(path, timeline)
+        if timeline.decord_trouble:
+            raise UnreadableVideo(path, f"decord misnumbers frames {timeline.decord_trouble}; use decoder 'pyav'")
+        self._num_threads = num_threads
+        self._open()
+        if len(self._video) != self.facts.num_frames:
+            raise UnreadableVideo(
+                path,
+                f"decord counts {len(self._video)} frames, the timestamps {self.facts.num_frames}; use decoder 'pyav'",
+            )
+
+    def _open(self) -> None:
+        decord = decord_module()
+        self._next = 0
+        try:
+            # The tolerance makes decord raise where it would hand out another frame for one that it cannot decode.
+            self._video = decord.VideoReader(
+                Path(self.path).absolute().as_posix(), ctx=decord.cpu(0), num_threads=self._num_threads, fault_tol=1e-9
+            )
+        except (decord.DECORDError, RuntimeError, AssertionError, UnicodeEncodeError) as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> UnreadableVideo:
+        """decord's messages are a C++ stack trace under one line of reason."""
+        line = str(error).strip().partition("\n")[0]
+        reason = line.rpartition(".cc:")[2].partition(":")[2] or line or type(error).__name__
+        return UnreadableVideo(self.path, f"decord cannot decode it: {reason.strip()[:160]}; decoder 'pyav' may")
+
+    def _decode(self, index: int) -> NDArray[np.uint8]:
+        decord = decord_module()
+        try:
+            if self.timeline.keys_divide:
+                frame = self._video[index]
+            else:
+                if index < self._next:
+                    self._open()
+                while self._next <= index:
+                    frame = self._video.next()
+                    self._next += 1
+        except (
+            decord.DECORDError,
+            decord.DECORDLimitReachedError,
+            RuntimeError,
+            StopIteration,
+            IndexError,
+        ) as error:
+            raise self._unreadable(error) from error
+        # With another bridge set by the caller's code it is already a tensor.
+        pixels = frame.asnumpy() if hasattr(frame, "asnumpy") else np.asarray(frame)
+        if pixels.shape[2] != 3:  # rows of some narrow pictures are padded, which decord takes for further channels
+            height, width = pixels.shape[:2]
+            pixels = np.ascontiguousarray(pixels.reshape(height, -1)[:, : 3 * width]).reshape(height, width, 3)
+        return pixels
+
+    def close(self) -> None:
+        self._video = None
+
+
+@functools.cache
+def has_decord() -> bool:
+    return importlib.util.find_spec("decord") is not None
+
+
+@functools.cache
+def decord_module() -> ModuleType:
+    import decord
+
+    decord.logging.set_level(decord.logging.QUIET)  # it writes to stderr past Python; errors are raised all the same
+    return decord

@@ -1,0 +1,209 @@
+"""PyAV: timestamps by demuxing, pixels by seeking to a keyframe and decoding forward to the wanted timestamp."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core_encoder.errors import UnreadableVideo
+from core_encoder.video.reader import VideoReader
+from core_encoder.video.timeline import (
+    Packet,
+    StreamFacts,
+    Timeline,
+    build_timeline,
+    check_whole,
+    must_be_counted,
+    shown_packets,
+)
+from core_encoder.video.video_files import check_file
+
+_PLAYLISTS = {"concat", "hls", "applehttp", "dash", "imf"}  # of libav; their digest would not tell what is in them
+
+
+class PyAVReader(VideoReader):
+    decoder = "pyav"
+
+    def __init__(self, path: str, num_threads: int) -> None:
+        check_file(path)
+        self._num_threads = num_threads
+        self._container: Any = None
+        self._keys_back = 0  # how many keyframes before the right one seeks must aim
+        self.path = path
+        try:
+            self._restart()
+            super().__init__(path, self._read_timeline())
+        except BaseException:
+            self.close()
+            raise
+
+    def _restart(self) -> None:
+        """Open the file afresh: the only seek to the first frame that works in every container."""
+        import av
+
+        self.close()
+        try:
+            # The absolute path cannot be taken for a protocol; broken metadata must not cost the pixels.
+            self._container = av.open(Path(self.path).absolute().as_posix(), metadata_errors="ignore")
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise self._unreadable(error) from error
+        if set(self._container.format.name.split(",")) & _PLAYLISTS:
+            raise UnreadableVideo(self.path, "a playlist: it names other files, name those")
+        stream = self._container.streams.best("video")
+        if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
+            raise UnreadableVideo(self.path, "the file holds no video stream")
+        if stream.codec_context is None:
+            raise UnreadableVideo(self.path, "no decoder for its codec in this build of PyAV")
+        for other in self._container.streams:
+            if other.index != stream.index:
+                other.discard = av.stream.Discard.all
+        stream.codec_context.thread_count = self._num_threads
+        stream.thread_type = "SLICE" if self._num_threads == 1 else "AUTO"
+        self._stream = stream
+        self._frames = self._decoded()
+        self._last_pts: int | None = None
+        self._count = 0
+        self._to_rgb = av.video.reformatter.VideoReformatter()
+
+    def _decoded(self) -> Iterator[Any]:
+        import av
+
+        try:
+            yield from self._container.decode(self._stream)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> UnreadableVideo:
+        log = getattr(error, "log", None)
+        reason = getattr(error, "strerror", None) or str(error)
+        return UnreadableVideo(self.path, f"cannot be decoded: {reason}" + (f" ({log[2].strip()})" if log else ""))
+
+    def _read_timeline(self) -> Timeline:
+        import av
+
+        stream = self._stream_facts()
+        try:
+            packets = [
+                Packet(p.pts, p.duration or 0, p.is_keyframe, p.is_discard, p.is_corrupt)
+                for p in self._container.demux(self._stream)
+                if p.size
+            ]
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise self._unreadable(error) from error
+        check_whole(self.path, packets, stream)
+        first = self._first_frame(packets)
+        turns = round((first.rotation or 0) / 90) % 4
+        size = (first.width, first.height) if turns % 2 else (first.height, first.width)
+        counted_s = None
+        if must_be_counted(shown_packets(packets, first.pts), stream, first.pts):
+            counted_s = self._times_by_decoding(stream)
+        return build_timeline(packets, stream, first.pts, size, turns, counted_s, bool(first.interlaced_frame))
+
+    def _stream_facts(self) -> StreamFacts:
+        stream = self._stream
+        formats = tuple(self._container.format.name.split(","))
+        return StreamFacts(
+            formats=formats,
+            codec=stream.codec_context.name,
+            pixel_format=stream.codec_context.pix_fmt or "",
+            time_base_s=float(stream.time_base),
+            fps=float(stream.average_rate or stream.guessed_rate or 25),
+            num_packets=len(stream.index_entries) if "mp4" in formats else 0,  # complete at opening only there
+            duration_s=self._stated_s() if "matroska" in formats else 0.0,
+        )
+
+    def _stated_s(self) -> float:
+        """Matroska's duration of the stream, `hours:minutes:seconds` in a tag that must agree with the file's own."""
+        tag = self._stream.metadata.get("DURATION", "")
+        if not self._container.duration or not re.fullmatch(r"\d+:\d+:\d+(\.\d+)?", tag):
+            return 0.0
+        hours, minutes, seconds = (float(part) for part in tag.split(":"))
+        return min(hours * 3600 + minutes * 60 + seconds, self._container.duration / 1_000_000)
+
+    def _first_frame(self, packets: Sequence[Packet]) -> Any:
+        """Go back to the beginning and decode one frame, which knows the picture's size and rotation."""
+        first = None
+        if packets[0].pts is not None:
+            self._seek(packets[0].pts)
+            first = next(self._frames, None)
+        if first is None or any(p.pts is None or p.pts < first.pts for p in packets if not p.is_cut):
+            self._restart()  # not every container can seek to its first frame
+            first = next(self._frames, None)
+        if first is None:
+            raise UnreadableVideo(self.path, "none of its frames can be decoded")
+        self._last_pts = first.pts
+        return first
+
+    def _seek(self, key_pts: int) -> None:
+        # libav's demuxers take presentation times: from the decoding time MP4 would go one keyframe too far back.
+        import av
+
+        try:
+            self._container.seek(key_pts, stream=self._stream)
+        except (av.error.FFmpegError, OSError):  # it cannot: decode from the first frame on
+            self._restart()
+        else:
+            self._frames = self._decoded()
+
+    def _times_by_decoding(self, stream: StreamFacts) -> NDArray[np.float64]:
+        """Decoders give frames in order of presentation, so decode them all once."""
+        self._restart()
+        stamps = [frame.pts for frame in self._frames]
+        self._restart()
+        if any(stamp is None for stamp in stamps) or any(b <= a for a, b in pairwise(stamps)):
+            return np.arange(len(stamps)) / stream.fps
+        return (np.array(stamps, dtype=np.int64) - stamps[0]) * stream.time_base_s
+
+    def _decode(self, index: int) -> NDArray[np.uint8]:
+        frame = self._find(index)
+        if frame is None and self._keys_back == 0:  # MPEG-TS has no index: seeks may land on the next keyframe
+            self._keys_back = 1
+            frame = self._find(index)
+        if frame is None or frame.is_corrupt:
+            self._restart()
+            frame = self._find(index, seek=False)
+        if frame is None or frame.is_corrupt:
+            at_s = self.facts.timestamps[index]
+            problem = "is missing" if frame is None else "is damaged"
+            raise UnreadableVideo(
+                self.path, f"frame {index} at {at_s:.2f} s {problem}: the file is truncated or damaged"
+            )
+        pixels = self._to_rgb.reformat(frame, format="rgb24").to_ndarray()
+        return np.ascontiguousarray(np.rot90(pixels, self.timeline.quarter_turns))
+
+    def _find(self, index: int, seek: bool = True) -> Any:
+        """Decode forward to a frame, from the last keyframe before it if that is nearer; None if it does not come."""
+        pts = self.timeline.pts
+        if pts is None:
+            if index < self._count:
+                self._restart()
+            for frame in self._frames:
+                self._count += 1
+                if self._count > index:
+                    return frame
+            return None
+        wanted = int(pts[index])
+        if seek:
+            key = int(np.searchsorted(self.timeline.key_pts, wanted, side="right")) - 1 - self._keys_back
+            behind = self._last_pts is not None and self._last_pts >= wanted
+            at = pts[0] if self._last_pts is None else self._last_pts
+            if key >= 0 and (behind or self.timeline.key_pts[key] > at):
+                self._seek(int(self.timeline.key_pts[key]))
+            elif behind:
+                self._restart()
+        for frame in self._frames:
+            self._last_pts = frame.pts
+            if frame.pts is not None and frame.pts >= wanted:
+                return frame if frame.pts == wanted else None
+        return None
+
+    def close(self) -> None:
+        if self._container is not None:
+            self._container.close()
+            self._container = None

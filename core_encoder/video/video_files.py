@@ -1,0 +1,154 @@
+"""Video files as files: finding them in folders, and the digest of their bytes."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from core_encoder.errors import InputError, UnreadableVideo
+from core_encoder.files.storage import prismhub_home
+
+VIDEO_SUFFIXES = frozenset(
+    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm"}
+    | {".wmv"}
+)
+_DIGESTS = """
+CREATE TABLE IF NOT EXISTS files
+(path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, digest TEXT) WITHOUT ROWID
+"""
+_COARSEST_CLOCK_NS = 2_000_000_000  # of all file systems' times (FAT)
+
+log = logging.getLogger(__name__)
+
+
+def find_videos(folder: str | Path) -> list[Path]:
+    """Every video file under `folder`, by suffix, sorted; hidden files and folders are passed over.
+
+    Raises:
+        InputError: there is no such folder, or no video in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
+    found = [path for path in _files(folder, ()) if path.suffix.lower() in VIDEO_SUFFIXES]
+    if not found:
+        raise InputError(f"{folder}: no video in this folder (looked for {', '.join(sorted(VIDEO_SUFFIXES))})")
+    return sorted(found)
+
+
+def _files(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
+    """All files below; a link that leads back to one of the folders `above` is not followed."""
+    here = os.path.realpath(folder)
+    if here in above:
+        return
+    try:
+        with os.scandir(folder) as entries:
+            listed = [(Path(entry.path), entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        log.warning("%s: passed over: %s", folder, error.strerror)
+        return
+    for path, is_folder in listed:
+        if is_folder:
+            yield from _files(path, (*above, here))
+        else:
+            yield path
+
+
+def check_file(path: str) -> os.stat_result:
+    """The file's size and times.
+
+    Raises:
+        UnreadableVideo: missing, a folder, a pipe, empty or not permitted.
+    """
+    try:
+        status = os.stat(path)  # noqa: PTH116 (a Path would lose a trailing slash)
+        openable = stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
+        if openable:  # a pipe might keep us waiting for ever
+            with open(path, "rb"):  # noqa: PTH123
+                pass
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reasons: dict[type, str] = {FileNotFoundError: "no such file", IsADirectoryError: "a folder, not a video file"}
+        raise UnreadableVideo(path, reasons.get(type(error), f"cannot be opened: {error}")) from error
+    if not openable:
+        raise UnreadableVideo(path, "a pipe, socket or device, not a video file")
+    if status.st_size == 0:
+        raise UnreadableVideo(path, "the file is empty (0 bytes)")
+    return status
+
+
+def video_digest(path: str | Path) -> str:
+    """The sha256 of a video's bytes, in hexadecimal: its address in every feature store.
+
+    Remembered in `PRISMHUB_HOME` by path, size and times, so that a second run reads no video. The time of the last
+    change of status counts too: unlike that of modification, nobody can set it back. Several processes may ask at once;
+    a broken or locked memory only costs the hashing.
+
+    Raises:
+        UnreadableVideo: the file is missing, a folder or empty.
+    """
+    path = str(Path(path).absolute())
+    status = check_file(path)
+    known = _remembered(path, status)
+    if known:
+        return known
+    with open(path, "rb") as file:  # noqa: PTH123
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        after = os.fstat(file.fileno())
+    # What was written to a moment ago may be again, unseen, before the file system's clock ticks.
+    settled = time.time_ns() - status.st_mtime_ns > _COARSEST_CLOCK_NS
+    if settled and _identity(after) == _identity(status):
+        _remember(path, status, digest)
+    return digest
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _memory() -> sqlite3.Connection:
+    file = prismhub_home() / "video_digests.sqlite"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(file, timeout=10)
+    try:
+        connection.execute(_DIGESTS)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _remembered(path: str, status: os.stat_result) -> str | None:
+    try:
+        with closing(_memory()) as memory:
+            row = memory.execute(
+                "SELECT digest FROM files WHERE path = ? AND size = ? AND mtime_ns = ? AND ctime_ns = ?",
+                (path, *_identity(status)),
+            ).fetchone()
+    except (sqlite3.Error, OSError, UnicodeEncodeError) as error:
+        log.debug("digest memory cannot be read: %s", error)
+        return None
+    return str(row[0]) if row and len(str(row[0])) == 64 else None
+
+
+def _remember(path: str, status: os.stat_result, digest: str) -> None:
+    try:
+        with closing(_memory()) as memory, memory:
+            memory.execute(
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
+                (path, *_identity(status), digest),
+            )
+    except (sqlite3.Error, OSError, UnicodeEncodeError) as error:
+        _say_forgetful(prismhub_home() / "video_digests.sqlite", str(error))
+
+
+@functools.cache  # once, not for every video
+def _say_forgetful(file: Path, reason: str) -> None:
+    log.warning("video digests are not remembered: %s: %s", file, reason)

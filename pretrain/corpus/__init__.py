@@ -1,0 +1,1 @@
+"""Videos and captions to learn from: tiers, indices, batches of one tier."""

@@ -1,0 +1,1 @@
+"""Measuring, filtering and de-duplicating a corpus."""

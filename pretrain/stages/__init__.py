@@ -1,0 +1,1 @@
+"""What is learned: masks, losses, optimizers, tokenizer."""

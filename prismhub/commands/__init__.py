@@ -1,0 +1,1 @@
+"""What each command does: a function from settings to a result, which knows no terminal."""

@@ -1,0 +1,286 @@
+"""`prismhub corpus stats|filter|dedup`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from core_encoder.errors import InputError
+from prismhub.printing import print_json, print_table
+from prismhub.progress import Show
+
+if TYPE_CHECKING:
+    from core_encoder.encoder import Encoder
+    from pretrain.corpus.manifest import Manifest, Tier
+    from pretrain.curation.corpus_measures import TierMeasures
+    from pretrain.curation.corpus_stats import Unreadable
+    from pretrain.curation.curated_corpus import TierCount
+
+app = typer.Typer(help="Curate a corpus for pretraining.", no_args_is_help=True)
+
+FAILED_ITEMS = 3
+UNREADABLE = "unreadable.jsonl"
+
+ManifestFile = Annotated[Path, typer.Argument(metavar="MANIFEST", help="YAML file of the corpus's tiers.")]
+NewFolder = Annotated[Path, typer.Option("--out", help="Folder of the new manifest, its tables and what was dropped.")]
+EncoderName = Annotated[str | None, typer.Option("--encoder", help="Encoder: name, folder, file or Hub id.")]
+Accelerator = Annotated[str, typer.Option(help="auto, cpu, gpu or mps.")]
+Workers = Annotated[int, typer.Option(min=1, help="Decoding threads.")]
+ClipsPerBatch = Annotated[int, typer.Option(min=1, help="Clips encoded at once.")]
+Measures = Annotated[
+    Path | None, typer.Option("--measures", help="Where measures are kept (default: curation/ in PRISMHUB_HOME).")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notes, only the result.")]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
+
+
+@app.command("stats")
+def corpus_stats(
+    manifest: ManifestFile,
+    encoder: EncoderName = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the page (default: MANIFEST-stats beside it).")] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Measure so many clips of each tier (default: all).")
+    ] = None,
+    accelerator: Accelerator = "auto",
+    workers: Workers = 2,
+    clips_per_batch: ClipsPerBatch = 8,
+    measures: Measures = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure every clip of a corpus: a table, and a page with histograms. --encoder adds grounding scores.
+
+    Example: prismhub corpus stats corpus.yaml --encoder google/videoprism-lvt-base-f16r288
+    """
+    from pretrain.corpus.manifest import Manifest
+    from pretrain.curation.corpus_measures import TierMeasures, open_tier
+    from pretrain.curation.corpus_stats import choose, tier_stats
+    from prismhub.pages.corpus_report import HEADER, table_rows, write_corpus_report
+
+    show = Show(quiet)
+    corpus = Manifest.load(manifest)
+    sources = [open_tier(tier) for tier in corpus.tiers]
+    model = _video_text_encoder(encoder, accelerator) if encoder else None
+    folder = out or manifest.with_name(f"{manifest.stem}-stats")
+    found = []
+    for tier, source in zip(corpus.tiers, sources, strict=True):
+        part = TierMeasures(tier, source, model, measures)
+        numbers = choose(len(source), sample)
+        _take([part], numbers, workers, clips_per_batch, show)
+        found.append(tier_stats(tier, len(source), part.read(numbers)))
+    command = shlex.join(["prismhub", *sys.argv[1:]]) if sys.argv[1:2] == ["corpus"] else "prismhub corpus stats"
+    fingerprint = model.fingerprint if model else ""
+    page = write_corpus_report(folder / "index.html", manifest, found, encoder or "", fingerprint, command)
+    unreadable = [one for stats in found for one in stats.unreadable]
+    _list_unreadable(folder, unreadable)
+    if as_json:
+        print_json({"page": str(page), "encoder": encoder, "tiers": [one.describe() for one in found]})
+    else:
+        print_table(HEADER, table_rows(found))
+        print(f"the page: {page.resolve().as_uri()}")
+    _end(folder, unreadable, show)
+
+
+@app.command("filter")
+def corpus_filter(
+    manifest: ManifestFile,
+    out: NewFolder,
+    encoder: EncoderName = None,
+    min_grounding: Annotated[float | None, typer.Option(help="Least cosine of clip and caption.")] = None,
+    min_motion: Annotated[float | None, typer.Option(help="Least motion magnitude; static clips have about 0.")] = None,
+    min_duration: Annotated[float | None, typer.Option(help="Least duration in seconds.")] = None,
+    max_duration: Annotated[float | None, typer.Option(help="Greatest duration in seconds.")] = None,
+    min_words: Annotated[int | None, typer.Option(help="Least length of a caption.")] = None,
+    max_words: Annotated[int | None, typer.Option(help="Greatest length of a caption.")] = None,
+    drop_unreadable: Annotated[bool, typer.Option("--drop-unreadable", help="Leave out unreadable clips.")] = False,
+    accelerator: Accelerator = "auto",
+    workers: Workers = 2,
+    clips_per_batch: ClipsPerBatch = 8,
+    measures: Measures = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a new manifest without the clips outside the limits, and the list of what was dropped and why.
+
+    Example: prismhub corpus filter corpus.yaml --out filtered --min-motion 0.005 --min-words 3 --drop-unreadable
+    """
+    from pretrain.curation.corpus_filter import Limits
+    from pretrain.curation.curated_corpus import write_corpus
+
+    limits = Limits(
+        min_grounding, min_motion, min_duration, max_duration, min_words, max_words, drop_unreadable
+    )  # fmt: skip
+    if min_grounding is not None and encoder is None:
+        raise InputError("--min-grounding needs --encoder: a video-text encoder that judges clips and captions")
+    if encoder is not None and min_grounding is None:
+        raise InputError("--encoder judges clips and captions: say how well they must agree with --min-grounding")
+    show = Show(quiet)
+    corpus = _corpus(manifest, out)
+    model = _video_text_encoder(encoder, accelerator) if encoder else None
+    parts = _parts(corpus, model, measures, show)
+    _take(_measured(parts), None, workers, clips_per_batch, show)
+    made_by: dict[str, Any] = {"command": "filter", "manifest": str(manifest.absolute()), "limits": asdict(limits)}
+    if model:
+        made_by["encoder"] = {"name": model.name, "fingerprint": model.fingerprint}
+    counts = write_corpus(out, parts, lambda part, clip: limits.reasons(clip), made_by)
+    _report(out, counts, show, as_json)
+
+
+@app.command("dedup")
+def corpus_dedup(
+    manifest: ManifestFile,
+    out: NewFolder,
+    encoder: EncoderName = None,
+    near: Annotated[
+        float | None, typer.Option(help="Cosine of embeddings from which two clips count as one (needs --encoder).")
+    ] = None,
+    against: Annotated[
+        list[str] | None, typer.Option(help="Evaluation set: folder of videos, or manifest; may be repeated.")
+    ] = None,
+    accelerator: Accelerator = "auto",
+    workers: Workers = 2,
+    clips_per_batch: ClipsPerBatch = 8,
+    measures: Measures = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a new manifest without duplicates: equal bytes and bounds, and with --encoder equal looks.
+
+    Example: prismhub corpus dedup corpus.yaml --out unique --encoder nano --near 0.95 --against my_test_videos/
+    """
+    from pretrain.curation.corpus_dedup import evaluation_sets, exact_duplicates, near_duplicates, verdict_of
+    from pretrain.curation.curated_corpus import write_corpus
+    from prismhub.commands.encode import open_encoder
+
+    if near is not None and encoder is None:
+        raise InputError("--near needs --encoder: its embeddings are compared")
+    near = 0.95 if near is None else near
+    if not -1 < near <= 1:
+        raise InputError(f"--near is a cosine, above -1 and at most 1, not {near:g}")
+    show = Show(quiet)
+    corpus = _corpus(manifest, out)
+    model = open_encoder(encoder, accelerator) if encoder else None
+    parts = _parts(corpus, model, measures, show)
+    theirs = evaluation_sets(against or [], model, measures)
+    _take(_measured(parts), None, workers, clips_per_batch, show)
+    _take(theirs, None, workers, clips_per_batch, show)
+    found = exact_duplicates(_measured(parts), theirs)
+    if model is not None:
+        with show.bar("comparing blocks of clips") as bar:
+            found |= near_duplicates(_measured(parts), theirs, near, found, out, bar.update)
+    made_by: dict[str, Any] = {"command": "dedup", "manifest": str(manifest.absolute()), "against": against or []}
+    if model:
+        made_by |= {"encoder": {"name": model.name, "fingerprint": model.fingerprint}, "near": near}
+    counts = write_corpus(out, parts, verdict_of(found), made_by)
+    missed = [
+        (part, clip) for part in theirs for clip in part.read() if clip.reason is not None
+    ]  # what nothing could be compared with
+    for part, clip in missed:
+        show.note(f"not compared: {clip.row.path} of {part.tier.name}: {clip.reason}")
+    _report(out, counts, show, as_json, failed=len(missed))
+
+
+def _video_text_encoder(name: str, accelerator: str) -> Encoder:
+    from prismhub.commands.encode import open_encoder
+
+    model = open_encoder(name, accelerator)
+    model.embed_text(["a clip"])  # refuses an encoder without text before hours of decoding
+    return model
+
+
+def _corpus(manifest: Path, out: Path) -> Manifest:
+    from pretrain.corpus.manifest import Manifest
+    from pretrain.curation.curated_corpus import check_folder
+
+    corpus = Manifest.load(manifest)
+    check_folder(out, manifest)
+    return corpus
+
+
+def _parts(corpus: Manifest, model: Encoder | None, measures: Path | None, show: Show) -> list[TierMeasures | Tier]:
+    """Each tier ready to be measured; synthetic ones as they are."""
+    from pretrain.curation.corpus_measures import TierMeasures, open_tier
+
+    parts: list[TierMeasures | Tier] = []
+    for tier in corpus.tiers:
+        if tier.synthetic:
+            show.note(f"tier {tier.name} is synthetic: passed on unchanged")
+            parts.append(tier)
+        else:
+            parts.append(TierMeasures(tier, open_tier(tier), model, measures))
+    return parts
+
+
+def _measured(parts: Sequence[TierMeasures | Tier]) -> list[TierMeasures]:
+    from pretrain.curation.corpus_measures import TierMeasures
+
+    return [part for part in parts if isinstance(part, TierMeasures)]
+
+
+def _take(
+    parts: Sequence[TierMeasures], numbers: Sequence[int] | None, workers: int, clips_per_batch: int, show: Show
+) -> None:
+    for part in parts:
+        with show.bar(f"measuring {part.tier.name}") as bar:
+            part.take(numbers, workers=workers, clips_per_batch=clips_per_batch, progress=bar.update)
+
+
+def _report(out: Path, counts: Sequence[TierCount], show: Show, as_json: bool, failed: int = 0) -> None:
+    from pretrain.curation.curated_corpus import DROPPED, MANIFEST
+
+    unreadable = [one for count in counts for one in count.unreadable]
+    _list_unreadable(out, unreadable)
+    if as_json:
+        print_json(
+            {
+                "manifest": str(out / MANIFEST),
+                "dropped": str(out / DROPPED),
+                "tiers": [
+                    {"tier": one.tier, "clips": one.clips, "kept": one.kept, "dropped": one.dropped}
+                    | {"reasons": dict(one.reasons), "passed_on": one.passed_on}
+                    for one in counts
+                ],
+            }
+        )
+    else:
+        rows = [_count_row(one) for one in counts]
+        print_table(["tier", "clips", "kept", "dropped", "reasons"], rows)
+        print(f"{out / MANIFEST}")
+    _end(out, unreadable, show, failed)
+
+
+def _count_row(one: TierCount) -> list[str]:
+    if one.passed_on:
+        return [one.tier, "-", "all", "-", "synthetic: passed on unchanged"]
+    reasons = ", ".join(f"{why} {count:,}" for why, count in one.reasons.most_common()) or "-"
+    return [one.tier, f"{one.clips:,}", f"{one.kept:,}", f"{one.dropped:,}", reasons]
+
+
+def _list_unreadable(folder: Path, unreadable: Sequence[Unreadable]) -> None:
+    from core_encoder.files.storage import write_text
+
+    path = folder / UNREADABLE
+    if unreadable:
+        write_text(path, "".join(_line(asdict(one)) for one in unreadable))
+    else:
+        path.unlink(missing_ok=True)  # of an earlier run
+
+
+def _line(values: Mapping[str, Any]) -> str:
+    return json.dumps(values) + "\n"
+
+
+def _end(folder: Path, unreadable: Sequence[Unreadable], show: Show, failed: int = 0) -> None:
+    if unreadable:
+        what = "1 clip" if len(unreadable) == 1 else f"{len(unreadable):,} clips"
+        show.note(f"{what} cannot be read, listed in {folder / UNREADABLE}")
+    if unreadable or failed:
+        raise typer.Exit(FAILED_ITEMS)

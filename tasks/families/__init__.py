@@ -1,0 +1,1 @@
+"""Families of tasks: what the benchmarks of one kind of answer share."""

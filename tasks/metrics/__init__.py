@@ -1,0 +1,1 @@
+"""Metrics keyed by sample, and their intervals."""

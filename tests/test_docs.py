@@ -20,10 +20,10 @@ from pretrain.corpus.manifest import Manifest
 from pretrain.recipe import PARTS, Recipe
 from prismhub.cli import app, run
 from prismhub.options import gather_lists
+from tests import ROOT
 from tests.adapters import test_contract as contract
 from tests.videos import moving_square, write_video
 
-ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 JOBS = ("encode", "train", "evaluate", "predict")

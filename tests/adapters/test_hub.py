@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 
 from adapters.kinds.linear import Linear
-
-ROOT = Path(__file__).parent.parent.parent
+from tests import ROOT
 
 
 class FakeHub(BaseHTTPRequestHandler):

@@ -30,8 +30,7 @@ from adapters.registry import (
     save_to_registry,
 )
 from core_encoder.errors import InputError
-
-ROOT = Path(__file__).parent.parent.parent
+from tests import ROOT
 
 
 def head(seed: int = 0, labels: tuple[str, ...] = ("ant", "bee")) -> Adapter:

@@ -18,6 +18,7 @@ from adapters.predictions import ClassScores
 from benchmarks.results import Provenance, Result, ScoreRecord, Skipped, table_rows, write_predictions
 from core_encoder.errors import InputError
 from tasks.task import Score, Scores
+from tests import ROOT
 
 
 def result(**changes: Any) -> Result:
@@ -162,4 +163,4 @@ def test_every_prediction_is_kept(tmp_path: Path) -> None:
 
 def test_results_need_no_torch() -> None:
     code = "import sys, benchmarks.results; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

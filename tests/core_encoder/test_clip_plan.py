@@ -272,5 +272,5 @@ def test_facts_are_checked_at_birth(times: list[float]) -> None:
 
 
 def test_planning_needs_neither_torch_nor_a_decoder() -> None:
-    code = "import sys, core_encoder.video as v; v.ClipPlan(); print({'torch', 'av', 'decord'} & set(sys.modules))"
+    code = "import sys, core_encoder.clip_plan as v; v.ClipPlan(); print({'torch', 'av', 'decord'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

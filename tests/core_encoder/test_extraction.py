@@ -37,9 +37,9 @@ from core_encoder.features.store_upkeep import verify_store
 from core_encoder.preprocessing import Preprocessing, to_video_tensor
 from core_encoder.video.decoders import open_video, read_clip
 from core_encoder.video.video_files import video_digest
+from tests import ROOT
 from tests.videos import moving_square, write_video
 
-REPOSITORY = Path(__file__).parents[2]
 DENSE = ClipPlan(8, "dense", stride=1, window_stride=2)
 SHORT = ClipPlan(8, "stride", stride=4)  # 24 frames hold 6 of them: two are padding
 
@@ -146,7 +146,7 @@ def test_running_again_decodes_nothing(
     extract(nano, videos[:4], spec, tmp_path)
     again = extract(nano, videos[:6], spec, tmp_path)
     assert (again.n_cached, again.n_encoded, again.frames_decoded) == (4, 2, 16)
-    monkeypatch.setattr("core_encoder.video.decoders.decoding.open_video", None)
+    monkeypatch.setattr("core_encoder.video.decoding.open_video", None)
     done = extract(nano, videos[:6], spec, tmp_path)
     assert (done.n_cached, done.n_encoded, done.frames_decoded, done.failures) == (6, 0, 0, ())
 
@@ -325,7 +325,7 @@ def test_a_finished_dense_run_opens_no_video(
 ) -> None:
     extract(nano, videos[:2], spec_for(nano, DENSE), tmp_path)
     opened: list[str] = []
-    for module in ("estimate", "decoding"):
+    for module in ("features.estimate", "video.decoding"):
         monkeypatch.setattr(f"core_encoder.{module}.open_video", lambda path, *rest: opened.append(path))
     assert extract(nano, videos[:2], spec_for(nano, DENSE), tmp_path).n_cached == 2
     assert opened == []
@@ -428,7 +428,7 @@ def test_disk_full_in_the_middle_keeps_finished_shards(nano: Encoder, videos: li
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY)
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
 
 
 ENCODE = """
@@ -451,7 +451,7 @@ def test_kill_9_then_the_same_command(nano: Encoder, videos: list[Clip], tmp_pat
     chance = random.Random(0)
     survived: set[Any] = set()
     for round_ in range(3):
-        process = subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
         known = len(list(store_of(spec, root).folder.glob("shard-*")))
         deadline = time.monotonic() + 60
         while len(list(store_of(spec, root).folder.glob("shard-*"))) <= known and time.monotonic() < deadline:
@@ -478,7 +478,7 @@ def test_two_encoders_write_one_store(nano: Encoder, videos: list[Clip], tmp_pat
     (tmp_path / "bad.mp4").write_text("bad")
     paths = [str(tmp_path / "bad.mp4")] + [clip.path for clip in videos]
     code = textwrap.dedent(ENCODE.format(paths=paths, root=str(tmp_path / "store")))
-    running = [subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY) for _ in range(2)]
+    running = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) for _ in range(2)]
     assert [process.wait() for process in running] == [0, 0]
     spec = spec_for(nano, dtype="fp32")
     store = store_of(spec, tmp_path / "store")

@@ -12,9 +12,10 @@ import yaml
 from core_encoder.errors import InputError
 from core_encoder.models.vivit import PRESETS
 from pretrain.recipe import PARTS, ComputeConfig, ContrastiveConfig, MaskedConfig, PartConfig, Recipe
+from tests import ROOT
 from tests.pretrain.tiny_models import VISION, tiny_recipe, write_recipe
 
-SHIPPED = Path(__file__).parents[2] / "pretrain" / "recipes"
+SHIPPED = ROOT / "pretrain" / "recipes"
 RECIPES = sorted(path for path in SHIPPED.glob("*.yaml") if "vision" in yaml.safe_load(path.read_text()))
 
 

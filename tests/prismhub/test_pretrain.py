@@ -22,11 +22,12 @@ from pretrain.run.checkpoint import checkpoints
 from prismhub.cli import run
 from prismhub.commands.pretrain import PartBar, parts_of
 from prismhub.progress import Show
+from tests import ROOT
 from tests.pretrain.corpora import clip_corpus
 from tests.pretrain.tiny_models import tiny_recipe
 from tests.pretrain.tiny_runs import DECODER, ONE, VIDEOS, part, write_world
 
-SHIPPED = Path(__file__).parents[2] / "pretrain" / "recipes"
+SHIPPED = ROOT / "pretrain" / "recipes"
 # A background job ignores Ctrl-C, and so would what it starts.
 COMMAND = [
     *(sys.executable, "-c"),
@@ -158,7 +159,7 @@ def test_torchrun_takes_lost_clips_for_no_failure(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr
     assert "drawn clips that could not be read gave way to others: 1 in stage1 " in done.stderr

@@ -27,9 +27,9 @@ from adapters.training.training_config import Progress, TrainingConfig, Training
 from adapters.training.training_loop import CHECKPOINT_FILE
 from core_encoder.errors import InputError
 from core_encoder.files.storage import read_tensors
+from tests import ROOT
 from tests.adapters.toy import LABELS, toy_features
 
-ROOT = Path(__file__).parent.parent.parent
 QUICK = TrainingConfig(epochs=3, batch_size=8, lr=3e-3, accelerator="cpu")
 
 

@@ -29,6 +29,7 @@ from core_encoder.features.feature_store import FeatureStore
 from core_encoder.features.shard import UnstorableFeatures
 from core_encoder.features.store_upkeep import list_stores, prune_store, prune_stores, verify_store
 from core_encoder.preprocessing import Preprocessing
+from tests import ROOT
 
 SPEC = FeatureSpec(
     encoder="nano",
@@ -38,7 +39,6 @@ SPEC = FeatureSpec(
     decoder="pyav-18.1.0",
     dtype="fp32",
 )
-REPOSITORY = Path(__file__).parents[2]
 TORCH = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -389,7 +389,7 @@ def test_more_shards_than_open_files(tmp_path: Path) -> None:
 
 def python(code: str) -> str:
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], check=True, capture_output=True, text=True, cwd=REPOSITORY
+        [sys.executable, "-c", textwrap.dedent(code)], check=True, capture_output=True, text=True, cwd=ROOT
     ).stdout
 
 
@@ -403,7 +403,7 @@ def test_processes_write_at_once(tmp_path: Path) -> None:
     """
     starts = [0, 60]
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    running = [subprocess.Popen([*command, str(start)], cwd=REPOSITORY) for start in starts]
+    running = [subprocess.Popen([*command, str(start)], cwd=ROOT) for start in starts]
     assert [process.wait() for process in running] == [0, 0]
     store = FeatureStore(tmp_path, SPEC)
     assert [int(key.digest, 16) for key in store] == list(range(140))

@@ -26,8 +26,7 @@ from core_encoder.files.storage import (
     write_tensors,
     writing_to,
 )
-
-REPOSITORY = Path(__file__).parents[2]
+from tests import ROOT
 
 
 @pytest.mark.parametrize(
@@ -78,7 +77,7 @@ def test_the_number_of_a_real_failure_is_found(tmp_path: Path) -> None:
             print(error.errno)
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    run = subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY)
+    run = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
     assert run.stdout == f"{errno.EFBIG}\n"
     assert not list(tmp_path.iterdir())
 

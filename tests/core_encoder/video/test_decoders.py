@@ -21,8 +21,8 @@ import pytest
 from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.preprocessing import Preprocessing
+from core_encoder.video import decoders as video_module
 from core_encoder.video.decoders import decoder_id, open_video, read_clip
-from core_encoder.video.reader import reader as video_module
 from tests.videos import moving_square
 
 N = 60

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from core_encoder.errors import InputError, UnreadableVideo
-from core_encoder.video.reader import video_files
+from core_encoder.video import video_files
 from core_encoder.video.video_files import find_videos, video_digest
 
 

@@ -15,8 +15,8 @@ import pytest
 
 from core_encoder.errors import InputError
 from core_encoder.files.storage import prismhub_home
+from pretrain.corpus import row_readers
 from pretrain.corpus.clip_index import ClipIndex
-from pretrain.corpus.corpus import row_readers
 from pretrain.corpus.manifest import Tier
 from pretrain.corpus.rows import Member, Row
 from tests.pretrain.corpora import write_jsonl, write_tar

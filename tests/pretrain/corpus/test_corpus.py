@@ -306,6 +306,6 @@ def test_want_of_memory_or_room_is_no_unreadable_clip(
         raise error
 
     corpus = files(clip_corpus(tmp_path, 4))
-    monkeypatch.setattr("pretrain.corpus.corpus.sources.open_video", fail)
+    monkeypatch.setattr("pretrain.corpus.sources.open_video", fail)
     with pytest.raises(type(error), match=str(error)):
         corpus.batch(0, 2)

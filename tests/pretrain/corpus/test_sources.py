@@ -22,6 +22,7 @@ from pretrain.corpus.sources import decode_bytes, open_source
 from pretrain.world.captions import caption_of
 from pretrain.world.synthetic_world import SyntheticWorld
 from pretrain.world.world_objects import HELD_OUT_OBJECTS
+from tests import ROOT
 from tests.pretrain.corpora import same, write_clips, write_jsonl, write_pictures, write_tar
 
 PREPROCESSING = Preprocessing(32)
@@ -214,5 +215,5 @@ def test_no_room_in_any_place_for_temporary_files_is_no_damaged_clip(tmp_path: P
             print(error)
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    run = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    run = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
     assert "free space there, or let TMPDIR name" in run.stdout and run.stdout.count("\n") == 1

@@ -23,6 +23,7 @@ from pretrain.run.checkpoint import checkpoints
 from pretrain.run.processes import Processes
 from pretrain.run.progress import PartProgress, PretrainingStopped
 from pretrain.training import pretrain
+from tests import ROOT
 from tests.pretrain.corpora import clip_corpus
 from tests.pretrain.tiny_runs import contrast, cut_back, losses, part, recipe, records, weights, write_world
 from tests.pretrain.two_processes import STAGES, STEPS, staged
@@ -39,7 +40,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(folder / "one" / "stage1", folder / "begun_by_one" / "stage1")
     shutil.copy(folder / "one" / "tokenizer.json", folder / "begun_by_one")
     cut_back(folder / "begun_by_one", "stage1", 2)
-    script = Path(__file__).with_name("two_processes.py")
+    script = ROOT / "tests" / "pretrain" / "two_processes.py"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {name: value for name, value in os.environ.items() if name != "LOCAL_RANK"}
     done = subprocess.run(

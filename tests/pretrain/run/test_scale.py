@@ -23,8 +23,9 @@ from pretrain.run.scale import H100_FLOPS, dry_run
 from pretrain.stages.contrastive_stage import ContrastiveStage
 from pretrain.stages.masked_stage import MaskedStage
 from pretrain.stages.optimizer import build_optimizer
+from tests import ROOT
 
-RECIPES = Path(__file__).parents[2] / "pretrain" / "recipes"
+RECIPES = ROOT / "pretrain" / "recipes"
 SHIPPED = [path for path in sorted(RECIPES.glob("*.yaml")) if "\ntiers:" not in path.read_text()]  # no manifests
 SMALL = Recipe(
     name="small",

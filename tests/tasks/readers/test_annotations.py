@@ -12,6 +12,7 @@ import pytest
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from tasks.readers.annotations import Sample, is_multi_label, label_names, name_labels, read_class_list, read_samples
+from tests import ROOT
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -321,4 +322,4 @@ def test_a_missing_source_and_a_clip_in_two_splits(videos: Path) -> None:
 
 def test_reading_needs_no_torch() -> None:
     code = "import sys, tasks.readers.annotations, tasks.task; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

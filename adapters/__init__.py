@@ -7,10 +7,12 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adapters.adapter import Adapter
-    from adapters.card import AdapterInfo, MetricValue
-    from adapters.features import Batch, ClipFeatures, FeatureDataset, InMemoryFeatures, Sample
-    from adapters.predictions import ClassScores
+    from adapters.adapter import Adapter, Loss
+    from adapters.card import AdapterInfo
+    from adapters.context import Context, TargetSchema
+    from adapters.features import Batch, ClipFeatures, Example, FeatureDataset, InMemoryFeatures, Times
+    from adapters.lightning_adapter import FeatureDataModule, LightningAdapter
+    from adapters.predictions import Box, Boxes, ClassScores, Embedding, Prediction, Segment, Segments, Text, Truth
     from adapters.registry import (
         adapter_kinds,
         list_adapters,
@@ -20,19 +22,35 @@ if TYPE_CHECKING:
         remove_adapter,
         save_to_registry,
     )
+    from adapters.scores import Score, Scores
     from adapters.training.train_grid import TrainingResult, train
-    from adapters.training.training_config import Progress, TrainingConfig, TrainingDiverged
+    from adapters.training.training_config import TrainingConfig, TrainingDiverged, TrainingProgress
 
 _HOME = {
     "Adapter": "adapter",
+    "Loss": "adapter",
     "AdapterInfo": "card",
-    "MetricValue": "card",
+    "Context": "context",
+    "TargetSchema": "context",
     "Batch": "features",
     "ClipFeatures": "features",
+    "Example": "features",
     "FeatureDataset": "features",
     "InMemoryFeatures": "features",
-    "Sample": "features",
+    "Times": "features",
+    "Truth": "predictions",
+    "FeatureDataModule": "lightning_adapter",
+    "LightningAdapter": "lightning_adapter",
+    "Box": "predictions",
+    "Boxes": "predictions",
     "ClassScores": "predictions",
+    "Embedding": "predictions",
+    "Prediction": "predictions",
+    "Segment": "predictions",
+    "Segments": "predictions",
+    "Text": "predictions",
+    "Score": "scores",
+    "Scores": "scores",
     "adapter_kinds": "registry",
     "list_adapters": "registry",
     "load_adapter": "registry",
@@ -40,32 +58,47 @@ _HOME = {
     "register_adapter": "registry",
     "remove_adapter": "registry",
     "save_to_registry": "registry",
-    "Progress": "training.training_config",
     "TrainingConfig": "training.training_config",
     "TrainingDiverged": "training.training_config",
+    "TrainingProgress": "training.training_config",
     "TrainingResult": "training.train_grid",
     "train": "training.train_grid",
 }
 __all__ = [
     "Adapter",
+    "Loss",
     "AdapterInfo",
-    "MetricValue",
+    "Context",
+    "TargetSchema",
+    "Batch",
+    "ClipFeatures",
+    "Example",
+    "FeatureDataset",
+    "InMemoryFeatures",
+    "Times",
+    "Truth",
+    "FeatureDataModule",
+    "LightningAdapter",
+    "Box",
+    "Boxes",
     "ClassScores",
+    "Embedding",
+    "Prediction",
+    "Segment",
+    "Segments",
+    "Text",
+    "Score",
+    "Scores",
     "adapter_kinds",
     "list_adapters",
     "load_adapter",
-    "save_to_registry",
-    "remove_adapter",
     "pull",
     "register_adapter",
-    "Batch",
-    "ClipFeatures",
-    "FeatureDataset",
-    "InMemoryFeatures",
-    "Sample",
-    "Progress",
+    "remove_adapter",
+    "save_to_registry",
     "TrainingConfig",
     "TrainingDiverged",
+    "TrainingProgress",
     "TrainingResult",
     "train",
 ]

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from adapters.context import TargetSchema
+from adapters.scores import Score, Scores
 from core_encoder.config import config_from_dict
 from core_encoder.errors import EncoderMismatch, InputError
 from core_encoder.features.feature_spec import FeatureSpec
@@ -19,24 +21,17 @@ from core_encoder.files.storage import read_json
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 CARD_FILE = "README.md"
-SCHEMA_VERSION = 1
-PIPELINE_TAG = "video-classification"
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
-class MetricValue:
-    """One figure of an evaluation; `n` of `n_total` samples of the split were evaluated, `interval` holds 95 %."""
+class CardText:
+    """What a task family says on the model cards of its adapters."""
 
-    name: str
-    value: float
-    split: str = "val"
-    n: int | None = None
-    n_total: int | None = None
-    interval: tuple[float, float] | None = None
-
-    def __str__(self) -> str:
-        interval = f" [{self.interval[0]:.4g}, {self.interval[1]:.4g}]" if self.interval else ""
-        return f"{self.name} {self.value:.4g}{interval}"
+    pipeline_tag: str = ""  # the Hub's word for the job, empty where it has none
+    answers: str = ""  # what one prediction is, as Python that prints it: `top(5)`
+    averaging: str = ""  # how several views become one answer
+    limits: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,24 +39,32 @@ class AdapterInfo:
     """Everything a saved adapter records beside its weights.
 
     `features` names the encoder (with its fingerprint), clip plan, preprocessing and kind of features it was trained
-    on; `encoder_source` is what `load_encoder` was given. The first metric is the main one.
+    on; `encoder_source` is what `load_encoder` was given. `assets` maps the kind's own files to their sha256.
     """
 
     kind: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     dim: int = 0
-    label_names: tuple[str, ...] = ()
+    targets: TargetSchema = field(default_factory=TargetSchema)
+    grid: tuple[int, int] | None = None
     features: FeatureSpec | None = None
     encoder_source: str = ""
     task: str = "classification"
     dataset: str = ""
-    metrics: tuple[MetricValue, ...] = ()
+    card: CardText = field(default_factory=CardText)
+    evaluations: tuple[Scores, ...] = ()
     training: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
     created: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     license: str = "unknown"
     weights_sha256: str = ""
+    assets: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The classes, in the order of the scores; empty where there are none."""
+        return self.targets.label_names
 
     @property
     def encoder(self) -> str:
@@ -115,13 +118,16 @@ class AdapterInfo:
         if not isinstance(given, dict) or "schema_version" not in given:
             raise InputError(f"{where}: not the configuration of a prismhub adapter (it has no 'schema_version')")
         fields = dict(given)
-        if (version := fields.pop("schema_version")) != SCHEMA_VERSION:
+        version = fields.pop("schema_version")
+        if version == 1:
+            fields = _from_schema_1(fields)
+        elif version != SCHEMA_VERSION:
             raise InputError(
                 f"{where}: schema version {version!r} cannot be read by this prismhub, which reads {SCHEMA_VERSION}; "
                 "install the prismhub version the adapter was saved with"
             )
         labels, features = fields.pop("label_names_sha256", None), fields.pop("features", None)
-        info = config_from_dict(cls, fields, where)
+        info = config_from_dict(cls, {**fields, "features": None}, where)
         if labels != _label_digest(info.label_names):
             raise InputError(f"{where}: the label names are not the ones that were saved (their sha256 differs)")
         return replace(info, features=FeatureSpec.from_dict(features) if features else None)
@@ -152,28 +158,42 @@ def current_versions() -> dict[str, str]:
 
 def model_card(info: AdapterInfo, name: str) -> str:
     """The `README.md` of a saved adapter: YAML front matter with `model-index`, then use, data, protocol, limits."""
-    import yaml
+    from huggingface_hub import EvalResult, ModelCardData
 
-    front: dict[str, Any] = {
-        "license": info.license,
-        "library_name": "prismhub",
-        "base_model": info.encoder or None,
-        "datasets": [info.dataset] if info.dataset else None,
-        "metrics": sorted({metric.name for metric in info.metrics}) or None,
-        "pipeline_tag": PIPELINE_TAG if info.task == "classification" else None,
-        "tags": ["prismhub", "video", "frozen-encoder", info.kind],
-    }
-    if info.metrics:
-        front["model-index"] = [{"name": name, "results": [_index_entry(info, split) for split in _splits(info)]}]
-    kept = {key: value for key, value in front.items() if value is not None}
-    parts = [f"---\n{yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)}---", f"# {name}"]
+    front = ModelCardData(
+        license=info.license,
+        library_name="prismhub",
+        base_model=info.encoder or None,
+        datasets=[info.dataset] if info.dataset else None,
+        metrics=sorted({metric for scores in info.evaluations for metric in scores.values}) or None,
+        pipeline_tag=info.card.pipeline_tag or None,
+        tags=["prismhub", "video", "frozen-encoder", info.kind],
+        model_name=name if info.evaluations else None,
+        eval_results=[
+            EvalResult(
+                task_type=info.card.pipeline_tag or info.task,
+                task_name=info.task,
+                dataset_type=info.dataset or "unnamed",
+                dataset_name=info.dataset or "unnamed",
+                dataset_split=scores.split,
+                metric_type=metric,
+                metric_name=metric,
+                metric_value=score.value,
+            )
+            for scores in info.evaluations
+            for metric, score in _main_first(scores)
+        ]
+        or None,
+    )
+    parts = [f"---\n{front.to_yaml()}\n---", f"# {name}"]
     parts.append(
         f"A `{info.kind}` adapter for the frozen video encoder `{info.encoder or 'not recorded'}`. "
         "It holds only the head; the encoder is loaded apart and is never changed."
     )
     parts.append(
         "## Use\n\n```python\nfrom adapters import load_adapter\n\n"
-        f'adapter = load_adapter("{name}")\nprint(adapter.predict(["video.mp4"])[0].top(5))\n```'
+        f'adapter = load_adapter("{name}")\n'
+        f'print(adapter.predict(["video.mp4"])[0].{info.card.answers or "describe()"})\n```'
     )
     parts.append(f"## Data\n\nTrained on {info.dataset or 'a data set that was not named'}, task `{info.task}`.")
     if info.label_names:
@@ -181,32 +201,43 @@ def model_card(info: AdapterInfo, name: str) -> str:
         parts.append(f"{len(info.label_names)} classes: {shown}")
     parts.append(f"## Protocol\n\n{_protocol(info)}")
     parts.append(f"## Results\n\n{_results(info)}")
-    parts.append(
-        "## Limits\n\nThe scores hold for videos like those of the data above, sampled by the protocol above. "
-        "A video of none of the classes still gets one of their names."
-    )
+    limits = "The scores hold for videos like those of the data above, sampled by the protocol above."
+    parts.append(f"## Limits\n\n{' '.join(part for part in (limits, info.card.limits) if part)}")
     return "\n\n".join(parts) + "\n"
+
+
+def _from_schema_1(fields: dict[str, Any]) -> dict[str, Any]:
+    """What version 1 wrote: classes only, scores as a list of metrics with their split."""
+    config, metrics = fields.get("config") or {}, fields.pop("metrics", None) or ()
+    names = fields.pop("label_names", ())
+    fields["targets"] = {"label_names": names, "multi_label": bool(config.get("multi_label"))}
+    by_split: dict[str, list[dict[str, Any]]] = {}
+    for metric in metrics:
+        by_split.setdefault(metric.get("split", ""), []).append(metric)
+    fields["evaluations"] = [
+        {
+            "split": split,
+            "main_metric": several[0]["name"],
+            "n_evaluated": several[0].get("n") or 0,
+            "n_total": several[0].get("n_total") or 0,
+            "values": {one["name"]: _score_of_schema_1(one) for one in several},
+        }
+        for split, several in by_split.items()
+    ]
+    return fields
+
+
+def _score_of_schema_1(metric: dict[str, Any]) -> dict[str, Any]:
+    low, high = metric.get("interval") or (None, None)
+    return {"value": metric["value"], "low": low, "high": high}
 
 
 def _label_digest(names: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(list(names), ensure_ascii=False).encode()).hexdigest()
 
 
-def _splits(info: AdapterInfo) -> list[str]:
-    return list(dict.fromkeys(metric.split for metric in info.metrics))
-
-
-def _index_entry(info: AdapterInfo, split: str) -> dict[str, Any]:
-    name = info.dataset or "unnamed"
-    return {
-        "task": {"type": PIPELINE_TAG, "name": info.task},
-        "dataset": {"name": name, "type": name, "split": split},
-        "metrics": [
-            {"type": metric.name, "name": metric.name, "value": metric.value}
-            for metric in info.metrics
-            if metric.split == split
-        ],
-    }
+def _main_first(scores: Scores) -> list[tuple[str, Score]]:
+    return sorted(scores.values.items(), key=lambda item: item[0] != scores.main_metric)
 
 
 def _protocol(info: AdapterInfo) -> str:
@@ -215,20 +246,21 @@ def _protocol(info: AdapterInfo) -> str:
     plan = ", ".join(f"{key} {value}" for key, value in info.features.plan.describe().items())
     size = info.features.preprocessing.image_size
     layers = f" of layers {list(info.features.layers)}" if info.features.layers else ""
-    return (
+    sentence = (
         f"Frozen `{info.features.kind}` features{layers} ({info.features.dtype}) at {size} x {size} px; "
-        f"clip plan: {plan}; seed {info.seed}. Scores of several views are averaged as probabilities."
+        f"clip plan: {plan}; seed {info.seed}."
     )
+    return f"{sentence} {info.card.averaging}".rstrip()
 
 
 def _results(info: AdapterInfo) -> str:
-    if not info.metrics:
+    if not info.evaluations:
         return "Not evaluated."
     rows = ["| metric | split | value | 95 % interval | n evaluated of n |", "| --- | --- | --- | --- | --- |"]
-    for metric in info.metrics:
-        interval = f"{metric.interval[0]:.4f} to {metric.interval[1]:.4f}" if metric.interval else "not computed"
-        of = (
-            f"{metric.n} of {metric.n_total}" if metric.n is not None and metric.n_total is not None else "not recorded"
-        )
-        rows.append(f"| {metric.name} | {metric.split} | {metric.value:.4f} | {interval} | {of} |")
+    for scores in info.evaluations:
+        of = f"{scores.n_evaluated} of {scores.n_total}" if scores.n_total else "not recorded"
+        for name, score in _main_first(scores):
+            ends = score.interval
+            interval = f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else "not computed"
+            rows.append(f"| {name} | {scores.split} | {score.value:.4f} | {interval} | {of} |")
     return "\n".join(rows)

@@ -1,17 +1,20 @@
-"""What the classification heads share: options, feature scale, loss, scores."""
+"""What the classification heads share: options, feature scale, loss, answers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adapters.adapter import Adapter
-from adapters.features import Batch, FeatureDataset, ids_of, read_batch, targets_of
+from adapters.adapter import Adapter, Loss
+from adapters.context import Context, TargetSchema
+from adapters.features import Batch, FeatureDataset, Times, ids_of, read_batch, targets_of
+from adapters.predicting import evaluating
+from adapters.predictions import ClassScores, Prediction, mean_scores
 from adapters.reweighting import ClassificationLoss, Reweighting
 from core_encoder.config import option
 from core_encoder.errors import InputError
@@ -73,8 +76,8 @@ class Classifier(Adapter):
 
     criterion: ClassificationLoss
 
-    def __init__(self, config: Any, dim: int, label_names: Sequence[str] = ()) -> None:
-        super().__init__(config, dim, label_names)
+    def __init__(self, config: Any, context: Context) -> None:
+        super().__init__(config, context)
         names = self.label_names
         least = 1 if config.multi_label else 2
         if len(names) < least or len(set(names)) < len(names):
@@ -120,11 +123,42 @@ class Classifier(Adapter):
     def measure_scale(self, batches: Sequence[Batch]) -> None:
         """Set the head's `FeatureScale` from some training samples, one a batch; nothing by default."""
 
-    def loss(self, batch: Batch) -> Tensor:
-        """The mean loss of a batch."""
-        return self.criterion(self(batch.features, batch.mask), batch.targets).mean()
+    @classmethod
+    def options_for(cls, targets: TargetSchema) -> dict[str, Any]:
+        return {"multi_label": True} if targets.multi_label else {}
 
-    def scores(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Class probabilities `(B, K)`."""
-        logits = self(features, mask).float()
+    def loss(self, batch: Batch) -> Loss:
+        """The mean loss of the samples."""
+        return self._loss(self(batch.features, batch.mask), batch)
+
+    def answer(self, batch: Batch) -> list[Prediction]:
+        """`ClassScores` of every sample."""
+        return self._answers(self(batch.features, batch.mask), batch)
+
+    def answer_with_loss(self, batch: Batch) -> tuple[list[Prediction], Loss]:
+        logits = self(batch.features, batch.mask)
+        return self._answers(logits, batch), self._loss(logits, batch)
+
+    def merge(self, answers: Sequence[Prediction], times: Sequence[Times | None]) -> Prediction:
+        """The mean of the views' probabilities."""
+        return mean_scores(cast("Sequence[ClassScores]", answers))
+
+    def probabilities(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Class probabilities `(B, K)` of features, in evaluation mode, without gradients, float32 on the CPU."""
+        with evaluating(self):
+            mask = None if mask is None else mask.to(self.device)
+            return self._probabilities(self(features.to(self.device), mask)).cpu()
+
+    def _loss(self, logits: Tensor, batch: Batch) -> Loss:
+        return Loss(self.criterion(logits, batch.targets).mean(), len(batch))
+
+    def _answers(self, logits: Tensor, batch: Batch) -> list[Prediction]:
+        scores = self._probabilities(logits.detach()).cpu()
+        return [
+            ClassScores(name, row, self.label_names, self.config.multi_label)
+            for name, row in zip(batch.ids, scores, strict=True)
+        ]
+
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        logits = logits.float()
         return logits.sigmoid() if self.config.multi_label else logits.softmax(-1)

@@ -1,22 +1,24 @@
-"""Features with their targets, as the training loop reads them: samples, batches, their seeded order, read ahead.
+"""Features with their targets, as adapters read them: examples, batches, data sets, their seeded order, read ahead.
 
-A data set is any sized object whose item `i` is a `Sample`. Two attributes spare a pass over the features when offered:
-`ids` and `targets`, sequences as long as the set. A method `read_batch(indices) -> Batch`, when offered, is used. So is
-a method `addresses()`, whose strings say what the features were made of: a run does not go on with others.
+A data set is any sized object whose item `i` is an `Example`. Two attributes spare a pass over the features when
+offered: `ids` and `targets`, sequences as long as the set. A method `read_batch(indices) -> Batch`, when offered, is
+used by adapters whose `collate` is the plain one. So is a method `addresses()`, whose strings say what the features
+were made of: a run does not go on with others.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from adapters.predictions import Truth
 from core_encoder.errors import InputError
 from core_encoder.features.feature_spec import ClipKey
 from core_encoder.video.video_files import video_digest
@@ -24,41 +26,92 @@ from core_encoder.video.video_files import video_digest
 if TYPE_CHECKING:
     from core_encoder.clip_plan import Clip
     from core_encoder.features.feature_source import FeatureSource
+    from core_encoder.features.feature_spec import Record
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
-    """One view of one video: features `(T, N, D)`, `(T, D)` or `(D,)` (layers in front), frame mask `(T,)` True = real,
-    a target (class index, or `(K,)` zeros and ones), and the id of the video it belongs to.
+class Times:
+    """When the features of an example are: `frames (T,)` and `span (2,)`, start and end, in seconds of the video.
+
+    For an example of a whole clip both have its windows in front: `(W, T)` and `(W, 2)`.
+    """
+
+    frames: Tensor
+    span: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One view of a video, or all views of a clip, with what is known of it.
+
+    Features are `(T, N, D)`, `(T, D)` or `(D,)`, layers in front; the frame mask `(T,)` is True for real frames. An
+    example of a whole clip has its W views in front of both.
     """
 
     features: Tensor
     mask: Tensor | None
     target: Any
     id: str
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    times: Times | None = None
+
+    @property
+    def truth(self) -> Truth:
+        """The example without its features."""
+        return Truth(self.id, self.target, self.inputs)
 
 
 class Batch:
-    """Samples stacked: features `(B, ...)`, mask `(B, T)` or None, targets `(B,)` or `(B, K)`, ids.
+    """Examples together: features `(B, ...)`, mask `(B, T)` or None, targets, ids, inputs and times.
+
+    Targets are `(B,)` or `(B, K)` where they are numbers of one shape, else a list; `inputs` holds a list of B values a
+    name, tensors stacked where they have one shape; `times` is a list, None where nothing is known of them.
 
     No dataclass and no sequence: Lightning would take it apart and convert cached half precision to float32 beforehand,
     which attention pooling does sample by sample.
     """
 
-    def __init__(self, features: Tensor, mask: Tensor | None, targets: Any, ids: Sequence[str]) -> None:
+    def __init__(
+        self,
+        features: Any,
+        mask: Any,
+        targets: Any,
+        ids: Sequence[str],
+        inputs: Mapping[str, Any] | None = None,
+        times: Sequence[Times | None] | None = None,
+    ) -> None:
         self.features = features
         self.mask = mask
         self.targets = targets
         self.ids = tuple(ids)
+        self.inputs = dict(inputs or {})
+        self.times = list(times) if times is not None else [None] * len(self.ids)
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def truths(self) -> list[Truth]:
+        """What is known of each sample."""
+        targets = self.targets if self.targets is not None else [None] * len(self)
+        names = list(self.inputs)
+        rows = zip(*self.inputs.values(), strict=True) if names else [()] * len(self)
+        return [
+            Truth(one, target, dict(zip(names, row, strict=True)))
+            for one, target, row in zip(self.ids, targets, rows, strict=True)
+        ]
+
     def to(self, device: torch.device | str) -> Batch:
         """The batch with its tensors on `device`."""
-        mask = None if self.mask is None else self.mask.to(device, non_blocking=True)
-        targets = self.targets.to(device, non_blocking=True) if isinstance(self.targets, Tensor) else self.targets
-        return Batch(self.features.to(device, non_blocking=True), mask, targets, self.ids)
+        inputs = {name: _moved(value, device) for name, value in self.inputs.items()}
+        features, mask, targets = (_moved(value, device) for value in (self.features, self.mask, self.targets))
+        return Batch(features, mask, targets, self.ids, inputs, self.times)
+
+
+def _moved(value: Any, device: torch.device | str) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    return [_moved(one, device) for one in value] if isinstance(value, list) else value
 
 
 class FeatureDataset(Protocol):
@@ -66,58 +119,89 @@ class FeatureDataset(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> Sample: ...
+    def __getitem__(self, index: int, /) -> Example: ...
 
 
 class InMemoryFeatures:
     """Features `(S, ...)` already in memory, with targets `(S,)` or `(S, K)` and, optionally, masks `(S, T)`.
+
+    Targets that are no numbers stay a list; `inputs` holds S values a name.
 
     Raises:
         ValueError: the lengths differ.
     """
 
     def __init__(
-        self, features: Tensor, targets: Any, masks: Tensor | None = None, ids: Sequence[str] | None = None
+        self,
+        features: Tensor,
+        targets: Any,
+        masks: Tensor | None = None,
+        ids: Sequence[str] | None = None,
+        inputs: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
         self.features = features
-        self.targets = torch.as_tensor(targets)
+        self.targets = _as_targets(targets)
         self.masks = masks
         self.ids = tuple(str(i) for i in range(len(features))) if ids is None else tuple(ids)
-        lengths = {len(features), len(self.targets), len(self.ids), len(features if masks is None else masks)}
-        if len(lengths) > 1:
-            raise ValueError(f"features, targets, masks and ids must be equally many, not {sorted(lengths)}")
+        self.inputs = dict(inputs or {})
+        given = (features, self.targets, self.ids, features if masks is None else masks, *self.inputs.values())
+        if len({len(one) for one in given}) > 1:
+            raise ValueError(
+                "features, targets, masks, ids and inputs must be equally many, "
+                f"not {sorted({len(one) for one in given})}"
+            )
 
     def __len__(self) -> int:
         return len(self.features)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> Example:
         mask = None if self.masks is None else self.masks[index]
-        return Sample(self.features[index], mask, self.targets[index], self.ids[index])
+        inputs = {name: values[index] for name, values in self.inputs.items()}
+        return Example(self.features[index], mask, self.targets[index], self.ids[index], inputs)
 
     def __repr__(self) -> str:
         return f"InMemoryFeatures({len(self)} x {tuple(self.features.shape[1:])})"
 
 
 class ClipFeatures:
-    """The features of labelled clips, from the cache or computed as they are asked for.
+    """The features of clips with their targets, from the cache or computed as they are asked for.
 
-    Every view of a clip is a sample of its own that keeps the clip's id: several views, or all dense windows.
+    With `whole_clips` an example is a clip with all its views (windows); else every view is an example of its own that
+    keeps the clip's id.
 
     Raises:
-        ValueError: clips, targets and ids are not equally many.
-        InputError: a clip of a dense plan is not cached, so that its windows cannot be counted.
+        ValueError: clips, targets, ids and inputs are not equally many.
     """
 
-    def __init__(self, source: FeatureSource, clips: Sequence[Clip], targets: Any, ids: Sequence[str]) -> None:
-        if not len(clips) == len(targets) == len(ids):
-            raise ValueError(f"{len(clips)} clips, {len(targets)} targets and {len(ids)} ids must be equally many")
+    def __init__(
+        self,
+        source: FeatureSource,
+        clips: Sequence[Clip],
+        targets: Any,
+        ids: Sequence[str],
+        inputs: Sequence[Mapping[str, Any]] | None = None,
+        whole_clips: bool = False,
+    ) -> None:
+        inputs = [{}] * len(clips) if inputs is None else inputs
+        if not len(clips) == len(targets) == len(ids) == len(inputs):
+            raise ValueError(
+                f"{len(clips)} clips, {len(targets)} targets, {len(ids)} ids and {len(inputs)} inputs "
+                "must be equally many"
+            )
         self.source = source
         self.clips = tuple(clips)
+        self.whole_clips = whole_clips
+        self._inputs = list(inputs)
         self._keys = [source.cached_keys(clip) for clip in self.clips]  # digests are of the bytes: looked up once
-        counts = [self._num_views(index) for index in range(len(self.clips))]
-        self._places = [(clip, view) for clip, count in enumerate(counts) for view in range(count)]
-        self.ids = tuple(str(name) for name, count in zip(ids, counts, strict=True) for _ in range(count))
-        self.targets = torch.as_tensor(targets).repeat_interleave(torch.tensor(counts, dtype=torch.long), dim=0)
+        if whole_clips:
+            self._places: list[tuple[int, int]] = [(clip, -1) for clip in range(len(self.clips))]
+        else:
+            counts = [self._num_views(index) for index in range(len(self.clips))]
+            self._places = [(clip, view) for clip, count in enumerate(counts) for view in range(count)]
+        given = _as_targets(targets)
+        chosen = [clip for clip, _ in self._places]
+        self.ids = tuple(str(ids[clip]) for clip in chosen)
+        self.targets = given[chosen] if isinstance(given, Tensor) else [given[clip] for clip in chosen]
 
     def addresses(self) -> list[str]:
         """The content address of every clip: how its features are made, of which bytes, within which bounds."""
@@ -133,28 +217,47 @@ class ClipFeatures:
     def __len__(self) -> int:
         return len(self._places)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> Example:
         clip, view = self._places[index]
-        if self._keys[clip]:
-            record = self.source.store.read(self._keys[clip][view])
+        if self._keys[clip] and not self.whole_clips:
+            records = [self.source.store.read(self._keys[clip][view])]
         else:
-            record = self.source[self.clips[clip]][view]
-        return Sample(record.values, record.frame_mask, self.targets[index], self.ids[index])
+            records = self.source[self.clips[clip]]
+            records = records if self.whole_clips else [records[view]]
+        known = Truth(self.ids[index], self.targets[index], self._inputs[clip])
+        return example_of(records, known, self.whole_clips)
 
     def read_batch(self, indices: Sequence[int]) -> Batch:
         """Samples stacked; cached ones are copied once, from the mapped shard into the batch."""
         chosen = [int(i) for i in indices]
         places = [self._places[i] for i in chosen]
-        if not all(self._keys[clip] for clip, _ in places):
+        if self.whole_clips or not all(self._keys[clip] for clip, _ in places):
             return stack([self[i] for i in chosen])
         keys = [self._keys[clip][view] for clip, view in places]
-        real = torch.tensor([self.source.store.info(key).num_real for key in keys])
-        mask = torch.arange(self.source.spec.plan.num_frames) < real[:, None]  # (B, T)
-        values = self.source.store.read_batch(keys)
-        return Batch(values, mask, self.targets[chosen], [self.ids[i] for i in chosen])
+        infos = [self.source.store.info(key) for key in keys]
+        mask = torch.arange(self.source.spec.plan.num_frames) < torch.tensor([i.num_real for i in infos])[:, None]
+        targets = self.targets
+        return Batch(
+            self.source.store.read_batch(keys),
+            mask,  # (B, T)
+            targets[chosen] if isinstance(targets, Tensor) else [targets[i] for i in chosen],
+            [self.ids[i] for i in chosen],
+            _together([self._inputs[clip] for clip, _ in places]),
+            [Times(torch.tensor(i.times_s), torch.tensor([i.start_s, i.end_s])) for i in infos],
+        )
 
     def __repr__(self) -> str:
-        return f"ClipFeatures({len(self.clips)} clips, {len(self)} views)"
+        return f"ClipFeatures({len(self.clips)} clips, {len(self)} {'clips' if self.whole_clips else 'views'})"
+
+
+def example_of(records: Sequence[Record], known: Truth, whole_clip: bool = False) -> Example:
+    """The example of one record, or of all records of a clip with their views as the first axis."""
+    frames = torch.stack([torch.tensor(record.info.times_s) for record in records])  # (W, T)
+    spans = torch.tensor([[record.start_s, record.end_s] for record in records])  # (W, 2)
+    values, masks = (torch.stack([getattr(r, name) for r in records]) for name in ("values", "frame_mask"))
+    if not whole_clip:
+        values, masks, frames, spans = values[0], masks[0], frames[0], spans[0]
+    return Example(values, masks, known.target, known.id, known.inputs, Times(frames, spans))
 
 
 def ids_of(dataset: FeatureDataset) -> list[str]:
@@ -180,40 +283,78 @@ def digest_of(dataset: FeatureDataset) -> str:
     return digest.hexdigest()
 
 
-def read_batch(dataset: FeatureDataset, indices: Sequence[int]) -> Batch:
-    """Read and stack the samples `indices`.
+Collate = Callable[[Sequence[Example]], Batch]
+"""How examples become a batch."""
+
+
+def stack(examples: Sequence[Example]) -> Batch:
+    """Stack examples of one shape: the plain `collate`.
 
     Raises:
         InputError: their features differ in shape, or only some have a mask.
     """
-    own = getattr(dataset, "read_batch", None)
-    return own(indices) if own is not None else stack([dataset[int(i)] for i in indices])
-
-
-def stack(samples: Sequence[Sample]) -> Batch:
-    """Stack samples of one shape.
-
-    Raises:
-        InputError: their features differ in shape, or only some have a mask.
-    """
-    first = samples[0]
-    for sample in samples:
-        if sample.features.shape != first.features.shape:
+    first = examples[0]
+    for example in examples:
+        if example.features.shape != first.features.shape:
             raise InputError(
-                f"features of {sample.id!r} have shape {tuple(sample.features.shape)} "
+                f"features of {example.id!r} have shape {tuple(example.features.shape)} "
                 f"but those of {first.id!r} {tuple(first.features.shape)}: encode both with one clip plan"
             )
-    masks = [sample.mask for sample in samples if sample.mask is not None]
-    if masks and len(masks) < len(samples):
+    masks = [example.mask for example in examples if example.mask is not None]
+    if masks and len(masks) < len(examples):
         raise InputError(f"some samples beside {first.id!r} have a frame mask and some have none")
-    targets = [sample.target for sample in samples]
-    tensors = [torch.as_tensor(t) for t in targets] if isinstance(first.target, Tensor | int | np.ndarray) else None
     return Batch(
-        torch.stack([sample.features for sample in samples]),
+        torch.stack([example.features for example in examples]),
         torch.stack(masks) if masks else None,
-        targets if tensors is None else torch.stack(tensors),
-        tuple(sample.id for sample in samples),
+        _as_targets([example.target for example in examples]),
+        [example.id for example in examples],
+        _together([example.inputs for example in examples]),
+        [example.times for example in examples],
     )
+
+
+def read_batch(dataset: FeatureDataset, indices: Sequence[int], collate: Collate = stack) -> Batch:
+    """Read the samples `indices` and put them together.
+
+    Raises:
+        InputError: their features do not go together.
+    """
+    own = getattr(dataset, "read_batch", None)
+    if own is not None and collate is stack:
+        return own(indices)
+    return collate([dataset[int(i)] for i in indices])
+
+
+def _as_targets(targets: Any) -> Any:
+    """Numbers of one shape as a tensor, anything else as a list."""
+    if isinstance(targets, Tensor):
+        return targets
+    if isinstance(targets, np.ndarray):
+        return torch.from_numpy(targets)
+    several = list(targets)
+    if several and all(isinstance(one, Tensor | int | float | np.ndarray | np.number) for one in several):
+        tensors = [torch.as_tensor(one) for one in several]
+        if len({one.shape for one in tensors}) == 1:
+            return torch.stack(tensors)
+    return several
+
+
+def _together(inputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Inputs by name: tensors of one shape stacked, anything else a list.
+
+    Raises:
+        InputError: an input that only some samples have.
+    """
+    names = list(inputs[0]) if inputs else []
+    for one in inputs:
+        if set(one) != set(names):
+            raise InputError(f"input {sorted(set(one) ^ set(names))[0]!r} is there for some samples of a batch only")
+    found: dict[str, Any] = {}
+    for name in names:
+        values = [one[name] for one in inputs]
+        alike = all(isinstance(value, Tensor) for value in values) and len({value.shape for value in values}) == 1
+        found[name] = torch.stack(values) if alike else values
+    return found
 
 
 def epoch_batches(num_samples: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
@@ -231,14 +372,14 @@ def even_batches(indices: Sequence[int], batch_size: int) -> list[list[int]]:
     return [part.tolist() for part in parts]
 
 
-def read_ahead(dataset: FeatureDataset, batches: Sequence[Sequence[int]]) -> Iterator[Batch]:
+def read_ahead(dataset: FeatureDataset, batches: Sequence[Sequence[int]], collate: Collate = stack) -> Iterator[Batch]:
     """Yield the batches in order, reading the next one in the background while the caller works on the last."""
     if not batches:
         return
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as reader:
-        upcoming = reader.submit(read_batch, dataset, batches[0])
+        upcoming = reader.submit(read_batch, dataset, batches[0], collate)
         for following in [*batches[1:], None]:
             batch = upcoming.result()
             if following is not None:
-                upcoming = reader.submit(read_batch, dataset, following)
+                upcoming = reader.submit(read_batch, dataset, following, collate)
             yield batch

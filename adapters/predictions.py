@@ -1,24 +1,56 @@
-"""What an adapter answers, one record per video."""
+"""What adapters answer, one record per video: five kinds behind one protocol. And what is known to be right."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
+class Truth:
+    """What is known of one sample: its id, what is right, and what was given beside the video (a question, boxes)."""
+
+    id: str
+    target: Any = None  # a class index, `(K,)` zeros and ones, or whatever the task's family has
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Prediction(Protocol):
+    """An answer about one sample; tables and JSON are made of it without knowing its kind.
+
+    `top` asks for so many best answers, None for as many as the kind finds right; `all_scores` asks for all there is.
+    """
+
+    columns: ClassVar[tuple[str, ...]]
+    """Titles of what `rows` gives."""
+
+    @property
+    def sample_id(self) -> str: ...
+
+    def describe(self, top: int | None = None, all_scores: bool = False) -> dict[str, Any]:
+        """The answer ready for JSON; its first key is `id`."""
+
+    def rows(self, top: int | None = None, all_scores: bool = False) -> list[tuple[str, ...]]:
+        """The answer as lines of a table under `columns`."""
+
+
+@dataclass(frozen=True, eq=False)
 class ClassScores:
     """The probability of every class for one video: `scores (K,)`, float32 on the CPU, in the order of `label_names`.
 
-    Single-label scores sum to 1; multi-label scores are independent.
+    Single-label scores sum to 1; with `multi_label` they are independent, and those of 0.5 and above are the answer.
     """
 
+    columns: ClassVar[tuple[str, ...]] = ("label", "score")
     sample_id: str
     scores: Tensor
     label_names: tuple[str, ...]
+    multi_label: bool = False
 
     def __post_init__(self) -> None:
         if self.scores.shape != (len(self.label_names),):
@@ -43,13 +75,146 @@ class ClassScores:
         """The `(label, score)` pairs at or above `threshold`, best first: the answer of a multi-label adapter."""
         return [pair for pair in self.top(len(self.label_names)) if pair[1] >= threshold]
 
-    def describe(self, all_scores: bool = False) -> dict[str, Any]:
-        """`{"id", "label", "score"}` ready for JSON, with `"scores"` of every class on request."""
+    def describe(self, top: int | None = None, all_scores: bool = False) -> dict[str, Any]:
+        """`{"id", "label", "score"}`; `labels` when multi-label, `top` and the `scores` of every class on request."""
         record: dict[str, Any] = {"id": self.sample_id, "label": self.label, "score": self.score}
         if all_scores:
             record["scores"] = dict(zip(self.label_names, self.scores.tolist(), strict=True))
+        if self.multi_label:
+            record["labels"] = [{"label": label, "score": score} for label, score in self.above()]
+        if top is not None and top > 1:
+            record["top"] = [{"label": label, "score": score} for label, score in self.top(top)]
         return record
+
+    def rows(self, top: int | None = None, all_scores: bool = False) -> list[tuple[str, ...]]:
+        """One line a class: the best one, the `top` ones, all of them, or those that a multi-label adapter found."""
+        shown = self.top(len(self.label_names) if all_scores else top or 1)
+        if self.multi_label and not all_scores and top is None:
+            shown = self.above() or shown
+        return [(label, f"{score:.3f}") for label, score in shown]
 
     def __repr__(self) -> str:
         best = ", ".join(f"{label} {score:.3f}" for label, score in self.top(3))
         return f"ClassScores({self.sample_id!r}: {best})"
+
+
+def mean_scores(answers: Sequence[ClassScores]) -> ClassScores:
+    """The mean of the probabilities of several views of one video."""
+    import torch
+
+    if len(answers) == 1:
+        return answers[0]
+    first = answers[0]
+    scores = torch.stack([answer.scores for answer in answers]).mean(0)  # (K,)
+    return ClassScores(first.sample_id, scores, first.label_names, first.multi_label)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Something that happens from `start_s` to `end_s`, in seconds of the video."""
+
+    start_s: float
+    end_s: float
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Segments:
+    """What happens when in one video, the surest first."""
+
+    columns: ClassVar[tuple[str, ...]] = ("start", "end", "label", "score")
+    sample_id: str
+    segments: tuple[Segment, ...]
+
+    def describe(self, top: int | None = None, all_scores: bool = False) -> dict[str, Any]:
+        """`{"id", "segments": [{"start", "end", "label", "score"}]}`, times in seconds."""
+        shown = [
+            {"start": one.start_s, "end": one.end_s, "label": one.label, "score": one.score}
+            for one in self._shown(top, all_scores)
+        ]
+        return {"id": self.sample_id, "segments": shown}
+
+    def rows(self, top: int | None = None, all_scores: bool = False) -> list[tuple[str, ...]]:
+        """One line a segment."""
+        return [
+            (f"{one.start_s:.2f}", f"{one.end_s:.2f}", one.label, f"{one.score:.3f}")
+            for one in self._shown(top, all_scores)
+        ]
+
+    def _shown(self, top: int | None, all_scores: bool) -> tuple[Segment, ...]:
+        return self.segments if all_scores or top is None else self.segments[:top]
+
+
+@dataclass(frozen=True)
+class Box:
+    """Someone at `time_s`: corners `(left, top, right, bottom)` as fractions of the picture, and what they do."""
+
+    time_s: float
+    corners: tuple[float, float, float, float]
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Who does what where in one video, by time and the surest first."""
+
+    columns: ClassVar[tuple[str, ...]] = ("time", "box", "label", "score")
+    sample_id: str
+    boxes: tuple[Box, ...]
+
+    def describe(self, top: int | None = None, all_scores: bool = False) -> dict[str, Any]:
+        """`{"id", "boxes": [{"time", "box", "label", "score"}]}`, times in seconds, corners as fractions."""
+        shown = [
+            {"time": one.time_s, "box": list(one.corners), "label": one.label, "score": one.score}
+            for one in self._shown(top, all_scores)
+        ]
+        return {"id": self.sample_id, "boxes": shown}
+
+    def rows(self, top: int | None = None, all_scores: bool = False) -> list[tuple[str, ...]]:
+        """One line a box."""
+        return [
+            (f"{one.time_s:.2f}", " ".join(f"{edge:.3f}" for edge in one.corners), one.label, f"{one.score:.3f}")
+            for one in self._shown(top, all_scores)
+        ]
+
+    def _shown(self, top: int | None, all_scores: bool) -> tuple[Box, ...]:
+        return self.boxes if all_scores or top is None else self.boxes[:top]
+
+
+@dataclass(frozen=True)
+class Text:
+    """What is said of one video: a caption, or the answer to a question."""
+
+    columns: ClassVar[tuple[str, ...]] = ("text",)
+    sample_id: str
+    text: str
+    score: float | None = None  # mean log-likelihood of a token, where the adapter knows it
+
+    def describe(self, top: int | None = None, all_scores: bool = False) -> dict[str, Any]:
+        """`{"id", "text"}`, with `score` where it is known."""
+        return {"id": self.sample_id, "text": self.text} | ({} if self.score is None else {"score": self.score})
+
+    def rows(self, top: int | None = None, all_scores: bool = False) -> list[tuple[str, ...]]:
+        """One line."""
+        return [(self.text,)]
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """Where one video lies in the space of its texts: a unit vector `values (E,)`, float32 on the CPU."""
+
+    columns: ClassVar[tuple[str, ...]] = ("embedding",)
+    sample_id: str
+    values: Tensor
+
+    def describe(self, top: int | None = None, all_scores: bool = False) -> dict[str, Any]:
+        """`{"id", "embedding"}`, all E numbers."""
+        return {"id": self.sample_id, "embedding": self.values.tolist()}
+
+    def rows(self, top: int | None = None, all_scores: bool = False) -> list[tuple[str, ...]]:
+        """One line with the first numbers, or all of them."""
+        count = len(self.values) if all_scores else min(4, len(self.values))
+        shown = " ".join(f"{value:.3f}" for value in self.values[:count].tolist())
+        return [(shown + (" ..." if count < len(self.values) else ""),)]

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from adapters.card import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, AdapterInfo, read_info
+from adapters.card import CONFIG_FILE, AdapterInfo, read_info
+from adapters.saved_adapter import aside_of, copy_adapter, write_adapter
 from core_encoder.errors import InputError
 from core_encoder.files.storage import check_name, nearest, offline, prismhub_home, write_text
 
@@ -121,7 +122,7 @@ def list_adapters(pattern: str = "*") -> list[RegisteredAdapter]:
             except InputError as error:
                 log.warning("%s", error)
                 continue
-            main = str(info.metrics[0]) if info.metrics else ""
+            main = f"{info.evaluations[0].main_metric} {info.evaluations[0].main}" if info.evaluations else ""
             rows.append(
                 RegisteredAdapter(
                     folder.name,
@@ -146,12 +147,9 @@ def save_to_registry(adapter: Adapter, name: str) -> RegisteredAdapter:
     """
     folder = registry_folder() / check_name(name, "adapter name")
     folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f".{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        adapter.write_files(aside, name)
+    with aside_of(folder, name) as aside:
+        write_adapter(adapter, aside, name)
         return _row(name, _place(aside, folder))
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def load_adapter(
@@ -233,15 +231,9 @@ def pull(ref: str, name: str | None = None) -> RegisteredAdapter:
     own = name or Path(ref.partition("@")[0]).name
     folder = registry_folder() / check_name(own, "adapter name")
     folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f".{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        aside.mkdir()
-        for file in (WEIGHTS_FILE, CONFIG_FILE, CARD_FILE):
-            if (source / file).exists():
-                shutil.copyfile(source / file, aside / file)
+    with aside_of(folder, own) as aside:
+        copy_adapter(source, aside)
         return _row(own, _place(aside, folder))
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _place(aside: Path, folder: Path) -> Path:

@@ -6,7 +6,7 @@ import functools
 import json
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from adapters.scores import Score, Scores
 from core_encoder.errors import InputError
 from core_encoder.files.storage import read_json, write_json, write_text
 
 if TYPE_CHECKING:
-    from adapters.predictions import ClassScores
-    from tasks.task import Scores
+    from adapters.predictions import Prediction
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _DISTRIBUTIONS = (
     "torch",
@@ -35,17 +35,6 @@ _DISTRIBUTIONS = (
     "av",
 )
 Count = Annotated[int, Field(ge=0)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-
-
-@dataclass(frozen=True)
-class ScoreRecord:
-    """A metric's value and its 95 % bootstrap interval."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    value: Finite
-    low: Finite
-    high: Finite
 
 
 @dataclass(frozen=True)
@@ -114,7 +103,7 @@ class Result:
     encoder: str
     encoder_fingerprint: str
     main_metric: str
-    scores: dict[str, ScoreRecord]
+    scores: dict[str, Score]
     n_evaluated: Count
     n_total: Count
     provenance: Provenance
@@ -141,12 +130,16 @@ class Result:
         reasons = reasons or {}
         return cls(
             main_metric=scores.main_metric,
-            scores={name: ScoreRecord(one.value, one.low, one.high) for name, one in scores.values.items()},
+            scores=dict(scores.values),
             n_evaluated=scores.n_evaluated,
             n_total=scores.n_total,
             skipped=[Skipped(one, reasons.get(one, "no prediction")) for one in scores.missing],
             **about,
         )
+
+    def as_scores(self) -> Scores:
+        """The scores, as an adapter records them."""
+        return Scores(self.scores, self.main_metric, self.n_evaluated, self.n_total, self.split)
 
     def write(self, path: str | Path) -> Path:
         """Write as JSON, atomically; `Result.read` gives an equal object."""
@@ -161,7 +154,9 @@ class Result:
         """
         record = read_json(path)
         version = record.get("schema_version") if isinstance(record, dict) else None
-        if version != SCHEMA_VERSION:
+        if version == 1:  # scores without a unit were all fractions
+            record["schema_version"] = SCHEMA_VERSION
+        elif version != SCHEMA_VERSION:
             raise InputError(f"{path}: result schema {version!r}, this version reads {SCHEMA_VERSION}; evaluate again")
         try:
             return _checker().validate_json(json.dumps(record))
@@ -172,35 +167,29 @@ class Result:
 
 
 def table_rows(results: Iterable[Result]) -> tuple[list[str], list[list[str]]]:
-    """Column titles and rows of text for a table, one row a result; metrics in per cent with their interval."""
+    """Column titles and rows of text for a table, one row a result; scores with their interval."""
     results = list(results)
     names = list(dict.fromkeys(name for result in results for name in result.scores))
     header = ["task", "split", "adapter", "encoder", *names, "evaluated"]
     rows = []
     for result in results:
-        cells = [_per_cent(result.scores[name]) if name in result.scores else "-" for name in names]
+        cells = [str(result.scores[name]) if name in result.scores else "-" for name in names]
         count = f"{result.n_evaluated} of {result.n_total}"
         rows.append([result.task, result.split, result.adapter, result.encoder, *cells, count])
     return header, rows
 
 
 def write_predictions(
-    path: str | Path, predictions: Iterable[ClassScores], targets: Mapping[str, Sequence[str]] | None = None
+    path: str | Path, predictions: Iterable[Prediction], targets: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write every prediction as one line of JSON: id, label, score, the true labels if given, and all class scores."""
+    """Write every prediction as one line of JSON, all it has to say, with the true target, by id, where it is given."""
     lines = []
     for prediction in predictions:
         record = prediction.describe(all_scores=True)
-        scores = record.pop("scores")
         if targets is not None:
-            record["target"] = list(targets[prediction.sample_id])
-        record["scores"] = scores
+            record["target"] = targets[prediction.sample_id]
         lines.append(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
     return write_text(path, "".join(lines))
-
-
-def _per_cent(score: ScoreRecord) -> str:
-    return f"{100 * score.value:.1f} [{100 * score.low:.1f}, {100 * score.high:.1f}]"
 
 
 def _version(distribution: str) -> str | None:

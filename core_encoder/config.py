@@ -71,6 +71,8 @@ def parse_grid(texts: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def _convert(hint: Any, value: Any, what: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return value if isinstance(value, hint) else config_from_dict(hint, value, what)
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
     try:

@@ -24,7 +24,7 @@ from prismhub.commands import adapters as adapters_commands
 from prismhub.commands import cache as cache_commands
 from prismhub.commands import corpus as corpus_commands
 from prismhub.options import command_signature, gather_lists
-from prismhub.printing import cell_text, number_text, print_json, print_results, print_table
+from prismhub.printing import cell_text, number_text, print_json, print_predictions, print_results, print_table
 from prismhub.settings import EncodeSettings, EvaluateSettings, PredictSettings, TrainSettings
 
 FAILED_ITEMS = 3
@@ -185,24 +185,12 @@ def _predict(settings: PredictSettings) -> None:
     if settings.json:
         rows: list[dict[str, Any]] = []
         for prediction in done.predictions:
-            record = prediction.describe(settings.all_scores)
-            row = {"video": record.pop("id")} | record
-            if done.multi_label:
-                row["labels"] = [{"label": label, "score": score} for label, score in prediction.above()]
-            if settings.top > 1:
-                row["top"] = [{"label": label, "score": score} for label, score in prediction.top(settings.top)]
-            rows.append(row)
+            record = prediction.describe(settings.top, settings.all_scores)
+            rows.append({"video": record.pop("id")} | record)
         rows += [{"video": failure.path, "error": failure.reason} for failure in done.failures]
         print_json(rows)
     else:
-        table = []
-        for prediction in done.predictions:
-            shown = prediction.top(len(prediction.label_names) if settings.all_scores else settings.top)
-            if done.multi_label and len(shown) == 1:
-                shown = prediction.above() or shown
-            for place, (label, score) in enumerate(shown):
-                table.append(["" if place else prediction.sample_id, label, f"{score:.3f}"])
-        print_table(["video", "label", "score"], table)
+        print_predictions(done.predictions, settings.top, settings.all_scores)
         for failure in done.failures:
             print(f"{failure.path}: not read: {failure.reason}", file=sys.stderr)
     _exit_for(done.failures)

@@ -15,6 +15,15 @@ def print_results(results: Sequence[Any]) -> None:
     print_table(header, rows)
 
 
+def print_predictions(predictions: Sequence[Any], top: int | None, all_scores: bool) -> None:
+    table: list[list[str]] = []
+    for prediction in predictions:
+        for place, row in enumerate(prediction.rows(top, all_scores)):
+            table.append(["" if place else prediction.sample_id, *row])
+    columns = predictions[0].columns if predictions else ("answer",)
+    print_table(["video", *columns], table)
+
+
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from adapters.training.training_config import TrainingConfig
-from core_encoder.config import option
+from core_encoder.config import config_to_dict, option
 from core_encoder.errors import InputError
 
 _COUNTS = ("num_frames", "views", "clips_per_batch", "workers", "seeds", "top")
@@ -132,5 +133,32 @@ class PredictSettings(SavedAdapterSettings):
     """Options of `prismhub predict`."""
 
     videos: tuple[str, ...] = option((), "Videos or folders of videos.")
-    top: int = option(1, "So many best classes of each video.")
-    all_scores: bool = option(False, "The score of every class.")
+    top: int | None = option(None, "So many best answers of each video (default: what the adapter finds right).")
+    all_scores: bool = option(False, "Every score, not only the best.")
+
+
+def described(settings: Any) -> dict[str, Any]:
+    """The settings, ready for JSON."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in config_to_dict(settings).items()}
+
+
+def columns(settings: DataSettings) -> dict[str, str | None]:
+    """The columns of a manifest that the settings name."""
+    names = ("path_column", "label_column", "split_column", "start_column", "end_column", "label_separator")
+    return {name: getattr(settings, name) for name in names}
+
+
+def given_or_refused(value: Any, name: str) -> Any:
+    """`value`, which the command cannot do without.
+
+    Raises:
+        InputError: it was not given.
+    """
+    if not value:
+        raise InputError(f"--{name} is missing")
+    return value
+
+
+def run_command() -> str | None:
+    """The command line of this process, where it is one of ours."""
+    return " ".join(["prismhub", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "prismhub" else None

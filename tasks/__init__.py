@@ -6,51 +6,60 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tasks.benchmark import Benchmark
     from tasks.families.classification import ClassificationTask
     from tasks.metrics.bootstrap import bootstrap_interval
+    from tasks.metrics.class_statistics import average_views
     from tasks.metrics.classification import (
         ConfusionMatrix,
         MacroAccuracy,
         MeanClassAccuracy,
         MultiLabelMAP,
         TopKAccuracy,
-        average_views,
     )
-    from tasks.readers.annotations import Sample, label_names, read_samples
+    from tasks.readers.annotations import label_names, read_samples
+    from tasks.registry import benchmark_names, find_benchmark, register_benchmark
+    from tasks.sample import Sample
     from tasks.splits import split_samples
-    from tasks.task import Score, Scores, Task
+    from tasks.task import LazySplits, Task
 
 _HOME = {
-    "Sample": "readers.annotations",
+    "Sample": "sample",
     "label_names": "readers.annotations",
     "read_samples": "readers.annotations",
     "split_samples": "splits",
-    "Score": "task",
-    "Scores": "task",
     "Task": "task",
+    "LazySplits": "task",
+    "Benchmark": "benchmark",
+    "benchmark_names": "registry",
+    "find_benchmark": "registry",
+    "register_benchmark": "registry",
     "ClassificationTask": "families.classification",
     "ConfusionMatrix": "metrics.classification",
     "MacroAccuracy": "metrics.classification",
     "MeanClassAccuracy": "metrics.classification",
     "MultiLabelMAP": "metrics.classification",
     "TopKAccuracy": "metrics.classification",
-    "average_views": "metrics.classification",
+    "average_views": "metrics.class_statistics",
     "bootstrap_interval": "metrics.bootstrap",
 }
 __all__ = [
     "Sample",
+    "label_names",
     "read_samples",
     "split_samples",
-    "label_names",
     "Task",
+    "LazySplits",
+    "Benchmark",
+    "benchmark_names",
+    "find_benchmark",
+    "register_benchmark",
     "ClassificationTask",
-    "Score",
-    "Scores",
-    "TopKAccuracy",
-    "MeanClassAccuracy",
-    "MacroAccuracy",
-    "MultiLabelMAP",
     "ConfusionMatrix",
+    "MacroAccuracy",
+    "MeanClassAccuracy",
+    "MultiLabelMAP",
+    "TopKAccuracy",
     "average_views",
     "bootstrap_interval",
 ]

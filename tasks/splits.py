@@ -6,12 +6,9 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from core_encoder.errors import InputError
-
-if TYPE_CHECKING:
-    from tasks.readers.annotations import Sample
+from tasks.sample import Sample
 
 SPLIT_NAMES: Mapping[str, str] = {
     "train": "train",

@@ -1,81 +1,177 @@
-"""What a task is: samples by split, class names, metrics. Passive: it never sees a model. No torch."""
+"""What a task is: samples by split, targets, and a judge of predictions. Passive: it never sees a model. No torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from adapters.context import TargetSchema
+from adapters.predictions import Prediction, Truth
+from adapters.scores import Scores
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest
-from tasks.readers.annotations import Sample
+from tasks.sample import Sample
+
+if TYPE_CHECKING:
+    from adapters.card import CardText
+    from adapters.training.training_config import Metric
+
+
+class LazySplits(Mapping[str, Sequence[Sample]]):
+    """Splits by name, each read when its samples are first asked for."""
+
+    def __init__(self, readers: Mapping[str, Callable[[], Sequence[Sample]]]) -> None:
+        self._readers = dict(readers)
+        self._read: dict[str, tuple[Sample, ...]] = {}
+
+    def __getitem__(self, split: str) -> Sequence[Sample]:
+        if split not in self._read:
+            self._read[split] = tuple(self._readers[split]())
+        return self._read[split]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._readers)
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    def was_read(self, split: str) -> bool:
+        """Whether its samples are in memory already."""
+        return split in self._read
 
 
 @dataclass(frozen=True)
-class Score:
-    """One number and its 95 % interval, all fractions in [0, 1]."""
+class Task(ABC):
+    """Samples by split and the rules by which they are judged; a family adds `targets` and `judge`.
 
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What a task says of predictions: metrics by name, and how many samples of the split they cover."""
-
-    values: Mapping[str, Score]
-    main_metric: str
-    n_evaluated: int
-    n_total: int
-    missing: tuple[str, ...] = ()
-
-    @property
-    def main(self) -> Score:
-        """The score of the main metric."""
-        return self.values[self.main_metric]
-
-    def __str__(self) -> str:
-        numbers = ", ".join(f"{name} {score}" for name, score in self.values.items())
-        return f"{numbers} on {self.n_evaluated} of {self.n_total}"
-
-
-@dataclass(frozen=True)
-class Task:
-    """A benchmark declared: a family adds targets and `judge`.
+    `splits` may be `LazySplits`. `metrics` are names that `metric` and `judge` know.
 
     Raises:
         InputError: the main metric is not one of the metrics.
     """
 
     name: str
-    splits: Mapping[str, tuple[Sample, ...]]
+    splits: Mapping[str, Sequence[Sample]]
     label_names: tuple[str, ...]
     metrics: tuple[str, ...]
     main_metric: str
     protocol: str
     family: ClassVar[str]
+    card: ClassVar[CardText]  # what the model cards of its adapters say
 
     def __post_init__(self) -> None:
         if self.main_metric not in self.metrics:
             raise InputError(
                 f"task {self.name}: no metric {self.main_metric!r}{nearest(self.main_metric, self.metrics)}"
             )
+        if not isinstance(self.splits, LazySplits):
+            for split in self.splits:
+                self.samples(split)
 
-    def samples(self, split: str) -> tuple[Sample, ...]:
-        """The samples of a split.
+    @classmethod
+    def from_samples(
+        cls,
+        samples: Sequence[Sample],
+        name: str = "data",
+        *,
+        classes: Sequence[str] | None = None,
+        multi_label: bool | None = None,
+        val_fraction: float = 0.15,
+        test_fraction: float = 0.15,
+        seed: int = 0,
+    ) -> Task:
+        """A task over a user's own samples, where the family offers it.
 
         Raises:
-            InputError: the task has no such split.
+            InputError: the family does not, or the samples do not fit.
+        """
+        raise InputError(f"tasks of family {cls.family!r} cannot be made of own samples")
+
+    @property
+    @abstractmethod
+    def schema(self) -> TargetSchema:
+        """What the targets are: an adapter is built for it."""
+
+    @abstractmethod
+    def targets(self, samples: Sequence[Sample]) -> Any:
+        """The targets of samples, `len(samples)` of them, as adapters of the schema learn them."""
+
+    @abstractmethod
+    def metric(self, name: str | None = None) -> Metric:
+        """A fresh metric by name, the main one by default, for use while training."""
+
+    @abstractmethod
+    def judge(self, predictions: Iterable[Any], split: str = "test", *, seed: int = 0, num_draws: int = 1000) -> Scores:
+        """Score predictions against a split, with intervals of `num_draws` bootstrap draws where the family has them.
+
+        Raises:
+            InputError: no prediction, or one of no sample in the split.
+        """
+
+    def check(self, sample: Sample) -> None:  # noqa: B027 (not every family has something to refuse)
+        """Refuse a sample that does not fit the family.
+
+        Raises:
+            InputError: which sample, and why.
+        """
+
+    def check_targets(self) -> None:  # noqa: B027 (not every family can lack targets)
+        """Refuse splits in which there is nothing to learn or to judge.
+
+        Raises:
+            InputError: which split.
+        """
+
+    def describe_target(self, sample: Sample) -> Any:
+        """What is right for a sample, ready for JSON."""
+        return list(sample.labels)
+
+    def inputs(self, sample: Sample) -> Mapping[str, Any]:
+        """What is given to the adapter beside the video (a question, boxes); nothing by default."""
+        return {}
+
+    def samples(self, split: str) -> Sequence[Sample]:
+        """The samples of a split, checked.
+
+        Raises:
+            InputError: the task has no such split, or a sample does not fit.
         """
         if split not in self.splits:
             raise InputError(f"task {self.name}: no {split!r} split{nearest(split, self.splits)}")
-        return self.splits[split]
+        fresh = isinstance(self.splits, LazySplits) and not self.splits.was_read(split)
+        samples = self.splits[split]
+        if fresh or not isinstance(self.splits, LazySplits):
+            for sample in samples:
+                self.check(sample)
+        return samples
+
+    def truths(self, samples: Sequence[Sample]) -> list[Truth]:
+        """What is known of samples, as metrics take it."""
+        targets = self.targets(samples)
+        return [Truth(s.id, target, self.inputs(s)) for s, target in zip(samples, targets, strict=True)]
+
+    def predicted(self, predictions: Iterable[Prediction], split: str) -> tuple[list[Sample], list[str]]:
+        """The samples of a split that have a prediction, in its order, and the ids of those without.
+
+        Raises:
+            InputError: no prediction, or one of no sample in the split.
+        """
+        by_id = {sample.id: sample for sample in self.samples(split)}
+        found = {prediction.sample_id for prediction in predictions}
+        if not found:
+            raise InputError(f"task {self.name}: none of the {len(by_id)} samples of {split!r} was predicted")
+        if strange := sorted(found - by_id.keys()):
+            raise InputError(f"task {self.name}: {strange[0]!r} is no sample of {split!r}")
+        return [s for name, s in by_id.items() if name in found], [name for name in by_id if name not in found]
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line for each thing to know of the splits; nothing by default."""
+        return []
 
     def digest(self, split: str) -> str:
         """The sha256 of the sample ids and labels of a split and of the class names: equal only for equal data."""
@@ -83,5 +179,7 @@ class Task:
         return hashlib.sha256(json.dumps([list(self.label_names), rows]).encode()).hexdigest()
 
     def __repr__(self) -> str:
-        sizes = ", ".join(f"{name} {len(samples)}" for name, samples in self.splits.items())
-        return f"{type(self).__name__}({self.name!r}: {len(self.label_names)} classes; {sizes}; {self.main_metric})"
+        read = self.splits.was_read if isinstance(self.splits, LazySplits) else lambda split: True
+        sizes = ", ".join(f"{name} {len(self.splits[name]) if read(name) else '(not read)'}" for name in self.splits)
+        classes = f"{len(self.label_names)} classes; " if self.label_names else ""
+        return f"{type(self).__name__}({self.name!r}: {classes}{sizes}; {self.main_metric})"

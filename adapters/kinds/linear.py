@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters.classifier import Classifier, ClassifierConfig, FeatureScale
+from adapters.context import Context
 from adapters.features import Batch
 from core_encoder.config import option
 from core_encoder.errors import InputError
@@ -35,8 +36,9 @@ class Linear(Classifier):
     feature_kind: ClassVar[FeatureKind] = "clip"
     config: LinearConfig
 
-    def __init__(self, config: LinearConfig, dim: int, label_names: Sequence[str] = ()) -> None:
-        super().__init__(config, dim, label_names)
+    def __init__(self, config: LinearConfig, context: Context) -> None:
+        super().__init__(config, context)
+        dim = context.dim
         self.scale = FeatureScale(dim)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(dim, len(self.label_names))

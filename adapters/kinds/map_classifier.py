@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adapters.classifier import Classifier, ClassifierConfig, FeatureScale
+from adapters.context import Context
 from adapters.features import Batch
 from core_encoder.config import option
 from core_encoder.errors import InputError
@@ -72,13 +73,14 @@ class PoolingRound(nn.Module):
         for layer in (self.q, self.v, self.o, self.fc1, self.fc2):
             nn.init.zeros_(layer.bias)
 
-    def forward(self, query: Tensor, tokens: Tensor, grid: tuple[int, int], mask: Tensor | None) -> Tensor:
+    def forward(self, query: Tensor, tokens: Tensor, grid: tuple[int, int, int], mask: Tensor | None) -> Tensor:
+        """`grid` counts the tokens in time, height and width; only positions read it."""
         with torch.autocast(tokens.device.type, enabled=False):  # the folded mean would drown in bfloat16
             pooled = self._pool(query.float(), tokens, grid, mask)
         x = query + self.o(pooled)  # (B, H)
         return x + self.fc2(F.gelu(self.fc1(self.norm_mlp(x))))  # (B, H)
 
-    def _pool(self, query: Tensor, tokens: Tensor, grid: tuple[int, int], mask: Tensor | None) -> Tensor:
+    def _pool(self, query: Tensor, tokens: Tensor, grid: tuple[int, int, int], mask: Tensor | None) -> Tensor:
         scaled = self.q(self.norm_query(query)) * (query.shape[-1] // self.heads) ** -0.5  # (1 or B, H)
         # (token - mean) / std never happens: the division goes into both weights, the mean into the value bias.
         key, value = self.k.weight / self.scale.std, self.v.weight / self.scale.std  # (H, D)
@@ -104,8 +106,9 @@ class MapClassifier(Classifier):
     feature_kind: ClassVar[FeatureKind] = "tokens"
     config: MapClassifierConfig
 
-    def __init__(self, config: MapClassifierConfig, dim: int, label_names: Sequence[str] = ()) -> None:
-        super().__init__(config, dim, label_names)
+    def __init__(self, config: MapClassifierConfig, context: Context) -> None:
+        super().__init__(config, context)
+        dim = context.dim
         hidden = config.hidden or dim
         heads = config.heads or nearest_divisor(hidden, DEFAULT_HEADS)
         if hidden % heads:
@@ -134,9 +137,10 @@ class MapClassifier(Classifier):
         by_layer = self._by_layer(features)
         frames, patches = by_layer.shape[2:4]
         token_mask = None if mask is None else mask.repeat_interleave(patches, 1)  # (B, T*N)
+        rows, columns = self.context.patch_grid(patches) if self.config.positions else (1, patches)
         x = self.query
         for index, pooling in enumerate(self.rounds):
-            x = pooling(x, by_layer[:, index].flatten(1, 2), (frames, patches), token_mask)  # (B, H)
+            x = pooling(x, by_layer[:, index].flatten(1, 2), (frames, rows, columns), token_mask)  # (B, H)
         return self.classifier(self.dropout(self.norm(x)))  # (B, K)
 
     def _by_layer(self, features: Tensor) -> Tensor:
@@ -153,18 +157,12 @@ def _all_real(mask: Tensor | None) -> bool:
     return mask is None or bool(mask.all())
 
 
-def token_places(frames: int, patches: int, device: torch.device | None = None) -> Tensor:
-    """Sines and cosines of every token's place in time, height and width, `(frames * patches, 6 * len(WAVES))`.
+def token_places(frames: int, rows: int, columns: int, device: torch.device | None = None) -> Tensor:
+    """Sines and cosines of every token's place in time, height and width, `(frames * rows * columns, 6 * len(WAVES))`.
 
     Places are fractions of the clip, so other frame counts and resolutions see the same embedding stretched.
-
-    Raises:
-        InputError: the patches form no square grid.
     """
-    side = math.isqrt(patches)
-    if side * side != patches:
-        raise InputError(f"positions need a square grid of patches, not {patches} patches")
-    centres = [(torch.arange(count, device=device) + 0.5) / count for count in (frames, side, side)]
+    centres = [(torch.arange(count, device=device) + 0.5) / count for count in (frames, rows, columns)]
     places = torch.stack(torch.meshgrid(*centres, indexing="ij"), -1).flatten(0, 2)  # (L, 3)
     angles = math.pi * places[:, :, None] * torch.tensor(WAVES, device=device)  # (L, 3, W)
     return torch.cat([angles.sin(), angles.cos()], -1).flatten(1)  # (L, 6 W)

@@ -5,8 +5,9 @@ Everything a candidate does depends on its own configuration, the seed and the b
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,9 +16,11 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from adapters.adapter import Adapter
-from adapters.features import Batch
+from adapters.adapter import Adapter, Loss
+from adapters.features import Batch, Collate, stack
+from adapters.predictions import Prediction
 from adapters.training.training_config import TrainingConfig
+from core_encoder.errors import InputError
 
 
 @dataclass
@@ -30,7 +33,7 @@ class Progression:
     stopped: str = ""  # why it trains no more
     diverged: bool = False
     loss_sum: float = 0.0  # of the running epoch
-    loss_samples: int = 0
+    loss_weight: float = 0.0
 
 
 class Candidate:
@@ -41,35 +44,52 @@ class Candidate:
         self.adapter = adapter
         self.config = config
         self.total_steps = total_steps
-        self.reached = Progression()
+        self.progression = Progression()
         self.best: dict[str, Tensor] = {}
         self.last_loss = math.nan
         self._fabric = fabric
-        self._optimizer = torch.optim.AdamW(_parameter_groups(adapter, config.weight_decay), lr=config.lr, fused=True)
+        self._optimizer = build_optimizer(adapter, config)
         self._module, self._stepper = fabric.setup(adapter, self._optimizer)
         self._module.mark_forward_method("loss")
 
     @property
+    def collate(self) -> Collate:
+        """How the candidate's examples become a batch; the plain way where the kind has none of its own."""
+        return stack if type(self.adapter).collate is Adapter.collate else self.adapter.collate
+
+    @property
     def active(self) -> bool:
         """Whether it still trains."""
-        return not self.reached.stopped
+        return not self.progression.stopped
 
-    def step(self, batch: Batch, step: int, batch_size: int) -> None:
-        """Train on this process's part of a batch that has `batch_size` samples over all processes.
+    def step(self, parts: Sequence[Batch], step: int) -> None:
+        """Train on this process's share of a batch, given in one part or in several to be accumulated.
 
-        A loss or gradient that is not finite changes no weight and stops the candidate.
+        Every process and every part counts by the weight of its loss. A loss or gradient that is not finite changes no
+        weight and stops the candidate.
         """
         fabric, device = self._fabric, self._fabric.device
         self._module.train()
+        if fabric.world_size > 1 and self.adapter.even_shares:  # only here have all processes as many rows
+            self.adapter.gather = functools.partial(gather_rows, fabric)  # type: ignore[method-assign]
+        sums = torch.zeros(2, dtype=torch.float64)  # loss times weight, weight
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(_step_seed(self.config.seed, step, fabric.global_rank))
-            share = len(batch) * fabric.world_size / batch_size  # processes are averaged, whatever their parts' sizes
-            loss = self._module.loss(batch) * share
-        total = fabric.all_reduce(loss.detach(), reduce_op="mean") if fabric.world_size > 1 else loss.detach()
-        self.last_loss = float(total)
+            for place, part in enumerate(parts):
+                with fabric.no_backward_sync(self._module, enabled=place + 1 < len(parts)):
+                    value, weight = as_loss(self._module.loss(part), self.adapter.kind)
+                    fabric.backward(value * (weight * fabric.world_size))  # gradients are averaged over processes
+                sums += torch.tensor([float(value.detach()) * weight, weight], dtype=torch.float64)
+        vars(self.adapter).pop("gather", None)
+        if fabric.world_size > 1:
+            sums = fabric.all_reduce(sums.to(device, torch.float32), reduce_op="sum").cpu().double()
+        total, weight = sums.tolist()
+        self.last_loss = total / weight if weight else 0.0
         if not math.isfinite(self.last_loss):
             return self.diverge(f"the loss became {self.last_loss} at step {step + 1}")
-        fabric.backward(loss)
+        for parameter in self.adapter.parameters():
+            if parameter.grad is not None:
+                parameter.grad.div_(weight or 1.0)
         limit = self.config.clip_grad_norm or math.inf
         norm = fabric.clip_gradients(self._module, self._stepper, max_norm=limit, error_if_nonfinite=False)
         if not math.isfinite(float(norm)):
@@ -78,36 +98,37 @@ class Candidate:
             group["lr"] = learning_rate(self.config, step, self.total_steps)
         self._stepper.step()
         self._stepper.zero_grad()
-        self.reached.loss_sum += self.last_loss * batch_size
-        self.reached.loss_samples += batch_size
+        self.progression.loss_sum += total
+        self.progression.loss_weight += weight
 
     def diverge(self, reason: str) -> None:
         """Stop training this candidate; its best epoch, if there was one, is kept."""
-        self.reached.stopped, self.reached.diverged = reason, True
+        self._stepper.zero_grad()
+        self.progression.stopped, self.progression.diverged = reason, True
 
     @torch.no_grad()
-    def judge(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Scores `(B, K)` and the loss sum of a validation batch, in evaluation mode."""
+    def answer_with_loss(self, batch: Batch) -> tuple[list[Prediction], Loss]:
+        """The answers and the loss of a validation batch, in evaluation mode."""
         self.adapter.eval()
         with self._fabric.autocast():
-            return self.adapter.scores(batch.features, batch.mask).float(), self.adapter.loss(batch) * len(batch)
+            return self.adapter.answer_with_loss(batch)
 
     def close_epoch(self, score: float | None) -> float:
         """Note the end of an epoch with its validation score (higher is better); returns its training loss."""
-        reached = self.reached
-        loss = reached.loss_sum / max(reached.loss_samples, 1)
-        reached.loss_sum, reached.loss_samples = 0.0, 0
-        reached.epochs += 1
-        if score is None or reached.best_score is None or score > reached.best_score:
-            reached.best_score, reached.best_epoch = score, reached.epochs - 1
-            self.best = {name: tensor.cpu().clone() for name, tensor in self.adapter.state_dict().items()}
-        elif self.config.patience is not None and reached.epochs - 1 - reached.best_epoch >= self.config.patience:
-            reached.stopped = f"no better score for {self.config.patience} epochs"
+        now = self.progression
+        loss = now.loss_sum / (now.loss_weight or 1.0)
+        now.loss_sum, now.loss_weight = 0.0, 0.0
+        now.epochs += 1
+        if score is None or now.best_score is None or score > now.best_score:
+            now.best_score, now.best_epoch = score, now.epochs - 1
+            self.best = {name: tensor.cpu().clone() for name, tensor in self.adapter.saved_state().items()}
+        elif self.config.patience is not None and now.epochs - 1 - now.best_epoch >= self.config.patience:
+            now.stopped = f"no better score for {self.config.patience} epochs"
         return loss
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything a checkpoint must keep as tensors: weights, best weights, optimizer state."""
-        kept = {f"model/{name}": tensor for name, tensor in self.adapter.state_dict().items()}
+        kept = {f"model/{name}": tensor for name, tensor in self.adapter.saved_state().items()}
         kept |= {f"best/{name}": tensor for name, tensor in self.best.items()}
         for index, state in self._optimizer.state_dict()["state"].items():
             kept |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in state.items()}
@@ -127,11 +148,11 @@ class Candidate:
             index, _, key = name.partition("/")
             whole["state"].setdefault(int(index), {})[key] = tensor
         self._optimizer.load_state_dict(whole)
-        self.reached = Progression(**counters)
+        self.progression = Progression(**counters)
 
     def counters(self) -> dict[str, Any]:
         """Everything a checkpoint must keep beside the tensors."""
-        return asdict(self.reached)
+        return asdict(self.progression)
 
 
 def learning_rate(config: TrainingConfig, step: int, total_steps: int) -> float:
@@ -142,11 +163,18 @@ def learning_rate(config: TrainingConfig, step: int, total_steps: int) -> float:
     return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total_steps - warmup, 1)))
 
 
+def build_optimizer(adapter: Adapter, config: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW on what is trainable."""
+    return torch.optim.AdamW(_parameter_groups(adapter, config.weight_decay), lr=config.lr, fused=True)
+
+
 def _parameter_groups(adapter: Adapter, weight_decay: float) -> list[dict[str, Any]]:
     """Matrices decay; norms, biases and learned queries do not."""
     matrices: list[Tensor] = []
     others: list[Tensor] = []
     for name, parameter in adapter.named_parameters():
+        if not parameter.requires_grad:
+            continue
         is_matrix = parameter.ndim > 1 and name.rpartition(".")[2] == "weight"
         (matrices if is_matrix else others).append(parameter)
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -154,6 +182,27 @@ def _parameter_groups(adapter: Adapter, weight_decay: float) -> list[dict[str, A
 
 def _step_seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint32)[0])
+
+
+def as_loss(loss: Any, kind: str) -> Loss:
+    """What `Adapter.loss` gave, checked.
+
+    Raises:
+        InputError: it is no value with a weight, as in prismhub before 0.2.
+    """
+    if isinstance(loss, Tensor) or not isinstance(loss, tuple) or len(loss) != 2:
+        raise InputError(
+            f"adapter {kind!r}: `loss` must return Loss(value, weight), not {type(loss).__name__}; "
+            "see 'Write an adapter' in docs/adapters.md"
+        )
+    return Loss(loss[0], float(loss[1]))
+
+
+def gather_rows(fabric: Fabric, rows: Tensor) -> Tensor:
+    """Rows `(B, ...)` of this process -> those of all processes `(world * B, ...)`, with gradients."""
+    whole = fabric.all_gather(rows, sync_grads=True)
+    assert isinstance(whole, Tensor)
+    return whole.flatten(0, 1)
 
 
 def any_active(candidates: Iterable[Candidate]) -> bool:

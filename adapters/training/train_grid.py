@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.adapter import Adapter
 from adapters.card import AdapterInfo
+from adapters.context import Context, TargetSchema
 from adapters.features import FeatureDataset, digest_of
 from adapters.registry import adapter_kind
 from adapters.training.training_config import (
@@ -73,6 +74,7 @@ def train(
     val_set: FeatureDataset | None = None,
     *,
     label_names: Sequence[str] = (),
+    targets: TargetSchema | None = None,
     head: Any = None,
     config: TrainingConfig | None = None,
     grid: Sequence[Mapping[str, Any]] = ({},),
@@ -84,7 +86,8 @@ def train(
 ) -> TrainingResult:
     """Train a head on features; the best setting and epoch by validation are kept.
 
-    `head` is the head's config or a mapping; each setting of `grid` overrides options of the head or of `config`.
+    `targets` is the schema of the targets; `label_names` is short for that of single-label classes. `head` is the
+    head's config or a mapping; each setting of `grid` overrides options of the head or of `config`.
     Without `metric` the validation loss decides, without `val_set` the last epoch counts. `info` brings what the saved
     adapter should record of encoder, task and data. With several devices, processes are spawned: the data sets and
     `metric` must be picklable, and `progress` is not called.
@@ -99,8 +102,10 @@ def train(
     cls = adapter_kind(kind) if isinstance(kind, str) else kind
     if len(train_set) == 0:
         raise InputError("there is no sample to train on")
+    targets = targets or TargetSchema(cls.target_kind, tuple(label_names))
     settings = resolve_settings(cls, head, config, grid)
-    dim = train_set[0].features.shape[-1]
+    features = info.features if info else None
+    context = Context(int(train_set[0].features.shape[-1]), targets, features, info.grid if info else None)
     val_set = () if val_set is None else val_set
     run_dir = Path(run_dir)
     if restart:
@@ -111,8 +116,9 @@ def train(
         run_dir,
         {
             "kind": cls.kind,
-            "dim": dim,
-            "label_names": list(label_names),
+            "dim": context.dim,
+            "targets": targets.kind,
+            "label_names": list(targets.label_names),
             "head": [config_to_dict(setting.head) for setting in settings],
             "training": [_what_decides(setting.training) for setting in settings],
             "train_set": digest_of(train_set),
@@ -120,7 +126,7 @@ def train(
             "encoder": info.features.fingerprint if info and info.features else "",
         },
     )
-    run = TrainingRun(cls, settings, tuple(label_names), dim, config, train_set, val_set, metric, run_dir, progress)
+    run = TrainingRun(cls, settings, context, config, train_set, val_set, metric, run_dir, progress)
     state = read_state(run_dir)
     if state is None or not state.done:
         _launch(run)
@@ -266,13 +272,5 @@ def _result(run: Any, info: AdapterInfo) -> TrainingResult:
     best = run.build(run.settings[order[0]]).eval()
     best.load_weights({n.removeprefix("best/"): t for n, t in tensors.items() if n.startswith("best/")}, str(file))
     training = run.settings[order[0]].training
-    best.info = replace(
-        info,
-        kind=best.kind,
-        config=best.info.config,
-        dim=run.dim,
-        label_names=best.label_names,
-        training=config_to_dict(training),
-        seed=training.seed,
-    )
+    best.described_as(replace(info, training=config_to_dict(training), seed=training.seed))
     return TrainingResult(best, tuple(results), tuple(state.history), run.run_dir)

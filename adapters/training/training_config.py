@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from adapters.predictions import Truth
 from core_encoder.config import option
 from core_encoder.errors import InputError
 
@@ -28,12 +29,13 @@ class TrainingConfig:
     accelerator: str = option("auto", "Lightning's accelerator: auto, cpu, gpu, mps", grid=False)
     devices: int | Literal["auto"] = option(1, "how many devices (processes on a CPU)", grid=False)
     precision: Literal["32-true", "bf16-mixed"] = option("32-true", "Lightning's precision", grid=False)
+    accumulate: int = option(1, "parts of a step that are computed one after the other, to save memory", grid=False)
     checkpoint_every_s: float = option(
         20.0, "seconds between checkpoints, the most that a killed run repeats", grid=False
     )
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "patience", "devices"):
+        for name in ("epochs", "batch_size", "patience", "devices", "accumulate"):
             value = getattr(self, name)
             if isinstance(value, int) and value < 1:
                 raise InputError(f"{name} must be at least 1, not {value}")
@@ -47,23 +49,20 @@ class TrainingConfig:
 
 
 class Metric(Protocol):
-    """What judges a head on the validation set; higher is better. A `torchmetrics.Metric` keyed by sample id is one."""
+    """What judges answers on the validation set; higher is better. A task brings its own (`Task.metric`)."""
 
-    def update(self, scores: Tensor, targets: Tensor, ids: Sequence[str]) -> None:
-        """Take scores `(B, K)` of the samples `ids`; views of one video share an id."""
+    def update(self, predictions: Sequence[Any], samples: Sequence[Truth]) -> None:
+        """Take answers, one a sample, and what is known of the samples, in the same order."""
 
     def compute(self) -> float | Tensor:
         """The score of everything seen."""
-
-    def reset(self) -> None:
-        """Forget everything seen."""
 
 
 MetricFactory = Callable[[], Metric]
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """Where a run is: `step` of `steps` over all epochs, the last losses by setting, the best scores so far."""
 
     phase: Literal["train", "validate"]
@@ -77,7 +76,7 @@ class Progress:
     eta_s: float
 
 
-ProgressCallback = Callable[[Progress], None]
+ProgressCallback = Callable[[TrainingProgress], None]
 
 
 class TrainingDiverged(RuntimeError):

@@ -7,9 +7,9 @@ needed to go on as if nothing had happened.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,15 +21,17 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from adapters.adapter import Adapter
-from adapters.features import FeatureDataset, epoch_batches, even_batches, ids_of, read_ahead
+from adapters.context import Context
+from adapters.features import FeatureDataset, epoch_batches, even_batches, read_ahead
 from adapters.training.candidate import Candidate, any_active, learning_rate
 from adapters.training.training_config import (
     MetricFactory,
-    Progress,
     ProgressCallback,
     TrainingConfig,
     TrainingDiverged,
+    TrainingProgress,
 )
+from adapters.training.validation import score_of, validate
 from core_encoder.errors import InputError
 from core_encoder.files.storage import read_tensors, write_tensors
 from fit.run_log import RunLog
@@ -66,8 +68,7 @@ class TrainingRun:
 
     kind: type[Adapter]
     settings: tuple[Setting, ...]
-    label_names: tuple[str, ...]
-    dim: int
+    context: Context
     config: TrainingConfig
     train_set: FeatureDataset
     val_set: FeatureDataset  # may be empty
@@ -81,6 +82,8 @@ class TrainingRun:
         Raises:
             TrainingDiverged: no candidate is left.
         """
+        if self.config.accumulate > 1 and self.kind.even_shares:
+            raise InputError(f"accumulate: the loss of {self.kind.kind!r} needs the whole batch at once; leave it at 1")
         fewest = min(len(s) for s in (self.train_set, self.val_set) if len(s))
         if min(fewest, self.config.batch_size // 2) < fabric.world_size > 1:
             raise InputError(
@@ -95,29 +98,28 @@ class TrainingRun:
             total = steps * self.config.epochs
             candidates.append(Candidate(setting.name, adapter, setting.training, total, fabric))
         state = read_checkpoint(self.run_dir, candidates)
-        with _Pass(self, fabric, candidates, state, steps) as this_pass:
-            this_pass.go()
+        with TrainingLoop(self, fabric, candidates, state, steps) as loop:
+            loop.go()
 
     def build(self, setting: Setting) -> Adapter:
         """The fresh head of a setting."""
-        return self.kind.build(setting.head, dim=self.dim, label_names=self.label_names, seed=self.config.seed)
+        return self.kind.build(setting.head, self.context, seed=self.config.seed)
 
 
-class _Pass:
-    """One process's pass through a run, from where `state` stands to the end."""
+class TrainingLoop:
+    """One process's way through a run, from where `state` stands to the end."""
 
     def __init__(
         self, run: TrainingRun, fabric: Fabric, candidates: list[Candidate], state: RunState, steps_per_epoch: int
     ) -> None:
         self.run, self.fabric, self.candidates, self.state = run, fabric, candidates, state
         self.steps_per_epoch = steps_per_epoch
-        self.val_ids = ids_of(run.val_set)
         self.log = RunLog(run.run_dir, self.step) if fabric.is_global_zero else None
         self.started_s = self.saved_s = time.monotonic()
         self.samples = 0
         self.first_step = self.step
 
-    def __enter__(self) -> _Pass:
+    def __enter__(self) -> TrainingLoop:
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -133,7 +135,7 @@ class _Pass:
         config, state = self.run.config, self.state
         while state.epoch < config.epochs and any_active(self.candidates):
             self._train_epoch()
-            scores, losses = self._validate() if len(self.val_ids) else ({}, {})
+            scores, losses = self._validate() if len(self.run.val_set) else ({}, {})
             self._close_epoch(scores, losses)
             state.epoch, state.step = state.epoch + 1, 0
             self._checkpoint_if_due()
@@ -144,12 +146,15 @@ class _Pass:
         config, state = self.run.config, self.state
         rank, world = self.fabric.global_rank, self.fabric.world_size
         plan = epoch_batches(len(self.run.train_set), config.batch_size, config.seed, state.epoch)[state.step :]
-        mine = [indices[rank::world] for indices in plan]
-        for indices, batch in zip(plan, read_ahead(self.run.train_set, mine), strict=True):
-            batch = batch.to(self.fabric.device)
+        even = self.run.kind.even_shares
+        mine = [indices[rank : len(indices) // world * world if even else None : world] for indices in plan]
+        parts = [even_batches(share, -(-len(share) // config.accumulate)) for share in mine]
+        reader = read_ahead(self.run.train_set, [part for share in parts for part in share], self.candidates[0].collate)
+        for indices, share in zip(plan, parts, strict=True):
+            batches = [next(reader).to(self.fabric.device) for _ in share]
             for candidate in self.candidates:
                 if candidate.active:
-                    candidate.step(batch, self.step, len(indices))
+                    candidate.step(batches, self.step)
                     self._check(candidate)
             state.step += 1
             self.samples += len(indices)
@@ -162,61 +167,39 @@ class _Pass:
             self._checkpoint_if_due()
 
     def _check(self, candidate: Candidate) -> None:
-        if not candidate.reached.diverged:
+        if not candidate.progression.diverged:
             return
         batch = min(self.state.step + 1, self.steps_per_epoch)
         where = (
-            f"setting {candidate.name!r}: {candidate.reached.stopped} "
+            f"setting {candidate.name!r}: {candidate.progression.stopped} "
             f"(epoch {self.state.epoch + 1}, batch {batch} of {self.steps_per_epoch})"
         )
-        if all(other.reached.diverged for other in self.candidates):
+        if all(other.progression.diverged for other in self.candidates):
             raise TrainingDiverged(f"{where}; lower the learning rate, or check the features")
         log.warning("%s; it trains no further, the other settings go on", where)
 
     def _validate(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Validation scores and losses of the active candidates; processes share the samples and see all scores."""
-        val_set, config = self.run.val_set, self.run.config
-        rank, world = self.fabric.global_rank, self.fabric.world_size
+        """Validation scores and losses of the active candidates."""
         active = [candidate for candidate in self.candidates if candidate.active]
-        metrics = [self.run.metric() for _ in active] if self.run.metric else []
-        losses = [0.0] * len(active)
-        plan = even_batches(range(len(val_set)), config.batch_size)
-        mine = [indices[rank::world] for indices in plan]
-        for indices, batch in zip(plan, read_ahead(val_set, mine), strict=True):
-            batch = batch.to(self.fabric.device)
-            for place, candidate in enumerate(active):
-                if not candidate.active:
-                    continue
-                scores, loss = candidate.judge(batch)
-                targets, ids = batch.targets, list(batch.ids)
-                if world > 1:
-                    scores, targets = (_whole(self.fabric, part, len(indices)) for part in (scores, targets))
-                    ids = [self.val_ids[i] for i in indices]
-                    loss = self.fabric.all_reduce(loss, reduce_op="sum")
-                if not bool(scores.isfinite().all()):
-                    if not bool(batch.features.isfinite().all()):
-                        raise InputError("the validation features hold NaN or infinity: encode them again")
-                    candidate.diverge(f"the validation scores became NaN or infinite after step {self.step}")
-                    self._check(candidate)
-                    continue
-                losses[place] += float(loss)
-                if metrics:
-                    metrics[place].update(scores.cpu(), targets.cpu() if isinstance(targets, Tensor) else targets, ids)
-            self._report("validate")
-        means = {c.name: loss / len(val_set) for c, loss in zip(active, losses, strict=True) if c.active}
-        if not metrics:
-            return {name: -loss for name, loss in means.items()}, means
-        return {c.name: float(m.compute()) for c, m in zip(active, metrics, strict=True) if c.active}, means
+        tell = functools.partial(self._report, "validate")
+        judgements = validate(active, self.run.val_set, self.run.config.batch_size, self.fabric, tell)
+        scores, losses = {}, {}
+        for candidate, judgement in zip(active, judgements, strict=True):
+            if judgement.broken == "features":
+                raise InputError("the validation features hold NaN or infinity: encode them again")
+            if judgement.broken:
+                candidate.diverge(f"the validation scores became NaN or infinite after step {self.step}")
+                self._check(candidate)
+                continue
+            losses[candidate.name] = judgement.loss
+            scores[candidate.name] = score_of(candidate, judgement, self.run.metric)
+        return scores, losses
 
     def _close_epoch(self, scores: dict[str, float], losses: dict[str, float]) -> None:
         for candidate in self.candidates:
             if not candidate.active:
                 continue
             score = scores.get(candidate.name)
-            if score is not None and math.isnan(score):
-                raise InputError(
-                    "the validation metric is NaN: does every class that it averages occur in the validation split?"
-                )
             values = {"train_loss": candidate.close_epoch(score)}
             if score is not None:
                 values |= {"val_loss": losses[candidate.name], "val_score": score}
@@ -230,12 +213,12 @@ class _Pass:
         spent_s = max(time.monotonic() - self.started_s, 1e-9)
         total = self.steps_per_epoch * self.run.config.epochs
         left = (total - self.step) * spent_s / max(self.step - self.first_step, 1)
-        best = {c.name: c.reached.best_score for c in self.candidates}
+        best = {c.name: c.progression.best_score for c in self.candidates}
         losses = {c.name: c.last_loss for c in self.candidates if c.active}
         known = {name: score for name, score in best.items() if score is not None}
         epoch = min(self.state.epoch + 1, self.run.config.epochs)
-        rate = self.samples / spent_s
-        self.run.progress(Progress(phase, epoch, self.run.config.epochs, self.step, total, losses, known, rate, left))
+        rate, epochs = self.samples / spent_s, self.run.config.epochs
+        self.run.progress(TrainingProgress(phase, epoch, epochs, self.step, total, losses, known, rate, left))
 
     def _checkpoint_if_due(self) -> None:
         if time.monotonic() - self.saved_s >= self.run.config.checkpoint_every_s:
@@ -290,10 +273,3 @@ def split_tensors(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
         index, _, rest = name.partition("/")
         found.setdefault(int(index), {})[rest] = tensor
     return found
-
-
-def _whole(fabric: Fabric, part: Tensor, total: int) -> Tensor:
-    """The `total` rows of a batch, in order, from the parts that the processes hold."""
-    whole = part.new_zeros(total, *part.shape[1:])
-    whole[fabric.global_rank :: fabric.world_size] = part
-    return fabric.all_reduce(whole, reduce_op="sum")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from benchmarks.results import ScoreRecord
+from adapters.scores import Score
 
 LEVEL = 0.95
 _NORMAL = 1.959963984540054  # the 97.5 % quantile of the normal distribution
@@ -26,8 +26,8 @@ class Interval:
         """The same in another unit; `factor` is positive."""
         return Interval(factor * self.value, factor * self.low, factor * self.high)
 
-    def record(self) -> ScoreRecord:
-        return ScoreRecord(self.value, self.low, self.high)
+    def record(self) -> Score:
+        return Score(self.value, self.low, self.high)
 
     def __str__(self) -> str:
         return f"{self.value:.1f} [{self.low:.1f}, {self.high:.1f}]"

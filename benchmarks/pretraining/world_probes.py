@@ -10,7 +10,7 @@ import functools
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -30,6 +30,9 @@ from pretrain.world.motions import MOTIONS
 from pretrain.world.synthetic_world import SyntheticWorld
 from pretrain.world.world_objects import HELD_OUT_OBJECTS, WorldObject
 from tasks.metrics.classification import TopKAccuracy
+
+if TYPE_CHECKING:
+    from adapters.kinds.map_classifier import MapClassifier
 
 LABELS: dict[str, tuple[str, ...]] = {
     "object": tuple(thing.name for thing in HELD_OUT_OBJECTS),
@@ -162,7 +165,8 @@ def probe(
             run_dir=folder,
             metric=functools.partial(TopKAccuracy, len(names)),
         )
-    scores = torch.cat([result.best.predict_batch(part) for part in features["test"].split(_AT_ONCE)])  # (n, K)
+    head = cast("MapClassifier", result.best)
+    scores = torch.cat([head.probabilities(part) for part in features["test"].split(_AT_ONCE)])  # (n, K)
     hits = (scores.argmax(1) == targets["test"]).numpy()
     assert result.score is not None
     return ProbeScore(result.settings[0].name, result.score, hits)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from core_encoder.files.storage import write_text
 from prismhub.progress import Show
@@ -17,8 +17,9 @@ from prismhub.settings import TrainSettings
 
 if TYPE_CHECKING:
     from adapters.predictions import ClassScores
-    from prismhub.commands.train import Trained
+    from benchmarks.cell import Trained
     from prismhub.pages.report import Curve, Example, Metric, ReportData
+    from tasks.families.classification import ClassificationTask
 
 ADAPTER = "demo"
 SECOND_ADAPTER = "demo-motion"
@@ -157,7 +158,7 @@ def _report_data(first: Trained, second: Trained, watch: Stopwatch, examples: Se
         + (f" at {first.extraction.clips_per_s:.0f} clips/s" if first.extraction.n_encoded else " (all were cached)"),
         "train again on cached features: which motion": f"{second.frames_decoded} frames decoded",
     }
-    confusion = first.task.confusion(first.predictions, first.result.split)
+    confusion = cast("ClassificationTask", first.task).confusion(first.predictions, first.result.split)
     return ReportData(
         title="prismhub demo",
         headline=f"{100 * top1.value:.0f} % of {first.result.n_evaluated} unseen videos named right, "
@@ -205,7 +206,7 @@ def _metrics(trained: Trained, prefix: str = "", only: Sequence[str] = ()) -> li
     return [
         Metric(prefix + name, score.value, score.low, score.high, result.n_evaluated, result.n_total)
         for name, score in result.scores.items()
-        if not only or name in only
+        if score.low is not None and score.high is not None and (not only or name in only)
     ]
 
 

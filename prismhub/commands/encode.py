@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.encoding import Reading, encode_missing, state_size
 from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.errors import InputError
 from core_encoder.files.storage import prismhub_home
 from prismhub.progress import SILENT, Show
-from prismhub.settings import EncodeSettings, EncodingSettings, EvaluateSettings, TrainSettings
+from prismhub.settings import EncodeSettings, EncodingSettings
 
 if TYPE_CHECKING:
     from core_encoder.encoder import Encoder
@@ -40,8 +41,9 @@ def encode(settings: EncodeSettings, show: Show = SILENT) -> Encoded:
     spec = feature_spec(encoder, settings, settings.kind, settings.layers)
     root = settings.store or default_store()
     if settings.dry_run:
-        return Encoded(spec, state_size(encoder, clips, spec, root, SILENT), None)
-    report = extract_features(encoder, clips, spec, root, settings, show, settings.failures)
+        return Encoded(spec, state_size(encoder, clips, spec, root), None)
+    reading = Reading(root, settings.clips_per_batch, settings.workers)
+    report = encode_missing(encoder, clips, spec, reading, show, settings.failures)
     return Encoded(spec, None, report)
 
 
@@ -132,52 +134,3 @@ def feature_spec(encoder: Encoder, settings: EncodingSettings, kind: FeatureKind
 def default_store() -> Path:
     """Where features are kept unless a command says otherwise."""
     return prismhub_home() / "features"
-
-
-def state_size(encoder: Encoder, clips: Sequence[Clip], spec: FeatureSpec, root: Path, show: Show) -> Estimate:
-    """Say how large the missing features will be and how much disk is free, before anything is encoded."""
-    from core_encoder.features.estimate import estimate
-
-    size = estimate(encoder, clips, spec, root)
-    if size.num_views:
-        show.note(f"features of {encoder.name!r}: {size}")
-    return size
-
-
-def extract_features(
-    encoder: Encoder,
-    clips: Sequence[Clip],
-    spec: FeatureSpec,
-    root: Path,
-    settings: EncodeSettings | TrainSettings | EvaluateSettings,
-    show: Show,
-    failures_path: Path | None = None,
-) -> ExtractionReport:
-    """Encode what is missing, with its size stated before and its bar meanwhile.
-
-    Raises:
-        InputError: the features cannot fit on the disk.
-    """
-    from core_encoder.extraction import FAILURES_FILE, extract
-
-    state_size(encoder, clips, spec, root, show).check(root)
-    with show.bar("encoding") as bar:
-        report = extract(
-            encoder,
-            clips,
-            spec,
-            root,
-            batch_size=settings.clips_per_batch,
-            workers=settings.workers,
-            failures_path=failures_path,
-            progress=lambda p: bar.update(
-                p.done, p.total, f"{p.clips_per_s:.3g} clips/s, {p.bottleneck} is the bottleneck, {p.failed} failed"
-            ),
-        )
-    rate = f" at {report.clips_per_s:.3g} clips/s ({report.bottleneck} is the bottleneck)" if report.n_encoded else ""
-    listed = f", listed in {failures_path or report.folder / FAILURES_FILE}" if report.failures else ""
-    show.note(
-        f"features: {report.n_cached} clips cached, {report.n_encoded} encoded{rate}, "
-        f"{len(report.failures)} failed{listed}; {report.frames_decoded} frames decoded"
-    )
-    return report

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from adapters.card import CardText
+from adapters.context import TargetSchema
 from adapters.predictions import ClassScores
+from adapters.scores import Score, Scores
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest
 from tasks.metrics.bootstrap import bootstrap_interval, value_of
-from tasks.metrics.classification import METRICS, SampleMetric, average_views, confusion_matrix
-from tasks.readers.annotations import Sample, is_multi_label, label_names, name_labels, read_class_list, read_samples
+from tasks.metrics.class_statistics import MULTI_LABEL, STATISTICS, average_views, confusion_matrix
+from tasks.readers.annotations import is_multi_label, label_names, name_labels, read_class_list, read_samples
+from tasks.sample import Sample
 from tasks.splits import split_samples, split_warnings
-from tasks.task import Score, Scores, Task
+from tasks.task import Task
+
+if TYPE_CHECKING:
+    from tasks.metrics.classification import SampleMetric
 
 PROTOCOL = "classification-v1"
 """Views are averaged as probabilities; ties count against the prediction; samples without a prediction are left out
@@ -30,20 +38,39 @@ class ClassificationTask(Task):
 
     multi_label: bool = False
     family: ClassVar[str] = "classification"
+    card: ClassVar[CardText] = CardText(
+        pipeline_tag="video-classification",
+        answers="top(5)",
+        averaging="Scores of several views are averaged as probabilities.",
+        limits="A video of none of the classes still gets one of their names.",
+    )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         for name in self.metrics:
-            if name not in METRICS or METRICS[name].multi_label != self.multi_label:
-                fitting = [known for known, metric in METRICS.items() if metric.multi_label == self.multi_label]
+            if name not in STATISTICS or (name in MULTI_LABEL) != self.multi_label:
+                fitting = [known for known in STATISTICS if (known in MULTI_LABEL) == self.multi_label]
                 raise InputError(f"task {self.name}: no metric {name!r} for these labels{nearest(name, fitting)}")
-        known = set(self.label_names)
-        for sample in (sample for samples in self.splits.values() for sample in samples):
-            unknown = next((label for label in sample.labels if label not in known), None)
-            if unknown is not None:
-                raise InputError(f"{sample.id}: label {unknown!r} is not a class{nearest(unknown, known)}")
-            if not self.multi_label and len(sample.labels) != 1:
-                raise InputError(f"{sample.id}: has {len(sample.labels)} labels in a task of one label a clip")
+        super().__post_init__()
+
+    def check(self, sample: Sample) -> None:
+        unknown = next((label for label in sample.labels if label not in self._index), None)
+        if unknown is not None:
+            raise InputError(f"{sample.id}: label {unknown!r} is not a class{nearest(unknown, self.label_names)}")
+        if not self.multi_label and len(sample.labels) != 1:
+            raise InputError(f"{sample.id}: has {len(sample.labels)} labels in a task of one label a clip")
+
+    def check_targets(self) -> None:
+        for split in self.splits:
+            if not any(sample.labels for sample in self.samples(split)):
+                raise InputError(f"task {self.name}: no sample of the {split} split has a label")
+
+    @functools.cached_property
+    def _index(self) -> dict[str, int]:
+        return {label: k for k, label in enumerate(self.label_names)}
+
+    @property
+    def schema(self) -> TargetSchema:
+        return TargetSchema("classes", self.label_names, self.multi_label)
 
     @classmethod
     def from_samples(
@@ -127,6 +154,8 @@ class ClassificationTask(Task):
 
     def metric(self, name: str | None = None) -> SampleMetric:
         """A fresh metric by name, the main one by default, for use while training."""
+        from tasks.metrics.classification import METRICS
+
         return METRICS[name or self.main_metric](len(self.label_names))
 
     def judge(
@@ -139,43 +168,36 @@ class ClassificationTask(Task):
         Raises:
             InputError: no prediction, one of no sample in the split, or a class of the task the adapter does not know.
         """
-        evaluated, scores, targets, names = self._answers(predictions, split)
-        groups = [sample.clip.path for sample in evaluated]
+        judged = self._judged(predictions, split)
+        groups = [sample.clip.path for sample in judged.samples]
         values = {}
         for name in self.metrics:
-            statistic = METRICS[name](len(names)).statistic(scores, targets)
+            statistic = functools.partial(STATISTICS[name], judged.scores, judged.targets)
             try:
-                value = value_of(statistic, len(evaluated))
+                value = value_of(statistic, len(groups))
             except InputError as error:
                 raise InputError(f"task {self.name}, split {split}: {name}: {error}") from error
-            low, high = bootstrap_interval(statistic, len(evaluated), groups=groups, seed=seed, num_draws=num_draws)
+            low, high = bootstrap_interval(statistic, len(groups), groups=groups, seed=seed, num_draws=num_draws)
             values[name] = Score(value, low, high)
-        found = {sample.id for sample in evaluated}
-        missing = tuple(sample.id for sample in self.samples(split) if sample.id not in found)
-        return Scores(values, self.main_metric, len(evaluated), len(self.samples(split)), missing)
+        total = len(judged.samples) + len(judged.missing)
+        return Scores(values, self.main_metric, len(judged.samples), total, split, tuple(judged.missing))
 
     def confusion(self, predictions: Iterable[ClassScores], split: str = "test") -> NDArray[np.int64]:
         """Counts `(K, K)` of true class (row) and predicted class (column), in the predictions' class order."""
         if self.multi_label:
             raise InputError(f"task {self.name}: a confusion matrix needs one label a clip")
-        _, scores, targets, _ = self._answers(predictions, split)
-        return confusion_matrix(scores, targets)
+        judged = self._judged(predictions, split)
+        return confusion_matrix(judged.scores, judged.targets)
 
-    def _answers(
-        self, predictions: Iterable[ClassScores], split: str
-    ) -> tuple[list[Sample], NDArray[np.float64], NDArray[np.int64], tuple[str, ...]]:
-        """The samples predicted, in the order of their ids, with their mean scores and targets, and the class order."""
+    def _judged(self, predictions: Iterable[ClassScores], split: str) -> _Judged:
+        """The samples predicted, in the order of their ids, with their mean scores and targets."""
         predictions = list(predictions)
-        by_id = {sample.id: sample for sample in self.samples(split)}
-        if not predictions:
-            raise InputError(f"task {self.name}: none of the {len(by_id)} samples of {split!r} was predicted")
+        _, missing = self.predicted(predictions, split)
         names = predictions[0].label_names
         absent = next((label for label in self.label_names if label not in names), None)
         if absent is not None:
             raise InputError(f"task {self.name}: class {absent!r} is unknown to the adapter{nearest(absent, names)}")
         for prediction in predictions:
-            if prediction.sample_id not in by_id:
-                raise InputError(f"task {self.name}: {prediction.sample_id!r} is no sample of {split!r}")
             if prediction.label_names != names:
                 raise InputError(f"{prediction.sample_id}: predicted with another class list than the first sample")
         rows = np.stack([np.asarray(prediction.scores, dtype=np.float64) for prediction in predictions])
@@ -183,5 +205,13 @@ class ClassificationTask(Task):
         if len(broken):
             raise InputError(f"{predictions[broken[0]].sample_id}: the adapter's scores are not finite")
         ids, scores = average_views([prediction.sample_id for prediction in predictions], rows)
-        evaluated = [by_id[one] for one in ids]
-        return evaluated, scores, self.targets(evaluated, names), names
+        by_id = {sample.id: sample for sample in self.samples(split)}
+        samples = [by_id[one] for one in ids]
+        return _Judged(samples, missing, scores, self.targets(samples, names))
+
+
+class _Judged(NamedTuple):
+    samples: list[Sample]
+    missing: list[str]
+    scores: NDArray[np.float64]  # (n, K)
+    targets: NDArray[np.int64]  # (n,) or (n, K)

@@ -4,8 +4,7 @@ Rules that decide numbers, the same everywhere here:
 - A sample counts once. Rows of one id are averaged: they are views of the sample, or the padding of a distributed
   sampler. Scores are therefore probabilities (softmax, or sigmoid when multi-label), as the published multi-view
   protocols average them.
-- Ties count against the prediction: the target is in the top k only if fewer than k other classes score as high.
-  Average precision takes tied samples together, at the precision after the last of them. Neither depends on order.
+- Ties count against the prediction (`tasks.metrics.class_statistics`).
 - Samples that were not predicted are not here; the result says how many of how many were.
 
 Every metric is a function of sample weights, `resampled(scores (n, K), targets, weights (R, n)) -> (R,)`: weights of 1
@@ -25,7 +24,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
+from adapters.predictions import ClassScores, Truth
 from tasks.metrics.bootstrap import Floats, Statistic, value_of
+from tasks.metrics.class_statistics import (
+    class_accuracy,
+    confusion_matrix,
+    mean_average_precision,
+    mean_rows,
+    top_k_accuracy,
+)
 
 
 class Rows(NamedTuple):
@@ -63,36 +70,42 @@ class SampleMetric(Metric):
 
     def update(
         self,
-        scores: Tensor,
-        targets: Tensor,
-        ids: Sequence[str] | Sequence[int] | Tensor,
-        views: Sequence[int] | Tensor | None = None,
+        predictions: Sequence[ClassScores],
+        samples: Sequence[Truth],
+        views: Sequence[int] | None = None,
     ) -> None:
-        """Add a batch: scores `(B, K)`, targets `(B,)` class indices or `(B, K)` zeros and ones, one id a row.
+        """Add answers and what is known of their samples: a class index, or `(K,)` zeros and ones, as target.
 
         Args:
-            views: which view of its sample each row is; a (sample, view) then counts once. Without it every row of a
-                sample has the same weight in its average.
+            views: which view of its sample each answer is of; a (sample, view) then counts once. Without it every
+                answer of a sample has the same weight in its average.
 
         Raises:
-            ValueError: shapes do not fit, scores are not finite, or a target is not a class.
+            ValueError: answers of other classes or of other samples, scores that are not finite, or a target that is
+                no class.
         """
-        rows = scores.shape[0]
-        expected = (rows, self.num_classes)
-        if scores.shape != expected:
-            raise ValueError(f"scores must be (B, {self.num_classes}), not {tuple(scores.shape)}")
-        if targets.shape != (expected if self.multi_label else expected[:1]):
+        rows = len(predictions)
+        if len(samples) != rows or (views is not None and len(views) != rows):
+            raise ValueError(f"{rows} predictions need {rows} samples and views")
+        if not rows:
+            return
+        for prediction, sample in zip(predictions, samples, strict=True):
+            if prediction.sample_id != sample.id:
+                raise ValueError(f"the prediction of {prediction.sample_id!r} stands beside sample {sample.id!r}")
+            if len(prediction.scores) != self.num_classes:
+                raise ValueError(f"{sample.id!r}: {len(prediction.scores)} scores, not {self.num_classes}")
+        scores = torch.stack([prediction.scores for prediction in predictions])  # (B, K)
+        targets = torch.stack([torch.as_tensor(sample.target) for sample in samples])  # (B,) or (B, K)
+        expected = (rows, self.num_classes) if self.multi_label else (rows,)
+        if targets.shape != expected:
             raise ValueError(f"targets {tuple(targets.shape)} do not fit scores {expected} of {type(self).__name__}")
-        names = ids.tolist() if isinstance(ids, Tensor) else list(ids)
-        if len(names) != rows or (views is not None and len(views) != rows):
-            raise ValueError(f"{rows} rows of scores need {rows} ids and views")
         if not bool(torch.isfinite(scores).all()):
             raise ValueError("scores are not finite: the adapter answered NaN or infinity")
         highest = 1 if self.multi_label else self.num_classes - 1
         if bool(((targets < 0) | (targets > highest)).any()):
             raise ValueError(f"targets must lie between 0 and {highest}")
         view = torch.full((rows, 1), -1) if views is None else torch.as_tensor(views).reshape(rows, 1)
-        keys = torch.cat([sample_keys(names), view.long().cpu()], dim=1)  # (B, 3)
+        keys = torch.cat([sample_keys(sample.id for sample in samples), view.long().cpu()], dim=1)  # (B, 3)
         self.keys.append(keys.to(self.device))
         self.scores.append(scores.detach().float().to(self.device))
         self.targets.append(targets.detach().long().to(self.device))
@@ -122,7 +135,7 @@ class SampleMetric(Metric):
         unique, first, inverse = np.unique(keys[:, :2], axis=0, return_index=True, return_inverse=True)
         if (targets[first][inverse.ravel()] != targets).any():
             raise ValueError("one sample id was scored with different targets; ids must tell samples apart")
-        return Rows(unique, _means(scores, inverse.ravel(), len(unique)), targets[first])
+        return Rows(unique, mean_rows(scores, inverse.ravel(), len(unique)), targets[first])
 
     def compute(self) -> Tensor:
         """The value over all samples added, a scalar."""
@@ -150,8 +163,7 @@ class TopKAccuracy(SampleMetric):
         self.k = k
 
     def resampled(self, scores: Floats, targets: NDArray[np.int64], weights: NDArray[np.float32]) -> Floats:
-        hits = (target_ranks(scores, targets) < self.k).astype(np.float32)
-        return weights @ hits / weights.sum(axis=1, dtype=np.float64)
+        return top_k_accuracy(scores, targets, weights, self.k)
 
 
 class Top5Accuracy(TopKAccuracy):
@@ -170,25 +182,12 @@ class MeanClassAccuracy(SampleMetric):
     """
 
     name = "mean_class_accuracy"
-    count_predicted_classes: ClassVar[bool] = False
 
     def resampled(self, scores: Floats, targets: NDArray[np.int64], weights: NDArray[np.float32]) -> Floats:
-        predicted = predicted_classes(scores, targets)
-        present = np.unique(targets)
-        members = (targets[:, None] == present).astype(np.float32)  # (n, C)
-        totals = weights @ members  # (R, C)
-        hits = weights @ (members * (predicted == targets)[:, None])
-        recalls = np.divide(hits, totals, out=np.zeros_like(hits, dtype=np.float64), where=totals > 0)
-        counted = (totals > 0).sum(axis=1)
-        if self.count_predicted_classes:
-            answered = weights @ (predicted[:, None] == present).astype(np.float32)
-            others = np.setdiff1d(predicted, present)
-            strays = weights @ (predicted[:, None] == others).astype(np.float32)
-            counted = ((totals > 0) | (answered > 0)).sum(axis=1) + (strays > 0).sum(axis=1)
-        return recalls.sum(axis=1) / counted
+        return class_accuracy(scores, targets, weights)
 
 
-class MacroAccuracy(MeanClassAccuracy):
+class MacroAccuracy(SampleMetric):
     """As `MeanClassAccuracy`, but a class that is only predicted and never true counts as 0.
 
     The definition of torchmetrics' `MulticlassAccuracy(average="macro")` and of mmaction2's `mean_class_accuracy`.
@@ -196,14 +195,13 @@ class MacroAccuracy(MeanClassAccuracy):
     """
 
     name = "macro_accuracy"
-    count_predicted_classes = True
+
+    def resampled(self, scores: Floats, targets: NDArray[np.int64], weights: NDArray[np.float32]) -> Floats:
+        return class_accuracy(scores, targets, weights, count_predicted_classes=True)
 
 
 class MultiLabelMAP(SampleMetric):
     """The mean of the average precision of every class that has ground truth; targets `(B, K)` zeros and ones.
-
-    Average precision is the mean, over a class's positives, of the precision at their rank, without interpolation:
-    the official Charades evaluation (`Charades_v1_classify.m`), and scikit-learn's `average_precision_score`.
 
     Args:
         unlabelled: samples without any label are plain negatives, or sink below all others as in the official
@@ -222,21 +220,7 @@ class MultiLabelMAP(SampleMetric):
         self.unlabelled = unlabelled
 
     def resampled(self, scores: Floats, targets: NDArray[np.int64], weights: NDArray[np.float32]) -> Floats:
-        with np.errstate(invalid="ignore"):  # 0/0: no class has a positive in this draw
-            values = self.average_precisions(scores, targets, weights)
-            return np.nansum(values, axis=1) / (~np.isnan(values)).sum(axis=1)
-
-    def average_precisions(
-        self, scores: Floats, targets: NDArray[np.int64], weights: NDArray[np.float32] | None = None
-    ) -> NDArray[np.float64]:
-        """The average precision of each class `(R, K)`, nan for a class without ground truth."""
-        weights = np.ones((1, len(scores)), dtype=np.float32) if weights is None else weights
-        if self.unlabelled == "last":
-            scores = np.where(targets.any(axis=1, keepdims=True), scores, -np.inf)
-        values = np.full((len(weights), scores.shape[1]), np.nan)
-        for k in np.flatnonzero(targets.any(axis=0)):
-            values[:, k] = _average_precision(scores[:, k], targets[:, k], weights)
-        return values
+        return mean_average_precision(scores, targets, weights, self.unlabelled == "last")
 
 
 class ConfusionMatrix(SampleMetric):
@@ -258,64 +242,10 @@ METRICS: dict[str, type[SampleMetric]] = {
 """The scalar metrics by name."""
 
 
-def target_ranks(scores: Floats, targets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many other classes score at least as high as the true one: scores `(n, K)`, targets `(n,)` -> `(n,)`."""
-    own = np.take_along_axis(scores, targets[:, None], axis=1)
-    return (scores >= own).sum(axis=1) - 1
-
-
-def predicted_classes(scores: Floats, targets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The class with the highest score `(n,)`; among tied ones a wrong class, the first."""
-    others = scores.copy()
-    np.put_along_axis(others, targets[:, None], -np.inf, axis=1)
-    return np.where(target_ranks(scores, targets) == 0, targets, others.argmax(axis=1))
-
-
-def confusion_matrix(scores: Floats, targets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Counts `(K, K)` of true class (row) and predicted class (column)."""
-    classes = scores.shape[1]
-    cells = targets * classes + predicted_classes(scores, targets)
-    return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
-
-
-def average_views(ids: Sequence[str], scores: Floats) -> tuple[list[str], NDArray[np.float64]]:
-    """Average the probabilities of rows with one id: `(n, K)` -> the distinct ids, sorted, and their `(m, K)`."""
-    unique, inverse = np.unique(np.asarray(ids, dtype=object).astype(str), return_inverse=True)
-    return unique.tolist(), _means(scores, inverse, len(unique))
-
-
 def sample_keys(ids: Iterable[object]) -> Tensor:
     """128-bit digests of ids as int64 `(B, 2)`: two ids share one in fewer than 1 in 10^25 sets of a million."""
     digests = b"".join(hashlib.blake2b(str(one).encode(), digest_size=16).digest() for one in ids)
     return torch.from_numpy(np.frombuffer(digests, dtype="<i8").reshape(-1, 2).astype(np.int64))
-
-
-def _average_precision(scores: Floats, positive: NDArray[np.int64], weights: NDArray[np.float32]) -> Floats:
-    """Weighted average precision of one class: scores and positives `(n,)`, weights `(R, n)` -> `(R,)`.
-
-    Copies of a sample in a bootstrap draw raise no precision of their own: taken as tied positives they would lift
-    every draw, and the interval would miss the value (coverage 63 % instead of 96 % at 50 classes of 40 positives).
-    """
-    order = np.argsort(-scores, kind="stable")
-    ranked = scores[order]
-    at = np.flatnonzero(positive[order])  # ranks of the positives
-    last_tied = np.searchsorted(-ranked, -ranked[at], side="right") - 1
-    ends, starts, group = np.unique(last_tied, return_index=True, return_inverse=True)  # G scores of P positives
-    ordered = weights[:, order]  # (R, n)
-    own = ordered[:, at]  # (R, P)
-    spans = np.concatenate([[0], ends[:-1] + 1])
-    hits = np.add.reduceat(own, starts, axis=1).cumsum(axis=1, dtype=np.float64)  # (R, G) positives scored as high
-    seen = np.add.reduceat(ordered[:, : ends[-1] + 1], spans, axis=1).cumsum(axis=1, dtype=np.float64)
-    others = own - 1  # further copies of the same sample
-    precisions = (hits[:, group] - others) / (seen[:, group] - others)
-    with np.errstate(invalid="ignore"):  # nan where the draw holds no positive
-        return (own * precisions).sum(axis=1) / hits[:, -1]
-
-
-def _means(scores: Floats, inverse: NDArray[np.int64], groups: int) -> NDArray[np.float64]:
-    sums = np.zeros((groups, scores.shape[1]))
-    np.add.at(sums, inverse, scores)
-    return sums / np.bincount(inverse, minlength=groups)[:, None]
 
 
 def _cat(state: list[Tensor] | Tensor, empty: tuple[int, ...]) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,8 @@ from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest, read_json
 from core_encoder.video.video_files import find_videos
 from tasks.readers.manifests import SUFFIXES, Columns, Row, read_rows, refuse_absent
+from tasks.sample import Sample
 from tasks.splits import SPLIT_NAMES, split_name
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One labelled clip; `id` is its path (relative to the data's folder) with its bounds, or the id of its row."""
-
-    id: str
-    clip: Clip
-    labels: tuple[str, ...]
-    split: str | None = None
 
 
 def read_samples(

@@ -12,11 +12,13 @@ import torch
 import yaml
 
 from adapters.adapter import Adapter
-from adapters.card import AdapterInfo, MetricValue, model_card
-from adapters.features import Batch, ClipFeatures, read_batch
+from adapters.card import AdapterInfo, CardText, model_card
+from adapters.context import Context
+from adapters.features import ClipFeatures, read_batch
 from adapters.kinds.linear import Linear
 from adapters.kinds.map_classifier import MapClassifier
 from adapters.registry import load_adapter, save_to_registry
+from adapters.scores import Score, Scores
 from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.encoder import Encoder, load_encoder
 from core_encoder.errors import EncoderMismatch, InputError, UnreadableVideo
@@ -30,7 +32,7 @@ def encoder() -> Encoder:
 
 
 def trained_on(encoder: Encoder, kind: type[Adapter] = MapClassifier, views: int = 1, **config: Any) -> Adapter:
-    adapter = kind.build(config, dim=encoder.dim, label_names=("ant", "bee", "cat"), seed=1)
+    adapter = kind.build(config, Context.of_classes(encoder.dim, ("ant", "bee", "cat")), seed=1)
     plan = ClipPlan(8, views=views)
     spec = spec_for(encoder, plan, kind=adapter.feature_kind, layers=adapter.layers, dtype="fp32")
     adapter.info = replace(adapter.info, features=spec, encoder_source="nano")
@@ -48,7 +50,7 @@ def test_predicting_a_video_equals_predicting_its_features(
     expected = []
     for path in paths:
         record = source[Clip(str(path))][0]
-        expected.append(adapter.predict_batch(record.values[None], record.frame_mask[None])[0])
+        expected.append(adapter.probabilities(record.values[None], record.frame_mask[None])[0])
     answers = adapter.predict(paths)
     assert [answer.sample_id for answer in answers] == [str(path) for path in paths]
     for answer, scores in zip(answers, expected, strict=True):
@@ -64,7 +66,7 @@ def test_views_are_averaged_as_probabilities(encoder: Encoder, video_file: Calla
     clip = Clip(str(video_file(num_frames=40)), 0.5, 2.0)
     assert adapter.info.features is not None
     records = FeatureSource(encoder, adapter.info.features, "none")[clip]
-    each = [adapter.predict_batch(record.values[None], record.frame_mask[None])[0] for record in records]
+    each = [adapter.probabilities(record.values[None], record.frame_mask[None])[0] for record in records]
     assert len(each) == 3 and not torch.allclose(each[0], each[2])
     torch.testing.assert_close(adapter.predict(clip)[0].scores, torch.stack(each).mean(0), atol=1e-5, rtol=1e-4)
 
@@ -103,7 +105,7 @@ def test_failures_are_clear(encoder: Encoder, video_file: Callable[..., Path], t
     away.info = replace(away.info, encoder_source="/gone/encoder")
     with pytest.raises(InputError, match=r"the adapter's encoder '/gone/encoder' is not at hand .*: pass encoder="):
         away.predict(video_file())
-    unknown = MapClassifier.build(dim=4, label_names=("ant", "bee"))
+    unknown = MapClassifier.build({}, Context.of_classes(4, ("ant", "bee")))
     with pytest.raises(InputError, match="does not record which encoder"):
         unknown.predict(video_file())
 
@@ -142,10 +144,10 @@ def test_every_dense_window_is_a_sample(encoder: Encoder, video_file: Callable[.
 
 
 def test_saving_leaves_no_half_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    adapter = MapClassifier.build(dim=4, label_names=("ant", "bee"))
+    adapter = MapClassifier.build({}, Context.of_classes(4, ("ant", "bee")))
     folder = adapter.save_pretrained(tmp_path / "mine")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    import adapters.adapter as module
+    import adapters.saved_adapter as module
 
     def full(*_: Any) -> Path:
         raise InputError("the disk is full")
@@ -153,17 +155,17 @@ def test_saving_leaves_no_half_folder(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "write_json", full)
     for target in (folder, tmp_path / "new"):
         with pytest.raises(InputError, match="disk is full"):
-            MapClassifier.build(dim=4, label_names=("ant", "bee"), seed=9).save_pretrained(target)
+            MapClassifier.build({}, Context.of_classes(4, ("ant", "bee")), seed=9).save_pretrained(target)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_saving_replaces_an_adapter_but_nothing_else(tmp_path: Path) -> None:
-    first, second = (MapClassifier.build(dim=4, label_names=("ant", "bee"), seed=seed) for seed in (0, 1))
+    first, second = (MapClassifier.build({}, Context.of_classes(4, ("ant", "bee")), seed=seed) for seed in (0, 1))
     first.save_pretrained(tmp_path / "mine")
     second.save_pretrained(tmp_path / "mine")
     x = torch.randn(2, 3, 4, 4)
-    assert torch.equal(load_adapter(tmp_path / "mine").predict_batch(x), second.predict_batch(x))
+    assert torch.equal(load_adapter(tmp_path / "mine").probabilities(x), second.probabilities(x))
     (tmp_path / "mine" / "notes.txt").write_text("precious")
     with pytest.raises(InputError, match="holds something else than an adapter"):
         first.save_pretrained(tmp_path / "mine")
@@ -173,9 +175,13 @@ def test_saving_replaces_an_adapter_but_nothing_else(tmp_path: Path) -> None:
 def test_the_model_card(encoder: Encoder) -> None:
     info = replace(
         trained_on(encoder).info,
+        card=CardText("video-classification", "top(5)"),
         dataset="pond-life",
         seed=3,
-        metrics=(MetricValue("top1", 0.81, "test", 98, 100, (0.72, 0.88)), MetricValue("top1", 0.9, "val")),
+        evaluations=(
+            Scores({"top1": Score(0.81, 0.72, 0.88)}, "top1", 98, 100, "test"),
+            Scores({"top1": Score(0.9)}, "top1", 0, 0, "val"),
+        ),
     )
     card = model_card(info, "someone/insects")
     _, front, body = card.split("---\n", 2)
@@ -195,7 +201,7 @@ def test_the_model_card(encoder: Encoder) -> None:
 def test_info_round_trip(encoder: Encoder) -> None:
     info = replace(
         trained_on(encoder, layers=(1, 2)).info,
-        metrics=(MetricValue("map", 0.5, "test", 9, 10, (0.4, 0.6)),),
+        evaluations=(Scores({"map": Score(0.5, 0.4, 0.6)}, "map", 9, 10, "test"),),
         training={"lr": 0.1},
         seed=4,
     )
@@ -204,7 +210,7 @@ def test_info_round_trip(encoder: Encoder) -> None:
 
 
 def test_pushing_without_token_or_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    adapter = MapClassifier.build(dim=4, label_names=("ant", "bee"))
+    adapter = MapClassifier.build({}, Context.of_classes(4, ("ant", "bee")))
     with pytest.raises(InputError, match="HF_HUB_OFFLINE is set"):
         adapter.push_to_hub("someone/insects")
     monkeypatch.delenv("HF_HUB_OFFLINE")
@@ -212,44 +218,3 @@ def test_pushing_without_token_or_network(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "none"))
     with pytest.raises(InputError, match="no Hugging Face token: run `hf auth login` or set HF_TOKEN"):
         adapter.push_to_hub("someone/insects")
-
-
-def test_the_trainer_of_lightning_can_train_it() -> None:
-    from lightning.pytorch import Trainer
-    from torch.utils.data import DataLoader
-
-    from tests.adapters.toy import DIM, LABELS, toy_features
-
-    data = toy_features(8)
-    adapter = MapClassifier.build(dim=DIM, label_names=LABELS)
-    before = adapter.classifier.weight.detach().clone()
-    trainer = Trainer(
-        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False,
-    )  # fmt: skip
-    batches = [read_batch(data, range(4)), read_batch(data, range(4, 8))]
-    trainer.fit(adapter, DataLoader(batches, batch_size=None))
-    assert not torch.equal(before, adapter.classifier.weight)
-    assert "map_classifier" in repr(adapter)
-
-
-def test_a_head_is_a_module_for_lightnings_own_trainer(tmp_path: Path) -> None:
-    from lightning.pytorch import Trainer
-    from torch.utils.data import DataLoader
-
-    adapter = MapClassifier.build({"dropout": 0.0}, dim=4, label_names=("ant", "bee"))
-    features = torch.randn(16, 2, 3, 4, generator=torch.Generator().manual_seed(0))
-    targets = (features.mean((1, 2, 3)) > 0).long()
-    batch = Batch(features, None, targets, tuple(map(str, range(16))))
-    before = adapter.loss(batch).item()
-    trainer = Trainer(
-        max_epochs=30,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    )
-    trainer.fit(adapter, DataLoader([batch], batch_size=None))
-    assert adapter.eval().loss(batch).item() < before

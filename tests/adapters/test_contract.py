@@ -12,6 +12,7 @@ import torch
 from adapters import adapter_kinds, load_adapter
 from adapters.adapter import Adapter
 from adapters.card import CONFIG_FILE, WEIGHTS_FILE
+from adapters.context import Context
 from adapters.features import read_batch
 from adapters.registry import adapter_kind
 from core_encoder.clip_plan import ClipPlan
@@ -41,7 +42,7 @@ def made(kind: str, config: dict[str, Any]) -> tuple[Adapter, Any]:
     cls = adapter_kind(kind)
     layers = len(config.get("layers", ()))
     data = toy_features(12, kind=cls.feature_kind, layers=layers, multi_label=config.get("multi_label", False))
-    adapter = cls.build(config, dim=DIM, label_names=LABELS, seed=3).eval()
+    adapter = cls.build(config, Context.of_classes(DIM, LABELS), seed=3).eval()
     adapter.calibrate(data)
     return adapter, read_batch(data, range(12))
 
@@ -59,9 +60,9 @@ def test_shapes_and_finite_loss(kind: str, config: dict[str, Any]) -> None:
     adapter, batch = made(kind, config)
     output = adapter(batch.features, batch.mask)
     assert output.shape == (12, len(LABELS)) and output.isfinite().all()
-    loss = adapter.loss(batch)
+    loss = adapter.loss(batch).value
     assert loss.shape == () and loss.isfinite()
-    scores = adapter.predict_batch(batch.features, batch.mask)
+    scores = adapter.probabilities(batch.features, batch.mask)
     assert scores.dtype == torch.float32 and ((scores >= 0) & (scores <= 1)).all()
     if not config.get("multi_label"):
         torch.testing.assert_close(scores.sum(1), torch.ones(12))
@@ -69,7 +70,7 @@ def test_shapes_and_finite_loss(kind: str, config: dict[str, Any]) -> None:
 
 def test_every_parameter_gets_a_gradient(kind: str, config: dict[str, Any]) -> None:
     adapter, batch = made(kind, config)
-    adapter.loss(batch).backward()
+    adapter.loss(batch).value.backward()
     silent = [name for name, p in adapter.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert not silent
 
@@ -80,7 +81,7 @@ def test_the_loss_falls(kind: str, config: dict[str, Any]) -> None:
     losses = []
     for _ in range(25):
         optimizer.zero_grad()
-        loss = adapter.loss(batch)
+        loss = adapter.loss(batch).value
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
@@ -91,19 +92,19 @@ def test_padding_frames_change_nothing(kind: str, config: dict[str, Any]) -> Non
     adapter, batch = made(kind, config)
     if adapter.feature_kind == "clip":
         pytest.skip("one vector has no frames")
-    before = adapter.predict_batch(batch.features, batch.mask)
+    before = adapter.probabilities(batch.features, batch.mask)
     other = batch.features.clone()
     frames = other.movedim({"tokens": -3, "frames": -2}[adapter.feature_kind], 1)  # (B, T, ...)
     frames[~batch.mask] = 1000.0
-    assert torch.equal(adapter.predict_batch(other, batch.mask), before)
-    assert not torch.equal(adapter.predict_batch(other), before)
-    assert not torch.equal(adapter.predict_batch(batch.features), before)
+    assert torch.equal(adapter.probabilities(other, batch.mask), before)
+    assert not torch.equal(adapter.probabilities(other), before)
+    assert not torch.equal(adapter.probabilities(batch.features), before)
 
 
 def test_samples_do_not_see_each_other(kind: str, config: dict[str, Any]) -> None:
     adapter, batch = made(kind, config)
-    whole = adapter.predict_batch(batch.features, batch.mask)
-    alone = torch.cat([adapter.predict_batch(batch.features[i : i + 1], batch.mask[i : i + 1]) for i in range(12)])
+    whole = adapter.probabilities(batch.features, batch.mask)
+    alone = torch.cat([adapter.probabilities(batch.features[i : i + 1], batch.mask[i : i + 1]) for i in range(12)])
     torch.testing.assert_close(alone, whole, atol=1e-6, rtol=1e-5)
 
 
@@ -114,14 +115,14 @@ def test_same_seed_same_head(kind: str, config: dict[str, Any]) -> None:
     second, _ = made(kind, config)
     assert torch.equal(torch.get_rng_state(), state), "building a head must leave the caller's random state alone"
     assert torch.equal(first(batch.features, batch.mask), second(batch.features, batch.mask))
-    other = adapter_kind(kind).build(config, dim=DIM, label_names=LABELS, seed=4)
+    other = adapter_kind(kind).build(config, Context.of_classes(DIM, LABELS), seed=4)
     assert any(not torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
 
 
 def test_half_precision_features_are_read_as_they_are(kind: str, config: dict[str, Any]) -> None:
     adapter, batch = made(kind, config)
     torch.testing.assert_close(
-        adapter.predict_batch(batch.features.float(), batch.mask), adapter.predict_batch(batch.features, batch.mask)
+        adapter.probabilities(batch.features.float(), batch.mask), adapter.probabilities(batch.features, batch.mask)
     )
 
 
@@ -143,7 +144,7 @@ def test_config_round_trip(kind: str, config: dict[str, Any]) -> None:
     built = config_from_dict(cls, config)
     assert config_from_dict(cls, json.loads(json.dumps(config_to_dict(built)))) == built
     with pytest.raises(InputError, match=r"unknown option 'dropuot'; did you mean 'dropout'\?"):
-        adapter_kind(kind).build({"dropuot": 0.1}, dim=DIM, label_names=LABELS)
+        adapter_kind(kind).build({"dropuot": 0.1}, Context.of_classes(DIM, LABELS))
 
 
 def test_altered_weights_are_refused(kind: str, config: dict[str, Any], tmp_path: Path) -> None:
@@ -184,8 +185,8 @@ def test_no_parameter_belongs_to_the_encoder(kind: str, config: dict[str, Any]) 
 
 def test_bfloat16_autocast(kind: str, config: dict[str, Any]) -> None:
     adapter, batch = made(kind, config)
-    exact = adapter.loss(batch)
+    exact = adapter.loss(batch).value
     with torch.autocast("cpu", torch.bfloat16):
-        loss = adapter.loss(batch)
+        loss = adapter.loss(batch).value
     loss.backward()
     torch.testing.assert_close(loss.detach(), exact.detach(), atol=0.1, rtol=0.1)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.features import (
+    Example,
     InMemoryFeatures,
-    Sample,
     digest_of,
     epoch_batches,
     ids_of,
@@ -47,7 +47,7 @@ def test_the_next_batch_is_read_while_the_caller_works() -> None:
     class Announced(InMemoryFeatures):
         second_begun = threading.Event()
 
-        def __getitem__(self, index: int) -> Sample:
+        def __getitem__(self, index: int) -> Example:
             if index == 1:
                 self.second_begun.set()
             return super().__getitem__(index)
@@ -61,7 +61,7 @@ def test_the_next_batch_is_read_while_the_caller_works() -> None:
 
 def test_errors_of_the_reader_arrive() -> None:
     class Broken(InMemoryFeatures):
-        def __getitem__(self, index: int) -> Sample:
+        def __getitem__(self, index: int) -> Example:
             if index == 2:
                 raise InputError("sample 2 is gone")
             return super().__getitem__(index)
@@ -73,9 +73,9 @@ def test_errors_of_the_reader_arrive() -> None:
 
 def test_shapes_that_differ_are_named() -> None:
     class Ragged(InMemoryFeatures):
-        def __getitem__(self, index: int) -> Sample:
+        def __getitem__(self, index: int) -> Example:
             sample = super().__getitem__(index)
-            return Sample(sample.features[: 1 + index], None, sample.target, sample.id)
+            return Example(sample.features[: 1 + index], None, sample.target, sample.id)
 
     data = Ragged(torch.zeros(2, 4, 3), torch.zeros(2), ids=["a", "b"])
     with pytest.raises(InputError, match=r"features of 'b' have shape \(2, 3\) but those of 'a' \(1, 3\)"):
@@ -83,7 +83,7 @@ def test_shapes_that_differ_are_named() -> None:
 
 
 def test_a_plain_sequence_of_samples_is_a_data_set() -> None:
-    samples = [Sample(torch.ones(2), None, i % 2, f"s{i}") for i in range(3)]
+    samples = [Example(torch.ones(2), None, i % 2, f"s{i}") for i in range(3)]
     assert ids_of(samples) == ["s0", "s1", "s2"] and targets_of(samples) == [0, 1, 0]
     batch = read_batch(samples, [2, 0])
     assert batch.ids == ("s2", "s0") and batch.targets.tolist() == [0, 0] and batch.mask is None

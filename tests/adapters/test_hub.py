@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from adapters.context import Context
 from adapters.kinds.linear import Linear
 from tests import ROOT
 
@@ -125,7 +126,7 @@ def test_push_load_and_pull(hub: tuple[str, type[FakeHub]], tmp_path: Path) -> N
     from dataclasses import replace
 
     url, handler = hub
-    adapter = Linear.build(dim=4, label_names=("ant", "bee"))
+    adapter = Linear.build({}, Context.of_classes(4, ("ant", "bee")))
     adapter.info = replace(adapter.info, encoder_source=str(tmp_path))
     adapter.save_pretrained(tmp_path / "mine")
     home = str(tmp_path / "hf")

@@ -15,7 +15,8 @@ import torch
 
 from adapters import registry
 from adapters.adapter import Adapter
-from adapters.card import CONFIG_FILE, MetricValue
+from adapters.card import CONFIG_FILE
+from adapters.context import Context
 from adapters.kinds.linear import Linear, LinearConfig
 from adapters.registry import (
     adapter_kind,
@@ -29,35 +30,37 @@ from adapters.registry import (
     remove_adapter,
     save_to_registry,
 )
+from adapters.saved_adapter import file_sha256, write_adapter
+from adapters.scores import Score, Scores
 from core_encoder.errors import InputError
 from tests import ROOT
 
 
 def head(seed: int = 0, labels: tuple[str, ...] = ("ant", "bee")) -> Adapter:
-    return Linear.build(dim=4, label_names=labels, seed=seed)
+    return Linear.build({}, Context.of_classes(4, labels), seed=seed)
 
 
 def test_every_save_is_a_new_version() -> None:
     first, second = head(0), head(1)
     assert save_to_registry(first, "pets").ref == "pets@v1"
-    second.info = replace(second.info, metrics=(MetricValue("top1", 0.75, "test", 30, 31, (0.6, 0.9)),))
+    second.info = replace(second.info, evaluations=(Scores({"top1": Score(0.75, 0.6, 0.9)}, "top1", 30, 31, "test"),))
     assert save_to_registry(second, "pets").ref == "pets@v2"
     x = torch.randn(3, 4)
-    assert torch.equal(load_adapter("pets").predict_batch(x), second.predict_batch(x)), "the newest by default"
-    assert torch.equal(load_adapter("pets@v1").predict_batch(x), first.predict_batch(x))
+    assert torch.equal(load_adapter("pets").probabilities(x), second.probabilities(x)), "the newest by default"
+    assert torch.equal(load_adapter("pets@v1").probabilities(x), first.probabilities(x))
     rows = list_adapters("pe*")
     assert [(row.ref, row.kind, row.num_classes, row.metric) for row in rows] == [
         ("pets@v1", "linear", 2, ""),
-        ("pets@v2", "linear", 2, "top1 0.75 [0.6, 0.9]"),
+        ("pets@v2", "linear", 2, "top1 75.0 [60.0, 90.0]"),
     ]
-    assert list_adapters("cars*") == [] and describe_adapter("pets").metrics[0].n == 30
+    assert list_adapters("cars*") == [] and describe_adapter("pets").evaluations[0].n_evaluated == 30
 
 
 def test_version_ten_follows_version_nine() -> None:
     for seed in range(10):
         save_to_registry(head(seed), "pets")
     x = torch.randn(2, 4)
-    assert torch.equal(load_adapter("pets").predict_batch(x), head(9).predict_batch(x))
+    assert torch.equal(load_adapter("pets").probabilities(x), head(9).probabilities(x))
     assert [row.version for row in list_adapters()] == [f"v{i}" for i in range(1, 11)]
 
 
@@ -113,7 +116,7 @@ def test_two_saves_that_want_one_number(monkeypatch: pytest.MonkeyPatch) -> None
     save_to_registry(head(0), "pets")
     monkeypatch.setattr(registry, "_versions", lambda folder: [])  # as another process saw it a moment ago
     aside = registry_folder() / "pets" / ".1.tmp"
-    head(1).write_files(aside, "pets")
+    write_adapter(head(1), aside, "pets")
     assert registry._place(aside, registry_folder() / "pets").name == "v2"
 
 
@@ -131,9 +134,9 @@ def test_a_saved_folder_is_a_reference(tmp_path: Path, monkeypatch: pytest.Monke
     adapter.save_pretrained(tmp_path / "mine")
     monkeypatch.chdir(tmp_path)
     for ref in (tmp_path / "mine", str(tmp_path / "mine"), "./mine", "mine", Path("mine")):
-        assert torch.equal(load_adapter(ref).predict_batch(x), adapter.predict_batch(x))
+        assert torch.equal(load_adapter(ref).probabilities(x), adapter.probabilities(x))
     assert pull("./mine", "other").ref == "other@v1"
-    assert torch.equal(load_adapter("other").predict_batch(x), adapter.predict_batch(x))
+    assert torch.equal(load_adapter("other").probabilities(x), adapter.probabilities(x))
 
 
 def edited(folder: Path, **changes: Any) -> Path:
@@ -145,10 +148,10 @@ def edited(folder: Path, **changes: Any) -> Path:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema_version": 2}, "schema version 2 cannot be read by this prismhub, which reads 1"),
+        ({"schema_version": 3}, "schema version 3 cannot be read by this prismhub, which reads 2"),
         ({"kind": "lineal"}, "unknown adapter kind 'lineal'; did you mean 'linear'?"),
         ({"kind": "map_classifier"}, "unknown option|lacks"),
-        ({"label_names": ["ant", "cow"]}, "label names are not the ones that were saved"),
+        ({"targets": {"label_names": ["ant", "cow"]}}, "label names are not the ones that were saved"),
         ({"dim": 5}, r"holds 'classifier.weight' of shape \(2, 4\), not \(2, 5\)"),
         ({"weights_sha256": "0"}, "not the weights that were saved"),
         ({"colour": "red"}, "unknown option 'colour'"),
@@ -180,8 +183,6 @@ def test_missing_and_extra_tensors_are_named(tmp_path: Path) -> None:
     tensors = adapter.state_dict()
     tensors["spare"] = tensors.pop("classifier.bias")
     write_tensors(folder / "adapter_model.safetensors", tensors)
-    from adapters.adapter import file_sha256
-
     edited(folder, weights_sha256=file_sha256(folder / "adapter_model.safetensors"))
     with pytest.raises(InputError, match="has an unknown 'spare'; lacks 'classifier.bias'"):
         load_adapter(folder)
@@ -210,7 +211,7 @@ def test_a_registered_kind_is_like_any_other(monkeypatch: pytest.MonkeyPatch, tm
         adapter_kind("doubled")
     assert register_adapter(Doubled) is Doubled and "doubled" in adapter_kinds()
     register_adapter(Doubled)
-    adapter = Doubled.build(dim=4, label_names=("ant", "bee"))
+    adapter = Doubled.build({}, Context.of_classes(4, ("ant", "bee")))
     assert isinstance(load_adapter(adapter.save_pretrained(tmp_path / "mine")), Doubled)
     with pytest.raises(InputError, match="'linear' exists already"):
         register_adapter(type("Mine", (Linear,), {}))
@@ -252,7 +253,7 @@ def test_plug_ins_are_imported_only_when_asked_for(plugged: Callable[[str, str],
     assert {"third_party", "broken", "linear", "map_classifier"} <= set(adapter_kinds())
     assert "plugin_third_party" not in sys.modules and "plugin_broken" not in sys.modules
     assert adapter_kind("linear") is Linear
-    made = adapter_kind("third_party").build(dim=3, label_names=("ant", "bee"))
+    made = adapter_kind("third_party").build({}, Context.of_classes(3, ("ant", "bee")))
     assert made.kind == "third_party"
     with pytest.raises(InputError, match="'broken' of plug-in 'plugin_broken' cannot be imported: no luck today"):
         adapter_kind("broken")

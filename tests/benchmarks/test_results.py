@@ -15,14 +15,14 @@ import torch
 
 import benchmarks.results
 from adapters.predictions import ClassScores
-from benchmarks.results import Provenance, Result, ScoreRecord, Skipped, table_rows, write_predictions
+from adapters.scores import Score, Scores
+from benchmarks.results import Provenance, Result, Skipped, table_rows, write_predictions
 from core_encoder.errors import InputError
-from tasks.task import Score, Scores
 from tests import ROOT
 
 
 def result(**changes: Any) -> Result:
-    scores = Scores({"top1": Score(0.75, 0.5, 0.9), "top5": Score(1, 1, 1)}, "top1", 4, 6, ("x.mp4", "y z.mp4"))
+    scores = Scores({"top1": Score(0.75, 0.5, 0.9), "top5": Score(1, 1, 1)}, "top1", 4, 6, "test", ("x.mp4", "y z.mp4"))
     about: dict[str, Any] = {
         "task": "my videos",
         "split": "test",
@@ -43,10 +43,28 @@ def result(**changes: Any) -> Result:
 def test_a_result_is_read_back_equal(tmp_path: Path) -> None:
     written = result()
     assert written.skipped == [Skipped("x.mp4", "truncated"), Skipped("y z.mp4", "no prediction")]
-    assert written.scores["top1"] == ScoreRecord(0.75, 0.5, 0.9)
+    assert written.scores["top1"] == Score(0.75, 0.5, 0.9)
     path = written.write(tmp_path / "deep" / "result.json")
     assert Result.read(path) == written
     assert [one.name for one in path.parent.iterdir()] == ["result.json"]
+
+
+def test_a_result_of_the_first_schema_is_still_read(tmp_path: Path) -> None:
+    path = result().write(tmp_path / "result.json")
+    record = json.loads(path.read_text()) | {"schema_version": 1}
+    record["scores"] = {
+        "top1": {"value": 0.75, "low": 0.5, "high": 0.9},
+        "top5": {"value": 1.0, "low": 1.0, "high": 1.0},
+    }
+    path.write_text(json.dumps(record))
+    assert Result.read(path).scores == result().scores
+
+
+def test_scores_have_a_unit_and_may_lack_an_interval() -> None:
+    assert str(Score(0.403, unit="")) == "0.403" and str(Score(3.5, 2.0, 5.0, "rank")) == "3.5 [2, 5] (rank)"
+    assert str(Score(0.5)) == "50.0" and Score(0.5).interval is None
+    with pytest.raises(ValueError, match="two ends"):
+        Score(0.5, low=0.1)
 
 
 def test_provenance_says_what_ran() -> None:
@@ -90,12 +108,12 @@ def test_the_commit_is_that_of_the_source_and_not_of_a_folder_around_it(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"schema_version": 2}, "result schema 2, this version reads 1"),
+        ({"schema_version": 3}, "result schema 3, this version reads 2"),
         ({"n_evaluated": "4"}, "n_evaluated: "),
         ({"n_evaluated": 5}, "5 evaluated and 2 skipped of 6"),
         ({"n_total": -1}, "n_total: "),
         ({"main_metric": "map"}, "main metric 'map' is not among the scores"),
-        ({"scores": {"top1": {"value": 0.5, "low": 0.4}}}, "scores.top1.high: Field required"),
+        ({"scores": {"top1": {"value": 0.5, "low": 0.4}}}, "scores.top1: Value error, an interval has two ends"),
         ({"surprise": 1}, "surprise: Unexpected"),
         ({"skipped": [{"id": 3, "reason": ""}]}, "skipped.0.id: "),
     ],
@@ -127,14 +145,16 @@ def test_files_that_are_no_result(tmp_path: Path) -> None:
 
 
 def test_numbers_json_has_no_word_for_are_not_written(tmp_path: Path) -> None:
-    broken = replace(result(), scores={"top1": ScoreRecord(math.nan, 0.0, 1.0)})
+    with pytest.raises(ValueError, match="a score must be finite, not nan"):
+        Score(math.nan, 0.0, 1.0)
+    broken = replace(result(), config={"lr": math.nan})
     with pytest.raises(ValueError, match="JSON"):
         broken.write(tmp_path / "result.json")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_table_rows() -> None:
-    other = replace(result(), adapter="other", scores={"map": ScoreRecord(0.123, 0.1, 0.2)}, main_metric="map")
+    other = replace(result(), adapter="other", scores={"map": Score(0.123, 0.1, 0.2)}, main_metric="map")
     header, rows = table_rows([result(), other])
     assert header == ["task", "split", "adapter", "encoder", "top1", "top5", "map", "evaluated"]
     assert rows == [

@@ -307,7 +307,7 @@ def test_renamed_classes_are_saved_though_the_weights_stay(tmp_path: Path, capsy
     for split in ("train", "val", "test"):
         (data / split / "b").rename(data / split / "c")  # the same place in the alphabet
     assert read_json(capsys, *train)["adapter"] == "x@v2"
-    assert read_json(capsys, "adapters", "show", "x")["label_names"] == ["c", "d"]
+    assert read_json(capsys, "adapters", "show", "x")["targets"]["label_names"] == ["c", "d"]
 
 
 def test_a_damaged_older_version_does_not_stop_a_new_one(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
-from tasks.readers.annotations import Sample
+from tasks.sample import Sample
 from tasks.splits import split_samples, split_warnings
 
 

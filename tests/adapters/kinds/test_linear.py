@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from adapters.classifier import FeatureScale
+from adapters.context import Context
 from adapters.kinds.linear import Linear, mean_pool
 from core_encoder.errors import InputError
 from tests.adapters.toy import DIM, LABELS, toy_features
@@ -31,7 +32,7 @@ def test_finer_features_are_averaged_over_patches_and_real_frames() -> None:
 
 def test_equals_a_standardized_linear_layer() -> None:
     data = toy_features(20, kind="clip")
-    adapter = Linear.build(dim=DIM, label_names=LABELS)
+    adapter = Linear.build({}, Context.of_classes(DIM, LABELS))
     adapter.calibrate(data)
     rows = data.features.double()
     standard = (rows - rows.mean(0)) / rows.std(0, correction=0)

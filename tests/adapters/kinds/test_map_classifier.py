@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from adapters.context import Context, TargetSchema
 from adapters.features import Batch, InMemoryFeatures
 from adapters.kinds.map_classifier import MapClassifier, PoolingRound, nearest_divisor, token_places
 from core_encoder.errors import InputError
@@ -37,19 +38,19 @@ def textbook_round(layer: PoolingRound, query: Tensor, tokens: Tensor, mask: Ten
 def test_equals_the_textbook(config: dict[str, Any]) -> None:
     layers = len(config.get("layers", ()))
     data = toy_features(6, layers=layers)
-    adapter = MapClassifier.build(config, dim=DIM, label_names=LABELS).double().eval()
+    adapter = MapClassifier.build(config, Context.of_classes(DIM, LABELS)).double().eval()
     adapter.calibrate(data)
     assert data.masks is not None
     features = data.features.double()
     by_layer = features if layers else features[:, None]
     mask = data.masks.repeat_interleave(9, 1)
-    places = token_places(4, 9).double() if config.get("positions") else None
+    places = token_places(4, 3, 3).double() if config.get("positions") else None
     query = adapter.query.expand(6, -1)
     for index, layer in enumerate(adapter.rounds):
         assert isinstance(layer, PoolingRound)
         query = textbook_round(layer, query, by_layer[:, index].flatten(1, 2), mask, places)
     expected = adapter.classifier(adapter.norm(query))
-    single = MapClassifier.build(config, dim=DIM, label_names=LABELS).eval()
+    single = MapClassifier.build(config, Context.of_classes(DIM, LABELS)).eval()
     single.load_state_dict({name: tensor.float() for name, tensor in adapter.state_dict().items()})
     torch.testing.assert_close(single(data.features, data.masks).double(), expected, atol=2e-5, rtol=1e-4)
 
@@ -59,7 +60,7 @@ def test_scale_and_offset_of_the_features_do_not_matter() -> None:
     wild = InMemoryFeatures(data.features.float() * 300 - 5000, data.targets, data.masks)
     logits = []
     for features in (data, wild):
-        adapter = MapClassifier.build(dim=DIM, label_names=LABELS).eval()
+        adapter = MapClassifier.build({}, Context.of_classes(DIM, LABELS)).eval()
         adapter.calibrate(features)
         logits.append(adapter(features.features, features.masks))
     torch.testing.assert_close(logits[0], logits[1], atol=2e-3, rtol=1e-3)
@@ -68,7 +69,7 @@ def test_scale_and_offset_of_the_features_do_not_matter() -> None:
 def test_a_silent_channel_is_not_blown_up() -> None:
     features = torch.randn(8, 2, 4, DIM)
     features[..., 3] = 1e-4 * features[..., 3] + 40
-    adapter = MapClassifier.build(dim=DIM, label_names=LABELS).eval()
+    adapter = MapClassifier.build({}, Context.of_classes(DIM, LABELS)).eval()
     adapter.calibrate(InMemoryFeatures(features, torch.arange(8) % 3))
     layer = adapter.rounds[0]
     assert isinstance(layer, PoolingRound)
@@ -81,17 +82,21 @@ def test_positions_tell_where_a_token_lies() -> None:
     swapped = tokens.flip(1)
     both = torch.cat([tokens, swapped])
     for positions in (False, True):
-        adapter = MapClassifier.build({"positions": positions}, dim=DIM, label_names=LABELS).eval()
+        adapter = MapClassifier.build({"positions": positions}, Context.of_classes(DIM, LABELS)).eval()
         first, second = adapter(both)
         assert torch.allclose(first, second, atol=1e-5) is not positions
 
 
 def test_positions_stretch_to_other_frame_counts() -> None:
-    adapter = MapClassifier.build({"positions": True}, dim=DIM, label_names=LABELS).eval()
+    adapter = MapClassifier.build({"positions": True}, Context.of_classes(DIM, LABELS)).eval()
     assert adapter(torch.randn(2, 7, 25, DIM)).shape == (2, 3)
-    with pytest.raises(InputError, match="square grid of patches, not 10"):
+    with pytest.raises(InputError, match="10 patches do not form a square, and no other grid is recorded"):
         adapter(torch.randn(2, 7, 10, DIM))
-    places = token_places(4, 9)
+    wide = MapClassifier.build({"positions": True}, Context(DIM, TargetSchema("classes", LABELS), grid=(2, 5)))
+    assert wide(torch.randn(2, 7, 10, DIM)).shape == (2, 3), "a grid that is recorded need not be a square"
+    with pytest.raises(InputError, match="9 patches do not form a grid of 2 x 5"):
+        wide(torch.randn(2, 7, 9, DIM))
+    places = token_places(4, 3, 3)
     assert places.shape == (36, 24)
     assert len({tuple(row.tolist()) for row in places.mul(1e4).round()}) == 36, "every token has a place of its own"
 
@@ -115,11 +120,11 @@ def test_default_heads(hidden: int, heads: int) -> None:
 )
 def test_contradictions_are_refused(config: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        MapClassifier.build(config, dim=DIM, label_names=LABELS)
+        MapClassifier.build(config, Context.of_classes(DIM, LABELS))
 
 
 def test_wrong_features_are_named() -> None:
-    adapter = MapClassifier.build(dim=DIM, label_names=LABELS).eval()
+    adapter = MapClassifier.build({}, Context.of_classes(DIM, LABELS)).eval()
     with pytest.raises(InputError, match=r"wants features \(B, T, N, 16\), not \(2, 16\)"):
         adapter(torch.randn(2, DIM))
     with pytest.raises(InputError, match=r"width 8, not 16"):
@@ -131,15 +136,15 @@ def test_wrong_features_are_named() -> None:
     with pytest.raises(InputError, match="target of 'x2' must be a class index from 0 to 2, not 3"):
         adapter.calibrate(InMemoryFeatures(torch.randn(3, 2, 4, DIM), [0, 1, 3], ids=["x0", "x1", "x2"]))
     with pytest.raises(InputError, match="needs at least 2 different label names"):
-        MapClassifier.build(dim=DIM, label_names=["ant", "ant"])
+        MapClassifier.build({}, Context.of_classes(DIM, ["ant", "ant"]))
 
 
 def test_dropout_only_while_training() -> None:
     data = toy_features(4)
-    adapter = MapClassifier.build({"dropout": 0.5}, dim=DIM, label_names=LABELS)
+    adapter = MapClassifier.build({"dropout": 0.5}, Context.of_classes(DIM, LABELS))
     assert data.masks is not None
     first = adapter.loss(Batch(data.features, data.masks, data.targets, data.ids))
     second = adapter.loss(Batch(data.features, data.masks, data.targets, data.ids))
     assert first != second
-    assert torch.equal(adapter.predict_batch(data.features), adapter.predict_batch(data.features))
+    assert torch.equal(adapter.probabilities(data.features), adapter.probabilities(data.features))
     assert adapter.training, "predicting leaves the head in the mode it was in"

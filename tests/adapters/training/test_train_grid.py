@@ -17,13 +17,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from adapters.features import InMemoryFeatures, Sample
+from adapters.context import Context
+from adapters.features import Example, InMemoryFeatures
 from adapters.kinds.map_classifier import MapClassifierConfig
+from adapters.predictions import ClassScores, Truth
 from adapters.training.candidate import learning_rate
 from adapters.training.train_grid import TrainingResult, train
-from adapters.training.training_config import Progress, TrainingConfig, TrainingDiverged
+from adapters.training.training_config import TrainingConfig, TrainingDiverged, TrainingProgress
 from adapters.training.training_loop import CHECKPOINT_FILE
 from core_encoder.errors import InputError
 from core_encoder.files.storage import read_tensors
@@ -39,15 +40,14 @@ class Accuracy:
     def __init__(self) -> None:
         self.right: dict[str, bool] = {}
 
-    def update(self, scores: Tensor, targets: Tensor, ids: Sequence[str]) -> None:
-        assert not set(ids) & set(self.right), "a sample was counted twice"
-        self.right |= dict(zip(ids, (scores.argmax(1) == targets).tolist(), strict=True))
+    def update(self, predictions: Sequence[ClassScores], samples: Sequence[Truth]) -> None:
+        for prediction, sample in zip(predictions, samples, strict=True):
+            assert prediction.sample_id == sample.id
+            assert sample.id not in self.right, "a sample was counted twice"
+            self.right[sample.id] = int(prediction.scores.argmax()) == int(sample.target)
 
     def compute(self) -> float:
         return sum(self.right.values()) / len(self.right)
-
-    def reset(self) -> None:
-        self.right = {}
 
 
 def run(folder: Path, **changes: Any) -> TrainingResult:
@@ -72,7 +72,8 @@ def test_it_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     result = run(tmp_path, sets=(train_set, val_set), config=TrainingConfig(epochs=15, batch_size=16, lr=3e-3))
     assert result.score is not None and result.score > 0.9
     metric = Accuracy()
-    metric.update(result.best.predict_batch(val_set.features, val_set.masks), val_set.targets, val_set.ids)
+    answers = result.best.predict(val_set.features, mask=val_set.masks, ids=val_set.ids)
+    metric.update(answers, [val_set[index].truth for index in range(len(val_set))])
     assert metric.compute() == result.score, "the weights kept are those of the epoch that scored best"
     assert result.settings[0].best_epoch == max(range(15), key=lambda e: (result.history[e]["val_score"], -e))
     assert result.best.info.training["lr"] == 3e-3 and result.best.info.config["dropout"] == 0.3
@@ -107,7 +108,7 @@ def test_a_batch_is_read_once_for_all_settings(tmp_path: Path) -> None:
     class Counting(InMemoryFeatures):
         reads = 0
 
-        def __getitem__(self, index: int) -> Sample:
+        def __getitem__(self, index: int) -> Example:
             Counting.reads += 1
             return super().__getitem__(index)
 
@@ -137,7 +138,7 @@ def test_an_interrupted_run_goes_on_exactly(tmp_path: Path, phase: str, crash_at
     config = TrainingConfig(epochs=3, batch_size=8, checkpoint_every_s=0.0)
     whole = run(tmp_path / "whole", config=config, grid=grid)
 
-    def crash(progress: Progress) -> None:
+    def crash(progress: TrainingProgress) -> None:
         if (progress.phase, progress.step) == (phase, crash_at):
             raise Crash
 
@@ -194,7 +195,7 @@ def test_kill_9_and_the_same_command_again(tmp_path: Path) -> None:
 
 def test_a_finished_run_is_read_back(tmp_path: Path) -> None:
     first = run(tmp_path)
-    steps: list[Progress] = []
+    steps: list[TrainingProgress] = []
     second = run(tmp_path, progress=steps.append)
     assert not steps and same_weights(first, second) and first.settings == second.settings
 
@@ -230,11 +231,11 @@ def with_nan(start: int) -> InMemoryFeatures:
     class Poisoned(InMemoryFeatures):
         reads = 0
 
-        def __getitem__(self, index: int) -> Sample:
+        def __getitem__(self, index: int) -> Example:
             Poisoned.reads += 1
             sample = super().__getitem__(index)
             features = sample.features * math.nan if Poisoned.reads == start else sample.features
-            return Sample(features, sample.mask, sample.target, sample.id)
+            return Example(features, sample.mask, sample.target, sample.id)
 
     data = toy_features(26)
     return Poisoned(data.features, data.targets, data.masks)
@@ -334,7 +335,7 @@ def test_norms_biases_and_queries_do_not_decay() -> None:
     from adapters.kinds.map_classifier import MapClassifier
     from adapters.training.candidate import _parameter_groups
 
-    adapter = MapClassifier.build(MapClassifierConfig(positions=True), dim=16, label_names=LABELS)
+    adapter = MapClassifier.build(MapClassifierConfig(positions=True), Context.of_classes(16, LABELS))
     decayed = {id(p) for p in _parameter_groups(adapter, 0.1)[0]["params"]}
     names = {name for name, p in adapter.named_parameters() if id(p) in decayed}
     layers = ("q", "k", "v", "o", "fc1", "fc2", "position")
@@ -342,7 +343,7 @@ def test_norms_biases_and_queries_do_not_decay() -> None:
 
 
 def test_progress_and_logs(tmp_path: Path) -> None:
-    seen: list[Progress] = []
+    seen: list[TrainingProgress] = []
     run(tmp_path, progress=seen.append, config=TrainingConfig(epochs=3, batch_size=2, lr=1e-3))
     trained = [p for p in seen if p.phase == "train"]
     assert [p.step for p in trained] == list(range(1, 40)) and {p.steps for p in seen} == {39}

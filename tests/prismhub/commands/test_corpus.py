@@ -343,7 +343,7 @@ def test_a_torn_line_costs_one_clip(made: Path) -> None:
 
 _SLOW = """
 import sys, time
-from pretrain import corpus_measures
+from pretrain.curation import corpus_measures
 look = corpus_measures.look_at_video
 corpus_measures._PIXEL_CHUNK = 1
 def slow(*given):

@@ -14,7 +14,7 @@ from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from tasks.families.classification import ClassificationTask
 from tasks.metrics.classification import MultiLabelMAP, TopKAccuracy
-from tasks.readers.annotations import Sample
+from tasks.sample import Sample
 
 
 def task_of(labels: list[tuple[str, ...]], **options: Any) -> ClassificationTask:
@@ -79,7 +79,7 @@ def test_several_labels_are_judged_by_map() -> None:
     assert targets.tolist() == [[1, 1, 0], [0, 0, 0], [0, 1, 0], [0, 0, 1]]
     metric = task.metric()
     assert isinstance(metric, MultiLabelMAP)
-    metric.update(torch.tensor(list(rows.values())), torch.from_numpy(targets), list(rows))
+    metric.update(answers(rows), task.truths(task.samples("test")))
     assert task.judge(answers(rows)).main.value == pytest.approx(float(metric.compute()))
     with pytest.raises(InputError, match="one label a clip"):
         task.confusion(answers(rows))

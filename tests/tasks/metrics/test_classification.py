@@ -18,7 +18,9 @@ from torchmetrics.functional.classification import (
     multilabel_average_precision,
 )
 
+from adapters.predictions import ClassScores, Truth
 from tasks.metrics.bootstrap import bootstrap_interval, value_of
+from tasks.metrics.class_statistics import average_views
 from tasks.metrics.classification import (
     METRICS,
     ConfusionMatrix,
@@ -28,7 +30,6 @@ from tasks.metrics.classification import (
     SampleMetric,
     Top5Accuracy,
     TopKAccuracy,
-    average_views,
     sample_keys,
 )
 
@@ -54,8 +55,15 @@ def several_labels(seed: int, tied: bool = False) -> tuple[torch.Tensor, torch.T
     return scores, torch.from_numpy(targets), ids
 
 
+def judged(scores: torch.Tensor, targets: torch.Tensor, ids: Any) -> tuple[list[ClassScores], list[Truth]]:
+    """Rows of scores and targets as predictions and what is known of their samples."""
+    names = tuple(f"class {k}" for k in range(scores.shape[1]))
+    predictions = [ClassScores(str(one), row, names) for one, row in zip(ids, scores, strict=True)]
+    return predictions, [Truth(str(one), target) for one, target in zip(ids, targets, strict=True)]
+
+
 def value(metric: SampleMetric, scores: torch.Tensor, targets: torch.Tensor, ids: Any, **more: Any) -> float:
-    metric.update(scores, targets, ids, **more)
+    metric.update(*judged(scores, targets, ids), **more)
     return float(metric.compute())
 
 
@@ -184,7 +192,7 @@ def test_confusion_matrix(seed: int, tied: bool) -> None:
     scores, targets, ids = single_label(seed, tied)
     classes = scores.shape[1]
     metric = ConfusionMatrix(classes)
-    metric.update(scores, targets, ids)
+    metric.update(*judged(scores, targets, ids))
     matrix = metric.compute().reshape(classes, classes)  # torchmetrics squeezes a single number
     top1 = value(TopKAccuracy(classes), scores, targets, ids)
     assert float(matrix.diagonal().sum()) / len(ids) == pytest.approx(top1)
@@ -205,7 +213,7 @@ def test_batches_order_and_padding_change_nothing(seed: int, name: str, data: st
     cut = data.draw(st.integers(0, len(padded)))
     for part in (padded[:cut], padded[cut:]):
         if part:
-            metric.update(scores[part], targets[part], [ids[i] for i in part])
+            metric.update(*judged(scores[part], targets[part], [ids[i] for i in part]))
     assert float(metric.compute()) == expected
     metric.reset()
     assert value(metric, scores, targets, ids) == expected
@@ -216,12 +224,12 @@ def test_views_are_averaged_and_padded_views_count_once() -> None:
     targets = torch.tensor([0, 0, 0, 1])
     ids = ["a", "a", "a", "b"]
     averaged = TopKAccuracy(2)
-    averaged.update(views, targets, ids)
+    averaged.update(*judged(views, targets, ids))
     assert averaged.rows().scores.tolist()[averaged.rows().targets.tolist().index(0)] == pytest.approx(
         [1.7 / 3, 1.3 / 3]
     )
     keyed = TopKAccuracy(2)
-    keyed.update(views, targets, ids, views=[0, 1, 1, 0])
+    keyed.update(*judged(views, targets, ids), views=[0, 1, 1, 0])
     assert keyed.rows().scores.tolist()[keyed.rows().targets.tolist().index(0)] == pytest.approx([0.65, 0.35])
     names, means = average_views(["b", "a", "a"], np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]]))
     assert names == ["a", "b"]
@@ -234,8 +242,7 @@ def test_views_are_averaged_and_padded_views_count_once() -> None:
         (TopKAccuracy(2), [[0.5, 0.5]], [2], ["a"], "between 0 and 1"),
         (TopKAccuracy(2), [[0.5, 0.5]], [-1], ["a"], "between 0 and 1"),
         (TopKAccuracy(2), [[0.5, float("nan")]], [0], ["a"], "not finite"),
-        (TopKAccuracy(2), [[0.5, 0.5]], [0], ["a", "b"], "1 ids"),
-        (TopKAccuracy(3), [[0.5, 0.5]], [0], ["a"], r"\(B, 3\)"),
+        (TopKAccuracy(3), [[0.5, 0.5]], [0], ["a"], "'a': 2 scores, not 3"),
         (TopKAccuracy(2), [[0.5, 0.5]], [[0, 1]], ["a"], "do not fit"),
         (MultiLabelMAP(2), [[0.5, 0.5]], [0], ["a"], "do not fit"),
         (MultiLabelMAP(2), [[0.5, 0.5]], [[0, 2]], ["a"], "between 0 and 1"),
@@ -245,7 +252,15 @@ def test_what_cannot_be_scored_is_refused(
     metric: SampleMetric, scores: Any, targets: Any, ids: Any, words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):
-        metric.update(torch.tensor(scores), torch.tensor(targets), ids)
+        metric.update(*judged(torch.tensor(scores), torch.tensor(targets), ids))
+
+
+def test_predictions_and_samples_must_go_together() -> None:
+    predictions, samples = judged(torch.tensor([[0.5, 0.5], [1.0, 0.0]]), torch.tensor([0, 1]), ["a", "b"])
+    with pytest.raises(ValueError, match="2 predictions need 2 samples and views"):
+        TopKAccuracy(2).update(predictions, samples[:1])
+    with pytest.raises(ValueError, match="the prediction of 'a' stands beside sample 'b'"):
+        TopKAccuracy(2).update(predictions, samples[::-1])
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
@@ -275,7 +290,7 @@ def _rank(rank: int, folder: Path, shares: list[list[int]], answer: Callable[[ob
         metric = METRICS[name](scores.shape[1])
         mine = shares[rank]
         if mine:
-            metric.update(scores[mine], targets[mine], [ids[i] for i in mine])
+            metric.update(*judged(scores[mine], targets[mine], [ids[i] for i in mine]))
         found.append(float(metric.compute()))
     answer((rank, found))
     torch.distributed.barrier()

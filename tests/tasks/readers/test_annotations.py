@@ -11,7 +11,8 @@ import pytest
 
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
-from tasks.readers.annotations import Sample, is_multi_label, label_names, name_labels, read_class_list, read_samples
+from tasks.readers.annotations import is_multi_label, label_names, name_labels, read_class_list, read_samples
+from tasks.sample import Sample
 from tests import ROOT
 
 

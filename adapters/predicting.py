@@ -1,0 +1,138 @@
+"""Asking adapters: the one loop that turns features into answers, for `predict`, evaluation and validation alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from adapters.features import Batch, Times, example_of
+from adapters.predictions import Prediction, Truth
+from core_encoder.clip_plan import Clip
+from core_encoder.errors import InputError, UnreadableVideo
+
+if TYPE_CHECKING:
+    from adapters.adapter import Adapter
+    from core_encoder.encoder import Encoder
+    from core_encoder.features.failures import Failure
+    from core_encoder.features.feature_source import FeatureSource
+    from core_encoder.features.feature_spec import Record
+
+
+@contextmanager
+def evaluating(adapter: Adapter) -> Iterator[None]:
+    """Evaluation mode without gradients while the block runs."""
+    was_training = adapter.training
+    adapter.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        adapter.train(was_training)
+
+
+def answer_batch(adapter: Adapter, batch: Batch) -> list[Prediction]:
+    """What the adapter says of every example of a batch.
+
+    Raises:
+        InputError: it answers fewer or more times than there are examples.
+    """
+    with evaluating(adapter):
+        answers = list(adapter.answer(batch.to(adapter.device)))
+    if len(answers) != len(batch):
+        raise InputError(f"adapter {adapter.kind!r} gave {len(answers)} answers for {len(batch)} examples")
+    return answers
+
+
+def merge_views(adapter: Adapter, answers: Sequence[Prediction], times: Sequence[Times | None]) -> list[Prediction]:
+    """One answer a sample from those of its views, in the order in which samples first come."""
+    places: dict[str, list[int]] = {}
+    for place, one in enumerate(answers):
+        places.setdefault(one.sample_id, []).append(place)
+    return [
+        adapter.merge([answers[place] for place in several], [times[place] for place in several])
+        for several in places.values()
+    ]
+
+
+def answer_records(adapter: Adapter, records: Sequence[Record], known: Truth, batch_size: int = 8) -> Prediction:
+    """The answer for one clip from the records of its views."""
+    if adapter.reads_whole_clips:
+        examples = [example_of(records, known, whole_clip=True)]
+    else:
+        examples = [example_of([record], known) for record in records]
+    answers: list[Prediction] = []
+    for first in range(0, len(examples), batch_size):
+        answers += answer_batch(adapter, adapter.collate(examples[first : first + batch_size]))
+    return merge_views(adapter, answers, [example.times for example in examples])[0]
+
+
+def predict_clips(
+    adapter: Adapter,
+    clips: Sequence[Clip],
+    known: Sequence[Truth],
+    source: FeatureSource,
+    batch_size: int = 8,
+) -> Iterator[Prediction | Failure]:
+    """The answer for each clip, or why there is none; features are looked up, or computed in batches of clips."""
+    from core_encoder.features.failures import Failure
+
+    for first in range(0, len(clips), batch_size):
+        several = clips[first : first + batch_size]
+        for one, found in zip(known[first : first + batch_size], source.records(several), strict=True):
+            yield found if isinstance(found, Failure) else answer_records(adapter, found, one, batch_size)
+
+
+def predict_features(
+    adapter: Adapter, features: Tensor, mask: Tensor | None, ids: Sequence[str] | None, batch_size: int
+) -> list[Prediction]:
+    """The answer for each row of a batch of features."""
+    names = [str(i) for i in range(len(features))] if ids is None else list(ids)
+    answers: list[Prediction] = []
+    for first in range(0, len(features), batch_size):
+        span = slice(first, first + batch_size)
+        part = Batch(features[span], None if mask is None else mask[span], None, names[span])
+        answers += answer_batch(adapter, part)
+    return answers
+
+
+def predict_videos(
+    adapter: Adapter,
+    clips: Sequence[Clip],
+    ids: Sequence[str] | None,
+    encoder: Encoder | None,
+    cache: str | Path | None,
+    decoder: str,
+    batch_size: int,
+) -> list[Prediction]:
+    """The answer for each video.
+
+    Raises:
+        InputError: no encoder is known.
+        UnreadableVideo: a video cannot be decoded.
+    """
+    from core_encoder.extraction import extract
+    from core_encoder.features.failures import Failure
+    from core_encoder.features.feature_source import FeatureSource
+    from core_encoder.files.storage import prismhub_home
+    from core_encoder.video.decoders import decoder_id
+
+    if adapter.info.features is None:
+        raise InputError("this adapter does not record which encoder it was trained on: give it features instead")
+    model = adapter.find_encoder(encoder)
+    spec = replace(adapter.info.features, decoder=decoder_id(decoder))
+    if cache is not None:
+        extract(model, clips, spec, cache, batch_size=batch_size)
+    source = FeatureSource(model, spec, cache or prismhub_home() / "features", batch_size=batch_size)
+    names = [clip.path for clip in clips] if ids is None else list(ids)
+    answers = []
+    for found in predict_clips(adapter, clips, [Truth(name) for name in names], source, batch_size):
+        if isinstance(found, Failure):
+            raise UnreadableVideo(found.path, found.reason)
+        answers.append(found)
+    return answers

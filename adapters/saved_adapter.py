@@ -1,0 +1,199 @@
+"""A saved adapter on disk: weights, configuration, model card, and the assets that its kind brings.
+
+    adapter_model.safetensors   what the head saves
+    adapter_config.json         all that is known about it, the digest of every other file among it
+    README.md                   the model card
+    ...                         assets, as listed in adapter_config.json
+
+A folder is whole or not there, and is copied, pushed and pulled by the list in its configuration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from adapters.card import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, AdapterInfo, current_versions, model_card, read_info
+from adapters.context import Context
+from core_encoder.config import config_from_dict
+from core_encoder.errors import InputError
+from core_encoder.files.storage import check_name, offline, read_tensors, write_json, write_tensors, write_text
+
+if TYPE_CHECKING:
+    from adapters.adapter import Adapter
+
+Kind = TypeVar("Kind", bound="Adapter")
+OWN_FILES = frozenset({WEIGHTS_FILE, CONFIG_FILE, CARD_FILE})
+ASSET_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".md")  # nothing that could be run, nothing pickled
+
+
+def write_adapter(adapter: Adapter, folder: Path, name: str) -> None:
+    """Write every file of a saved adapter into `folder`; `name` heads the model card.
+
+    Raises:
+        InputError: the disk is full, or an asset's name or kind of file is not allowed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    adapter.write_assets(folder)
+    assets = {path: file_sha256(folder / path) for path in sorted(_files(folder))}
+    for path in assets:
+        check_asset(path, f"adapter {adapter.kind!r}")
+    weights = write_tensors(folder / WEIGHTS_FILE, adapter.saved_state(), {"format": "pt"})
+    adapter.info = replace(
+        adapter.info,
+        created=adapter.info.created or datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=adapter.info.versions or current_versions(),
+        weights_sha256=file_sha256(weights),
+        assets=assets,
+    )
+    write_json(folder / CONFIG_FILE, adapter.info.to_json())
+    write_text(folder / CARD_FILE, model_card(adapter.info, name))
+
+
+def save_adapter(adapter: Adapter, folder: str | Path) -> Path:
+    """Write a saved adapter to `folder`, whole or not at all; an adapter that lies there is replaced.
+
+    Raises:
+        InputError: the folder holds something else, or the disk is full.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or set(_files(folder)) - _own_files(folder)):
+        raise InputError(f"{folder}: holds something else than an adapter; choose a new folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with aside_of(folder.parent, folder.name) as aside:
+        write_adapter(adapter, aside, folder.name)
+        if folder.exists():
+            shutil.rmtree(folder)
+        aside.rename(folder)
+    return folder
+
+
+def read_adapter(cls: type[Kind], folder: str | Path) -> Kind:
+    """Load a saved adapter of the kind `cls`, strictly, in evaluation mode.
+
+    Raises:
+        InputError: the folder holds no adapter, one of another kind, or files that are not the ones saved.
+    """
+    folder = Path(folder)
+    info = read_info(folder)
+    if info.kind != cls.kind:
+        raise InputError(f"{folder}: holds a {info.kind!r} adapter, not {cls.kind!r}")
+    check_assets(folder, info)
+    tensors = read_tensors(folder / WEIGHTS_FILE)
+    if file_sha256(folder / WEIGHTS_FILE) != info.weights_sha256:
+        raise InputError(
+            f"{folder / WEIGHTS_FILE}: not the weights that were saved (their sha256 differs); fetch or train again"
+        )
+    config: Any = config_from_dict(cls.Config, info.config, str(folder / CONFIG_FILE))
+    adapter = cls.build(config, Context(info.dim, info.targets, info.features, info.grid, folder))
+    adapter.load_weights(tensors, str(folder / WEIGHTS_FILE))
+    adapter.info = info
+    return adapter.eval()
+
+
+def copy_adapter(source: Path, target: Path) -> None:
+    """Copy the files of a saved adapter, those its configuration lists and no others."""
+    for path in _own_files(source):
+        if (source / path).exists():  # a card may be missing; what must be there is checked on loading
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / path, target / path)
+
+
+def check_assets(folder: Path, info: AdapterInfo) -> None:
+    """Refuse assets that are missing or not the ones saved.
+
+    Raises:
+        InputError: which file, and what is wrong with it.
+    """
+    for path, digest in info.assets.items():
+        check_asset(path, str(folder / CONFIG_FILE))
+        file = folder / path
+        if not file.is_file():
+            raise InputError(f"{file}: missing, though {CONFIG_FILE} lists it; fetch or train again")
+        if file_sha256(file) != digest:
+            raise InputError(f"{file}: not the file that was saved (its sha256 differs); fetch or train again")
+
+
+def check_asset(path: str, where: str) -> None:
+    """Refuse names that lead out of the folder and kinds of files that could hold code.
+
+    Raises:
+        InputError: the name or its suffix is not allowed.
+    """
+    parts = path.split("/")
+    for part in parts:
+        check_name(part, f"{where}: asset")
+    if path in OWN_FILES or not path.endswith(ASSET_SUFFIXES):
+        raise InputError(f"{where}: asset {path!r} is not allowed; assets end in {', '.join(ASSET_SUFFIXES)}")
+
+
+def push_adapter(adapter: Adapter, repo_id: str, private: bool, message: str) -> str:
+    """Upload the saved form to the Hub and return its URL.
+
+    Raises:
+        InputError: no token, no network, or the Hub refuses.
+    """
+    import tempfile
+
+    from huggingface_hub import HfApi, get_token
+    from huggingface_hub.errors import HFValidationError, HTTPError
+
+    if offline():
+        raise InputError("PRISMHUB_OFFLINE or HF_HUB_OFFLINE is set: nothing can be pushed to the Hub")
+    if get_token() is None:
+        raise InputError("no Hugging Face token: run `hf auth login` or set HF_TOKEN, then push again")
+    info, source = adapter.info, adapter.info.encoder_source
+    if Path(source).expanduser().exists() or Path(source).is_absolute():
+        adapter.info = replace(info, encoder_source="")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            write_adapter(adapter, Path(folder), repo_id)
+            url = str(HfApi().create_repo(repo_id, private=private, exist_ok=True))
+            HfApi().upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message)
+    except (HFValidationError, HTTPError, OSError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"cannot push to {repo_id!r}: {reason}") from error
+    finally:
+        adapter.info = info
+    return url
+
+
+@contextmanager
+def aside_of(parent: Path, name: str) -> Iterator[Path]:
+    """A hidden folder in `parent` to write to and then to rename; what is left of it is removed."""
+    aside = parent / f".{name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        aside.mkdir()
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _files(folder: Path) -> list[str]:
+    """The files below a folder, as paths with `/`."""
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()]
+
+
+def _own_files(folder: Path) -> set[str]:
+    """The files of the adapter in `folder`; the usual three where there is no readable one."""
+    try:
+        info = read_info(folder)
+    except InputError:
+        return set(OWN_FILES)
+    for path in info.assets:
+        check_asset(path, str(folder / CONFIG_FILE))
+    return {*OWN_FILES, *info.assets}

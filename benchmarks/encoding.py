@@ -1,0 +1,89 @@
+"""The features of a cell: encoded where they are missing, their size stated before, a bar meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from core_encoder.clip_plan import Clip
+    from core_encoder.encoder import Encoder
+    from core_encoder.extraction import ExtractionReport
+    from core_encoder.features.estimate import Estimate
+    from core_encoder.features.feature_spec import FeatureSpec
+
+
+class Bar(Protocol):
+    """How far one piece of work is."""
+
+    def update(self, done: int, total: int, note: str = "") -> None: ...
+
+
+class Watch(Protocol):
+    """Who is told of long work; the command line draws it."""
+
+    def note(self, text: str) -> None: ...
+
+    def bar(self, what: str) -> AbstractContextManager[Bar]: ...
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Where features are kept and how they are computed here; changes no value."""
+
+    root: Path
+    clips_per_batch: int = 8
+    workers: int = 2
+
+
+def state_size(
+    encoder: Encoder, clips: Sequence[Clip], spec: FeatureSpec, root: Path, watch: Watch | None = None
+) -> Estimate:
+    """How large the missing features will be and how much disk is free, said before anything is encoded."""
+    from core_encoder.features.estimate import estimate
+
+    size = estimate(encoder, clips, spec, root)
+    if size.num_views and watch is not None:
+        watch.note(f"features of {encoder.name!r}: {size}")
+    return size
+
+
+def encode_missing(
+    encoder: Encoder,
+    clips: Sequence[Clip],
+    spec: FeatureSpec,
+    reading: Reading,
+    watch: Watch,
+    failures_path: Path | None = None,
+) -> ExtractionReport:
+    """Encode the clips that are not cached.
+
+    Raises:
+        InputError: the features cannot fit on the disk.
+    """
+    from core_encoder.extraction import FAILURES_FILE, extract
+
+    state_size(encoder, clips, spec, reading.root, watch).check(reading.root)
+    with watch.bar("encoding") as bar:
+        report = extract(
+            encoder,
+            clips,
+            spec,
+            reading.root,
+            batch_size=reading.clips_per_batch,
+            workers=reading.workers,
+            failures_path=failures_path,
+            progress=lambda p: bar.update(
+                p.done, p.total, f"{p.clips_per_s:.3g} clips/s, {p.bottleneck} is the bottleneck, {p.failed} failed"
+            ),
+        )
+    rate = f" at {report.clips_per_s:.3g} clips/s ({report.bottleneck} is the bottleneck)" if report.n_encoded else ""
+    listed = f", listed in {failures_path or report.folder / FAILURES_FILE}" if report.failures else ""
+    watch.note(
+        f"features: {report.n_cached} clips cached, {report.n_encoded} encoded{rate}, "
+        f"{len(report.failures)} failed{listed}; {report.frames_decoded} frames decoded"
+    )
+    return report

@@ -1,4 +1,4 @@
-"""Near duplicates block by block against all pairs at once; exact ones on real files in tests/prismhub/commands/test_corpus.py."""
+"""Near duplicates block by block against all pairs at once; exact ones on real files with the commands."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from core_encoder.features.encoding import EncodingRun, ViewEncoded
 from core_encoder.features.failures import Failure
 from core_encoder.features.feature_spec import ClipKey, FeatureKey, FeatureSpec, Record
 from core_encoder.features.feature_store import FeatureStore
-from core_encoder.features.shard import PackedRecord, UnstorableFeatures, unpack
+from core_encoder.features.shard import UnstorableFeatures, as_stored, unpack
 from core_encoder.video.decoding import ClipFailed
 from core_encoder.video.video_files import video_digest
 
@@ -127,7 +127,6 @@ class FeatureSource:
         return found
 
     def _as_stored(self, encoded: ViewEncoded) -> Record:
-        packed = PackedRecord(encoded.values, self.spec.dtype, encoded.info)
         values = torch.empty(encoded.values.shape, dtype=self.spec.float_dtype)
-        unpack(packed.stored, values)
+        unpack(as_stored(encoded.values, self.spec.dtype), values)
         return Record(encoded.key, values, encoded.info)

@@ -3,7 +3,8 @@
     <root>/<spec.folder_name>/spec.json                  encoder, plan, preprocessing, kind, dtype
                               shard-<uuid>.safetensors   some records; the header names their keys
 
-A record holds one view of one clip. A shard exists whole or not at all, never changes, and belongs to the process that
+A record holds one view of one clip. Keys and facts are arrays inside the shards; opening a store maps them and makes
+nothing for a record. A shard exists whole or not at all, never changes, and belongs to the process that
 wrote it, so any number of processes may write at once: a key written twice holds the same features twice. A clip counts
 as cached when all its views are. No file names another place, so the folder can be copied to another machine.
 """
@@ -14,9 +15,10 @@ import errno
 import logging
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -29,11 +31,13 @@ from core_encoder.features.feature_spec import (
     Record,
     RecordInfo,
 )
-from core_encoder.features.shard import BrokenShard, PackedRecord, Shard, unpack, write_shard
+from core_encoder.features.key_index import KeyIndex, Place
+from core_encoder.features.shard import BrokenShard, RecordBlock, Shard, unpack
 from core_encoder.files.storage import read_json, write_json
 
 SPEC_FILE = "spec.json"
 log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 
 class FeatureStore:
@@ -49,8 +53,7 @@ class FeatureStore:
         self.folder = Path(root) / spec.folder_name
         self.broken: dict[Path, str] = {}  # shards left out, and why
         self._shards: dict[Path, Shard] = {}
-        self._home: dict[FeatureKey, Shard] = {}
-        self._num_views: dict[ClipKey, int] = {}
+        self._index: KeyIndex | None = None  # made when it is asked for after the shards have changed
         file = self.folder / SPEC_FILE
         if file.exists() and FeatureSpec.from_dict(read_json(file)).folder_name != spec.folder_name:
             raise InputError(f"{file}: describes other features than the folder's name; remove the folder")
@@ -81,11 +84,9 @@ class FeatureStore:
         present = set(self.folder.glob("shard-*.safetensors"))
         for path in self.broken.keys() - present:
             del self.broken[path]
-        if gone := self._shards.keys() - present:
-            kept = [shard for path, shard in self._shards.items() if path not in gone]
-            self._shards, self._home, self._num_views = {}, {}, {}
-            for shard in kept:
-                self._learn(shard)
+        for path in self._shards.keys() - present:
+            del self._shards[path]
+            self._index = None
         for path in sorted(present - self._shards.keys() - self.broken.keys()):
             try:
                 self._learn(Shard(path, self.spec.folder_name))
@@ -99,9 +100,16 @@ class FeatureStore:
 
     def _learn(self, shard: Shard) -> None:
         self._shards[shard.path] = shard
-        for key, num_views in shard.num_views.items():
-            self._home[key] = shard
-            self._num_views[key.clip_key] = num_views
+        self._index = None
+
+    @property
+    def _keys(self) -> KeyIndex:
+        if self._index is None:
+            self._index = KeyIndex(list(self._shards.values()))
+        return self._index
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_index": None}
 
     @property
     def shards(self) -> list[Shard]:
@@ -109,30 +117,52 @@ class FeatureStore:
         return list(self._shards.values())
 
     def __len__(self) -> int:
-        return len(self._home)
+        return len(self._keys)
 
     def __contains__(self, key: FeatureKey) -> bool:
-        return key in self._home
+        return self._keys.find([key])[0] is not None
 
     def __iter__(self) -> Iterator[FeatureKey]:
         return iter(self.keys())
 
+    def has(self, keys: Sequence[FeatureKey]) -> list[bool]:
+        """Whether each record is here."""
+        return [place is not None for place in self._keys.find(keys)]
+
     def keys(self) -> list[FeatureKey]:
         """The keys of all records, sorted."""
-        return sorted(self._home)
+        return self._keys.keys()
 
     def clip_keys(self) -> list[ClipKey]:
         """The cached clips, those whose views are all here, sorted."""
-        return sorted(clip for clip in self._num_views if self.views(clip))
+        return self._keys.complete_clips()
+
+    @property
+    def num_clips(self) -> int:
+        """How many clips are cached, with all their views."""
+        return self._keys.num_complete_clips()
+
+    @property
+    def num_incomplete_clips(self) -> int:
+        """How many clips are cached in part."""
+        return self._keys.num_clips() - self.num_clips
+
+    def num_views(self, clip: ClipKey) -> int:
+        """How many views the clip has, here or not; 0 when none of them is here."""
+        return self._keys.num_views(clip)
 
     def views(self, clip: ClipKey) -> list[FeatureKey]:
         """The keys of all views of a cached clip; empty unless every one is here."""
-        keys = [clip.view(index) for index in range(self._num_views.get(clip, 0))]
-        return keys if all(key in self._home for key in keys) else []
+        keys = [clip.view(index) for index in range(self.num_views(clip))]
+        return keys if all(self.has(keys)) else []
 
     def info(self, key: FeatureKey) -> RecordInfo:
         """What a record knows beside its values; KeyError when it is not here."""
-        return self._shard_of(key).info(key)
+        return self.infos([key])[0]
+
+    def infos(self, keys: Sequence[FeatureKey]) -> list[RecordInfo]:
+        """`info` of several records."""
+        return self._reading(lambda: [shard.info(row) for shard, row in self._places(keys)])
 
     def read(self, key: FeatureKey, dtype: torch.dtype | None = None) -> Record:
         """One record; KeyError when it is not here."""
@@ -148,25 +178,26 @@ class FeatureStore:
         """
         if not keys:
             raise ValueError("read_batch needs at least one key")
-        for index, key in enumerate(keys):
-            stored = self._stored(key)
-            if out is None:
-                out = torch.empty((len(keys), *stored[0].shape), dtype=dtype or self.spec.float_dtype)
-            unpack(stored, out[index])
-        assert out is not None
+        stored = self._reading(lambda: [shard.stored(row) for shard, row in self._places(keys)])
+        if out is None:
+            out = torch.empty((len(keys), *stored[0][0].shape), dtype=dtype or self.spec.float_dtype)
+        for index, one in enumerate(stored):
+            unpack(one, out[index])
         return out
 
-    def _shard_of(self, key: FeatureKey) -> Shard:
-        if key not in self._home:
-            raise KeyError(f"{key} is not in {self.folder}")
-        return self._home[key]
+    def _places(self, keys: Sequence[FeatureKey]) -> list[Place]:
+        found = self._keys.find(keys)
+        places = [place for place in found if place is not None]
+        if len(places) < len(keys):
+            raise KeyError(f"{keys[found.index(None)]} is not in {self.folder}")
+        return places
 
-    def _stored(self, key: FeatureKey) -> tuple[Tensor, ...]:
+    def _reading(self, read: Callable[[], Result]) -> Result:
         try:
-            return self._shard_of(key).stored(key)
-        except (OSError, RuntimeError):  # the file was removed: the same key may live in another by now
+            return read()
+        except (OSError, RuntimeError):  # a file was removed: the same keys may live in another by now
             self.refresh()
-            return self._shard_of(key).stored(key)
+            return read()
 
     def writer(self, shard_bytes: int = 64 << 20, commit_every_s: float = 30.0) -> ShardWriter:
         """A context manager to add records with."""
@@ -184,11 +215,9 @@ class ShardWriter:
         self.store = store
         self.shard_bytes = shard_bytes
         self.commit_every_s = commit_every_s
-        self._pending: dict[FeatureKey, PackedRecord] = {}
-        self._pending_bytes = 0
         # One block for what is pending, used again for every shard: records allocated one by one, between the
         # passing tensors of the encoder, would fragment the heap.
-        self._block = torch.empty(shard_bytes, dtype=torch.uint8)
+        self._block = RecordBlock(store.spec.dtype, shard_bytes)
         self._oldest = 0.0
         if not (store.folder / SPEC_FILE).exists():
             write_json(store.folder / SPEC_FILE, store.spec.describe())
@@ -206,17 +235,12 @@ class ShardWriter:
             UnstorableFeatures: a value is NaN, infinite or beyond the range of the dtype; this record is left out.
             InputError: the disk is full.
         """
-        record = PackedRecord(values, self.store.spec.dtype, info)
-        if self._pending_bytes + record.num_bytes > len(self._block):
-            self.commit()
-        if record.num_bytes > len(self._block):
-            self._block = torch.empty(record.num_bytes, dtype=torch.uint8)
-        if not self._pending:
+        if key in self._block:
+            return
+        if not self._block.count:
             self._oldest = time.monotonic()
-        record.move_to(self._block[self._pending_bytes :])
-        self._pending_bytes += record.num_bytes
-        self._pending[key] = record
-        if self._pending_bytes >= self.shard_bytes or time.monotonic() - self._oldest >= self.commit_every_s:
+        self._block.add(key, values, info)
+        if self._block.is_full or time.monotonic() - self._oldest >= self.commit_every_s:
             self.commit()
 
     def commit(self) -> None:
@@ -225,19 +249,15 @@ class ShardWriter:
         Raises:
             InputError: the disk is full; the shards committed before stay.
         """
-        if not self._pending:
+        if not self._block.count:
             return
         path = self.store.folder / f"shard-{uuid.uuid4().hex}.safetensors"
         try:
-            write_shard(path, self.store.spec.folder_name, self._pending)
-        except (OSError, InputError) as error:
-            self._clear()  # or leaving the context would try again
-            if isinstance(error, OSError) and error.errno == errno.EFBIG:
+            self._block.write(path, self.store.spec.folder_name)
+        except OSError as error:
+            if error.errno == errno.EFBIG:
                 raise InputError(f"{path}: files may not grow this large; raise the limit and run again") from error
             raise
-        self._clear()
+        finally:
+            self._block.clear()  # on an error too, or leaving the context would try again
         self.store._learn(Shard(path, self.store.spec.folder_name))
-
-    def _clear(self) -> None:
-        self._pending = {}
-        self._pending_bytes = 0

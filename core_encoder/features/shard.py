@@ -1,30 +1,45 @@
-"""One file of records, in the safetensors format: 8 bytes of header length, a JSON header, the values.
+"""One file of records, in the safetensors format: values, and keys and facts as arrays beside them.
 
-The header's metadata holds what each record knows beside its values and a checksum over both, so that a shard is its
-own index. Headers are read here and not through the library, which maps the file and checks every tensor: opening a
-store of thousands of shards must be quick. The values are mapped at the first read.
+    values      (R, ...)   in the stored dtype           digest     (R, 32)  sha256 of the video's bytes
+    scales      (R, ..., 1) of int8 alone                bounds_ms  (R, 2)   start and end, -1: to the end
+    times_s     (R, T)     when each frame is shown      view, num_views, num_real, file  (R,)
+    span_s      (R, 2)     start and end                 crc32      (R,)     over all of a record
+
+`file` counts the names in the header's metadata. A shard is its own index: headers and arrays are mapped, nothing is
+made for a record until somebody asks for it, so that a store of a million records opens in seconds. Headers are read
+here and not through the library, which checks every tensor: opening a store of thousands of shards must be quick.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from core_encoder.errors import InputError
-from core_encoder.features.feature_spec import TORCH_DTYPES, FeatureKey, RecordInfo, StoredDtype
+from core_encoder.features.feature_spec import PRECISIONS, TORCH_DTYPES, FeatureKey, RecordInfo, StoredDtype
 from core_encoder.files.storage import atomic_path
 
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I8": torch.int8}  # the format's names
+_DTYPES = {  # the format's names
+    "F32": torch.float32,
+    "F64": torch.float64,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "I32": torch.int32,
+    "I64": torch.int64,
+}
 _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-_SCALE = ".scale"
+_FORMAT = "2"  # of the arrays above; files of the first format hold a JSON entry a record
 _LARGEST_HEADER = 100_000_000  # the format's limit
 
 
@@ -37,7 +52,7 @@ class UnstorableFeatures(InputError):
 
 
 class Shard:
-    """A whole shard: its keys are known, its values are mapped when first asked for."""
+    """A whole shard, mapped."""
 
     def __init__(self, path: Path, spec_name: str) -> None:
         """Read the header of a shard that must have been written for the store named `spec_name`.
@@ -46,7 +61,8 @@ class Shard:
             BrokenShard: the file is not whole, or is of another store.
         """
         self.path = path
-        self._bytes: Tensor | None = None
+        self._mapped: Tensor | None = None
+        self._arrays: dict[str, NDArray[Any]] = {}
         try:
             with path.open("rb") as file:
                 self.size = os.fstat(file.fileno()).st_size
@@ -55,107 +71,182 @@ class Shard:
                     raise BrokenShard("its header is cut off")
                 self._tensors: dict[str, dict[str, Any]] = json.loads(file.read(length))
             metadata = self._tensors.pop("__metadata__")
-            self._records: dict[str, dict[str, Any]] = json.loads(metadata["records"])
-            self.keys = {FeatureKey.parse(name): name for name in self._records}
-            self.num_views = {key: self._records[name]["info"]["num_views"] for key, name in self.keys.items()}
-            self._data_start = 8 + length
-            whole = self._data_start + max((entry["data_offsets"][1] for entry in self._tensors.values()), default=0)
-            without_values = self._records.keys() - self._tensors.keys()
-            written_for = metadata["spec"]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            written_for, form = metadata["spec"], metadata.get("format", "1")
+            self._files: list[str] = json.loads(metadata.get("files", "[]"))
+            self._start = 8 + length
+            whole = self._start + max((entry["data_offsets"][1] for entry in self._tensors.values()), default=0)
+            self._num_records = len(self) if form == _FORMAT else 0
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise error if isinstance(error, BrokenShard) else BrokenShard("its header makes no sense") from error
+        if form != _FORMAT:
+            raise BrokenShard(f"it is of format {form}, this version reads {_FORMAT}")
         if self.size != whole:
             raise BrokenShard(f"it has {self.size} bytes where its header says {whole}")
-        if without_values:
-            raise BrokenShard(f"{len(without_values)} of its records have no values")
+        if any(self._tensors[name]["shape"][0] != self._num_records for name in (*_columns(0), "values")):
+            raise BrokenShard("its arrays are not equally long")
         if written_for != spec_name:
             raise BrokenShard(f"it was written for {written_for}")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_bytes": None}  # a mapping belongs to one process
+        return {**self.__dict__, "_mapped": None, "_arrays": {}}  # a mapping belongs to one process
 
-    def info(self, key: FeatureKey) -> RecordInfo:
-        """What the header says of a record."""
-        info = self._records[self.keys[key]]["info"]
-        return RecordInfo(**{**info, "times_s": tuple(info["times_s"])})
+    def __len__(self) -> int:
+        return int(self._tensors["view"]["shape"][0])
 
-    def stored(self, key: FeatureKey) -> tuple[Tensor, ...]:
+    def column(self, name: str) -> NDArray[Any]:
+        """One of the arrays of keys and facts, mapped: never write to it."""
+        if name not in self._arrays:
+            self._arrays[name] = self._tensor(name).numpy()
+        return self._arrays[name]
+
+    def key(self, row: int) -> FeatureKey:
+        """The key of a record."""
+        start, end = self.column("bounds_ms")[row].tolist()
+        return FeatureKey(self.column("digest")[row].tobytes().hex(), start, end, int(self.column("view")[row]))
+
+    def holds(self, row: int, key: FeatureKey) -> bool:
+        """Whether a row is the record of `key`."""
+        return (
+            self.column("digest")[row].tobytes().hex() == key.digest
+            and self.column("bounds_ms")[row].tolist() == [key.start_ms, key.end_ms]
+            and int(self.column("view")[row]) == key.view
+        )
+
+    @property
+    def keys(self) -> list[FeatureKey]:
+        """The keys of all records, in their order."""
+        digests = self.column("digest").tobytes().hex()
+        rows = zip(self.column("bounds_ms").tolist(), self.column("view").tolist(), strict=True)
+        return [
+            FeatureKey(digests[64 * i : 64 * i + 64], start_ms, end_ms, view)
+            for i, ((start_ms, end_ms), view) in enumerate(rows)
+        ]
+
+    def info(self, row: int) -> RecordInfo:
+        """What a record knows beside its values."""
+        start_s, end_s = self.column("span_s")[row].tolist()
+        return RecordInfo(
+            num_views=int(self.column("num_views")[row]),
+            num_real=int(self.column("num_real")[row]),
+            start_s=start_s,
+            end_s=end_s,
+            times_s=tuple(self.column("times_s")[row].tolist()),
+            file_name=self._files[int(self.column("file")[row])],
+        )
+
+    def stored(self, row: int) -> tuple[Tensor, ...]:
         """A record's values as stored and, for int8, their scales `(..., 1)`: mapped, so never write to them."""
-        name = self.keys[key]
-        return tuple(self._tensor(part) for part in (name, name + _SCALE) if part in self._tensors)
+        return tuple(self._tensor(name)[row] for name in ("values", "scales") if name in self._tensors)
+
+    def intact(self, row: int) -> bool:
+        """Whether a record's bytes and facts are what was written."""
+        try:
+            facts = {name: self.column(name)[row] for name in _columns(0) if name != "crc32"}
+            file_name = self._files[int(facts.pop("file"))]
+            crc = _checksum(facts, file_name, self.stored(row))
+        except (IndexError, RuntimeError, ValueError):
+            return False
+        return crc == int(self.column("crc32")[row])
 
     def _tensor(self, name: str) -> Tensor:
-        if self._bytes is None:
+        if self._mapped is None:
             # unlike Python's mmap, torch's keeps no file descriptor: thousands of shards can be mapped at once
-            self._bytes = torch.from_file(str(self.path), shared=False, size=self.size, dtype=torch.uint8)
+            self._mapped = torch.from_file(str(self.path), shared=False, size=self.size, dtype=torch.uint8)
         entry = self._tensors[name]
         begin, end = entry["data_offsets"]
-        raw = self._bytes[self._data_start + begin : self._data_start + end]
+        raw = self._mapped[self._start + begin : self._start + end]
         return raw.view(_DTYPES[entry["dtype"]]).view(entry["shape"])
 
-    def intact(self, key: FeatureKey) -> bool:
-        """Whether a record's bytes and its entry in the header are what was written."""
-        record = self._records[self.keys[key]]
-        try:
-            return bool(_checksum(self.keys[key], record["info"], self.stored(key)) == record["crc32"])
-        except (KeyError, RuntimeError, TypeError, ValueError):
-            return False
 
+class RecordBlock:
+    """Records gathered for one shard, in arrays that are used again for the next: memory is taken once."""
 
-class PackedRecord:
-    """A record ready to be written: its own copy of the values, in the stored dtype."""
+    def __init__(self, dtype: StoredDtype, num_bytes: int) -> None:
+        self.dtype = dtype
+        self.count = 0
+        self._num_bytes = num_bytes
+        self._values: tuple[Tensor, ...] = ()
+        self._facts: dict[str, NDArray[Any]] = {}
+        self._keys: set[FeatureKey] = set()
+        self._files: dict[str, int] = {}
 
-    def __init__(self, values: Tensor, dtype: StoredDtype, info: RecordInfo) -> None:
-        """Convert `values` to `dtype`.
+    @property
+    def is_full(self) -> bool:
+        """Whether no further record fits."""
+        return self.count > 0 and self.count == len(self._values[0])
+
+    def __contains__(self, key: FeatureKey) -> bool:
+        return key in self._keys
+
+    def add(self, key: FeatureKey, values: Tensor, info: RecordInfo) -> None:
+        """Add a record, its values converted to the stored dtype.
 
         Raises:
-            UnstorableFeatures: a value is NaN, infinite or beyond the range of `dtype`.
+            UnstorableFeatures: a value is NaN, infinite or beyond the range of the dtype; nothing is added.
+            ValueError: values or times of another shape than those before.
         """
-        self.stored = _pack(values, dtype)
-        self.info = json.loads(json.dumps(dataclasses.asdict(info)))
-        self.num_bytes = sum(_aligned(tensor.nbytes) for tensor in self.stored)
+        if not self._values:
+            self._allocate(values, len(info.times_s))
+        row = self.count
+        own = tuple(part[row] for part in self._values)
+        if values.shape != own[0].shape:
+            raise ValueError(f"values of shape {tuple(values.shape)} in a block of {tuple(own[0].shape)}")
+        _store(values, own)
+        facts = self._facts
+        facts["digest"][row] = np.frombuffer(bytes.fromhex(key.digest), np.uint8)
+        facts["bounds_ms"][row] = key.start_ms, key.end_ms
+        facts["view"][row], facts["num_views"][row], facts["num_real"][row] = key.view, info.num_views, info.num_real
+        facts["span_s"][row] = info.start_s, info.end_s
+        facts["times_s"][row] = info.times_s
+        facts["file"][row] = self._files.setdefault(info.file_name, len(self._files))
+        summed = {name: column[row] for name, column in facts.items() if name not in ("crc32", "file")}
+        facts["crc32"][row] = _checksum(summed, info.file_name, own)
+        self._keys.add(key)
+        self.count += 1
 
-    def move_to(self, block: Tensor) -> None:
-        """Copy the values into the first `num_bytes` of a block of bytes and let go of their own memory."""
-        moved = []
-        for tensor in self.stored:
-            place = block[: tensor.nbytes].view(tensor.dtype).view(tensor.shape)
-            moved.append(place.copy_(tensor))
-            block = block[_aligned(tensor.nbytes) :]
-        self.stored = tuple(moved)
+    def _allocate(self, values: Tensor, num_frames: int) -> None:
+        dtypes = (torch.int8, torch.float32) if self.dtype == "int8" else (TORCH_DTYPES[self.dtype],)
+        shapes = (tuple(values.shape), (*values.shape[:-1], 1))[: len(dtypes)]
+        each = sum(torch.Size(shape).numel() * dtype.itemsize for shape, dtype in zip(shapes, dtypes, strict=True))
+        rows = max(1, self._num_bytes // max(each, 1))
+        self._values = tuple(
+            torch.empty((rows, *shape), dtype=dtype) for shape, dtype in zip(shapes, dtypes, strict=True)
+        )
+        self._facts = {name: np.empty((rows, *shape), dtype) for name, (dtype, shape) in _columns(num_frames).items()}
 
+    def write(self, path: Path, spec_name: str) -> None:
+        """Write the records as a shard, each array straight from its memory.
 
-def write_shard(path: Path, spec_name: str, records: Mapping[FeatureKey, PackedRecord]) -> None:
-    """Write a shard: header first, then each tensor straight from its memory, so that a shard is never held twice.
+        Raises:
+            InputError: the disk is full.
+        """
+        parts: dict[str, Tensor] = dict(
+            zip(("values", "scales"), (v[: self.count] for v in self._values), strict=False)
+        )
+        parts |= {name: torch.from_numpy(column[: self.count]) for name, column in self._facts.items()}
+        metadata = {"spec": spec_name, "format": _FORMAT, "files": _compact(list(self._files))}
+        header: dict[str, Any] = {"__metadata__": metadata}
+        ordered = sorted(parts.items(), key=lambda item: -item[1].element_size())  # each starts at its own multiple
+        end = 0
+        for name, tensor in ordered:
+            begin, end = end, end + tensor.nbytes
+            header[name] = {
+                "dtype": _DTYPE_NAMES[tensor.dtype],
+                "shape": list(tensor.shape),
+                "data_offsets": [begin, end],
+            }
+        encoded = _compact(header).encode()
+        encoded += b" " * (-(8 + len(encoded)) % 64)  # the values start on a cache line
+        with atomic_path(path) as aside, aside.open("wb") as file:
+            file.write(len(encoded).to_bytes(8, "little") + encoded)
+            for _, tensor in ordered:
+                file.write(_memory(tensor))
 
-    Raises:
-        InputError: the disk is full.
-    """
-    described = {
-        str(key): {"info": record.info, "crc32": _checksum(str(key), record.info, record.stored)}
-        for key, record in records.items()
-    }
-    tensors = [
-        (str(key) + suffix, tensor)
-        for key, record in records.items()
-        for suffix, tensor in zip(("", _SCALE), record.stored, strict=False)
-    ]
-    tensors.sort(key=lambda pair: -pair[1].element_size())  # so that each starts at a multiple of its element
-    header: dict[str, Any] = {"__metadata__": {"spec": spec_name, "records": _compact(described)}}
-    end = 0
-    for name, tensor in tensors:
-        begin, end = end, end + tensor.nbytes
-        header[name] = {
-            "dtype": _DTYPE_NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [begin, end],
-        }
-    encoded = _compact(header).encode()
-    encoded += b" " * (-(8 + len(encoded)) % 64)  # the values start on a cache line
-    with atomic_path(path) as aside, aside.open("wb") as file:
-        file.write(len(encoded).to_bytes(8, "little") + encoded)
-        for _, tensor in tensors:
-            file.write(_memory(tensor))
+    def clear(self) -> None:
+        """Forget the records, keep the memory."""
+        self.count = 0
+        self._keys.clear()
+        self._files.clear()
 
 
 def unpack(stored: Sequence[Tensor], out: Tensor) -> None:
@@ -166,35 +257,65 @@ def unpack(stored: Sequence[Tensor], out: Tensor) -> None:
         out.copy_(stored[0] * stored[1])
 
 
-def _pack(values: Tensor, dtype: StoredDtype) -> tuple[Tensor, ...]:
-    values = values.detach().to("cpu")
+def as_stored(values: Tensor, dtype: StoredDtype) -> tuple[Tensor, ...]:
+    """Values as a store keeps them: in its dtype, with scales `(..., 1)` for int8.
+
+    Raises:
+        UnstorableFeatures: a value is NaN, infinite or beyond the range of `dtype`.
+    """
     if dtype == "int8":
-        values = values.float().contiguous()
+        own: tuple[Tensor, ...] = (
+            torch.empty(values.shape, dtype=torch.int8),
+            torch.empty((*values.shape[:-1], 1), dtype=torch.float32),
+        )
+    else:
+        own = (torch.empty(values.shape, dtype=TORCH_DTYPES[dtype]),)
+    _store(values, own)
+    return own
+
+
+def _store(values: Tensor, own: Sequence[Tensor]) -> None:
+    """Write values into their places in the stored dtype."""
+    values = values.detach()
+    if len(own) == 2:
+        values = values.to("cpu", torch.float32)
         scales = values.abs().amax(-1, keepdim=True) / 127
         rounded = (values / scales.clamp(min=torch.finfo(torch.float32).tiny)).round_()
-        stored: tuple[Tensor, ...] = (rounded.clamp_(-127, 127).to(torch.int8), scales)
+        own[0].copy_(rounded.clamp_(-127, 127))
+        own[1].copy_(scales)
     else:
-        stored = (torch.empty(values.shape, dtype=TORCH_DTYPES[dtype]).copy_(values),)
-    if not stored[-1].isfinite().all():
+        own[0].copy_(values)
+    if not bool(own[-1].isfinite().all()):
         if values.isfinite().all():
-            raise UnstorableFeatures(f"the features are beyond the range of {dtype}; take bf16 or fp32")
+            name = PRECISIONS.get(own[-1].dtype, "int8")
+            raise UnstorableFeatures(f"the features are beyond the range of {name}; take bf16 or fp32")
         raise UnstorableFeatures("the features are NaN or infinite")
-    return stored
 
 
-def _checksum(name: str, info: Mapping[str, Any], stored: Iterable[Tensor]) -> int:
-    crc = zlib.crc32((name + json.dumps(info, sort_keys=True)).encode())
+def _columns(num_frames: int) -> dict[str, tuple[Any, tuple[int, ...]]]:
+    """The arrays of keys and facts: dtype and shape of a row."""
+    return {
+        "digest": (np.uint8, (32,)),
+        "bounds_ms": (np.int64, (2,)),
+        "view": (np.int32, ()),
+        "num_views": (np.int32, ()),
+        "num_real": (np.int32, ()),
+        "span_s": (np.float64, (2,)),
+        "times_s": (np.float64, (num_frames,)),
+        "file": (np.int32, ()),
+        "crc32": (np.int64, ()),
+    }
+
+
+def _checksum(facts: Mapping[str, Any], file_name: str, stored: Sequence[Tensor]) -> int:
+    crc = zlib.crc32(b"".join(facts[name].tobytes() for name in sorted(facts)) + file_name.encode())
     for tensor in stored:
         crc = zlib.crc32(_memory(tensor), crc)
     return crc
 
 
-def _aligned(num_bytes: int) -> int:
-    return -(-num_bytes // 64) * 64
-
-
 def _memory(tensor: Tensor) -> memoryview:
-    array: Any = tensor.view(-1).view(torch.uint8).numpy()
+    array: Any = tensor.reshape(-1).view(torch.uint8).numpy()
     return memoryview(array)
 
 

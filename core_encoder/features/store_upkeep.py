@@ -57,7 +57,7 @@ def list_stores(root: str | Path) -> list[StoreInfo]:
             StoreInfo(
                 folder=store.folder,
                 spec=store.spec,
-                num_clips=len(store.clip_keys()),
+                num_clips=store.num_clips,
                 num_records=len(store),
                 num_bytes=sum(status.st_size for status in files.values()),
                 num_broken=len(store.broken),
@@ -134,11 +134,11 @@ def verify_store(
         EncoderMismatch: the store is of another encoder.
     """
     store = FeatureStore.open(folder)
-    report = VerifyReport(store.folder, len(store.shards), len(store), len(store.clip_keys()), dict(store.broken))
+    report = VerifyReport(store.folder, len(store.shards), len(store), store.num_clips, dict(store.broken))
     report.corrupt_records = [
-        (shard.path, key) for shard in store.shards for key in shard.keys if not shard.intact(key)
+        (shard.path, shard.key(row)) for shard in store.shards for row in range(len(shard)) if not shard.intact(row)
     ]
-    report.incomplete_clips = len({key.clip_key for key in store}) - report.num_clips
+    report.incomplete_clips = store.num_incomplete_clips
     if encoder is not None:
         _compare(store, encoder, _sampled_clips(store, videos, sample, seed), report)
     return report
@@ -201,7 +201,7 @@ def prune_store(
     else:
         sound = store.shards
         if check_bytes:
-            sound = [shard for shard in sound if all(shard.intact(key) for key in shard.keys)]
+            sound = [shard for shard in sound if all(shard.intact(row) for row in range(len(shard)))]
         unsound = [shard.path for shard in store.shards if shard not in sound]
         doomed = [*store.broken, *unsound, *_leftovers(store.folder), *_spare(sound)]
     sizes = {path: status.st_size for path, status in _files(store.folder).items()}
@@ -282,5 +282,5 @@ def _spare(shards: Sequence[Shard]) -> list[Path]:
     for shard in sorted(shards, key=lambda shard: (len(shard.keys), shard.path)):
         if all(holders[key] > 1 for key in shard.keys):
             spare.append(shard.path)
-            holders.subtract(shard.keys.keys())
+            holders.subtract(shard.keys)
     return spare

@@ -36,6 +36,7 @@ from core_encoder.features.shard import BrokenShard, RecordBlock, Shard, unpack
 from core_encoder.files.storage import read_json, write_json
 
 SPEC_FILE = "spec.json"
+_LARGE_RECORD = 1 << 16  # bytes from which on records are copied one by one
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
@@ -178,12 +179,27 @@ class FeatureStore:
         """
         if not keys:
             raise ValueError("read_batch needs at least one key")
-        stored = self._reading(lambda: [shard.stored(row) for shard, row in self._places(keys)])
         if out is None:
-            out = torch.empty((len(keys), *stored[0][0].shape), dtype=dtype or self.spec.float_dtype)
-        for index, one in enumerate(stored):
-            unpack(one, out[index])
+            first = self._reading(lambda: self._places(keys[:1])[0].shard.stored(0))
+            out = torch.empty((len(keys), *first[0].shape), dtype=dtype or self.spec.float_dtype)
+        into = out
+        self._reading(lambda: self._copy(self._places(keys), into))
         return out
+
+    def _copy(self, places: Sequence[Place], out: Tensor) -> None:
+        if out[0].nbytes > _LARGE_RECORD:  # straight from the mapped file: no copy in between
+            for index, (shard, row) in enumerate(places):
+                unpack(shard.stored(row), out[index])
+            return
+        by_shard: dict[Path, list[int]] = {}
+        for index, place in enumerate(places):
+            by_shard.setdefault(place.shard.path, []).append(index)
+        for indices in by_shard.values():
+            rows = torch.tensor([places[index].row for index in indices])
+            stored = places[indices[0]].shard.stored_rows(rows)
+            out[torch.tensor(indices)] = (
+                stored[0].to(out.dtype) if len(stored) == 1 else (stored[0] * stored[1]).to(out.dtype)
+            )
 
     def _places(self, keys: Sequence[FeatureKey]) -> list[Place]:
         found = self._keys.find(keys)

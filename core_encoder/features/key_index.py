@@ -55,8 +55,19 @@ class KeyIndex:
             return [None] * len(keys)
         wanted = _with_views(_hashes_of(keys), np.array([key.view for key in keys], np.int32))
         places = np.searchsorted(self._hashes, wanted, side="right") - 1
-        near = zip(keys, wanted.tolist(), places.tolist(), strict=True)
-        return [self._exactly(key, hashed, place) for key, hashed, place in near]
+        hit = np.flatnonzero((places >= 0) & (self._hashes[places] == wanted))
+        found: list[Place | None] = [None] * len(keys)
+        digests = _digests(keys)
+        bounds = np.array([key[1:] for key in keys], np.int64)  # (B, 3): start, end, view
+        for number in np.unique(self._shard[places[hit]]).tolist():
+            mine = hit[self._shard[places[hit]] == number]
+            shard, rows = self.shards[number], self._row[places[mine]]
+            same = (shard.column("digest")[rows] == digests[mine]).all(1)
+            same &= (shard.column("bounds_ms")[rows] == bounds[mine, :2]).all(1)
+            same &= shard.column("view")[rows] == bounds[mine, 2]
+            for at, row, right in zip(mine.tolist(), rows.tolist(), same.tolist(), strict=True):
+                found[at] = Place(shard, row) if right else self._exactly(keys[at], int(wanted[at]), int(places[at]))
+        return found
 
     def _exactly(self, key: FeatureKey, hashed: int, place: int) -> Place | None:
         while place >= 0 and int(self._hashes[place]) == hashed:
@@ -129,8 +140,11 @@ def _with_views(clips: Hashes, views: NDArray[np.int32]) -> Hashes:
 
 
 def _hashes_of(keys: Sequence[ClipKey | FeatureKey]) -> Hashes:
-    digests = np.frombuffer(bytes.fromhex("".join(key.digest for key in keys)), np.uint8).reshape(len(keys), 32)
-    return _clip_hashes(digests, np.array([key[1:3] for key in keys], np.int64))
+    return _clip_hashes(_digests(keys), np.array([key[1:3] for key in keys], np.int64))
+
+
+def _digests(keys: Sequence[ClipKey | FeatureKey]) -> NDArray[np.uint8]:
+    return np.frombuffer(bytes.fromhex("".join(key.digest for key in keys)), np.uint8).reshape(len(keys), 32)
 
 
 def _times(values: Hashes, which: int) -> Hashes:

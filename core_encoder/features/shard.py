@@ -13,9 +13,10 @@ here and not through the library, which checks every tensor: opening a store of 
 from __future__ import annotations
 
 import json
+import math
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Shard:
             BrokenShard: the file is not whole, or is of another store.
         """
         self.path = path
-        self._mapped: Tensor | None = None
+        self._mapped: dict[str, Tensor] = {}
         self._arrays: dict[str, NDArray[Any]] = {}
         try:
             with path.open("rb") as file:
@@ -82,13 +83,16 @@ class Shard:
             raise BrokenShard(f"it is of format {form}, this version reads {_FORMAT}")
         if self.size != whole:
             raise BrokenShard(f"it has {self.size} bytes where its header says {whole}")
-        if any(self._tensors[name]["shape"][0] != self._num_records for name in (*_columns(0), "values")):
+        if any(
+            self._tensors[name]["shape"][0] != self._num_records
+            for name in (*(_facts(1).names or ()), "crc32", "values")
+        ):
             raise BrokenShard("its arrays are not equally long")
         if written_for != spec_name:
             raise BrokenShard(f"it was written for {written_for}")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_mapped": None, "_arrays": {}}  # a mapping belongs to one process
+        return {**self.__dict__, "_mapped": {}, "_arrays": {}}  # a mapping belongs to one process
 
     def __len__(self) -> int:
         return int(self._tensors["view"]["shape"][0])
@@ -136,26 +140,37 @@ class Shard:
 
     def stored(self, row: int) -> tuple[Tensor, ...]:
         """A record's values as stored and, for int8, their scales `(..., 1)`: mapped, so never write to them."""
-        return tuple(self._tensor(name)[row] for name in ("values", "scales") if name in self._tensors)
+        return tuple(self._tensor(name)[row] for name in self._stored_names)
+
+    def stored_rows(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """`stored` of several records, copied out: `(B, ...)`."""
+        return tuple(self._tensor(name).index_select(0, rows) for name in self._stored_names)
 
     def intact(self, row: int) -> bool:
         """Whether a record's bytes and facts are what was written."""
         try:
-            facts = {name: self.column(name)[row] for name in _columns(0) if name != "crc32"}
-            file_name = self._files[int(facts.pop("file"))]
-            crc = _checksum(facts, file_name, self.stored(row))
+            facts = np.zeros((), _facts(self.column("times_s").shape[1]))
+            for name in facts.dtype.names or ():
+                facts[name] = self.column(name)[row].tobytes() if name == "digest" else self.column(name)[row]
+            file_name = self._files[int(facts["file"])]
+            values = [self._tensor(name)[row].reshape(-1).view(torch.uint8).numpy() for name in self._stored_names]
         except (IndexError, RuntimeError, ValueError):
             return False
-        return crc == int(self.column("crc32")[row])
+        return _checksum(facts.tobytes(), file_name, values) == int(self.column("crc32")[row])
+
+    @property
+    def _stored_names(self) -> list[str]:
+        return [name for name in ("values", "scales") if name in self._tensors]
 
     def _tensor(self, name: str) -> Tensor:
-        if self._mapped is None:
+        if name not in self._mapped:
             # unlike Python's mmap, torch's keeps no file descriptor: thousands of shards can be mapped at once
-            self._mapped = torch.from_file(str(self.path), shared=False, size=self.size, dtype=torch.uint8)
-        entry = self._tensors[name]
-        begin, end = entry["data_offsets"]
-        raw = self._mapped[self._start + begin : self._start + end]
-        return raw.view(_DTYPES[entry["dtype"]]).view(entry["shape"])
+            whole = torch.from_file(str(self.path), shared=False, size=self.size, dtype=torch.uint8)
+            for each, entry in self._tensors.items():
+                begin, end = entry["data_offsets"]
+                raw = whole[self._start + begin : self._start + end]
+                self._mapped[each] = raw.view(_DTYPES[entry["dtype"]]).view(entry["shape"])
+        return self._mapped[name]
 
 
 class RecordBlock:
@@ -166,7 +181,9 @@ class RecordBlock:
         self.count = 0
         self._num_bytes = num_bytes
         self._values: tuple[Tensor, ...] = ()
-        self._facts: dict[str, NDArray[Any]] = {}
+        self._memory: list[NDArray[np.uint8]] = []  # the same bytes
+        self._facts: NDArray[np.void] = np.empty(0, _facts(1))
+        self._crc32: NDArray[np.int64] = np.empty(0, np.int64)
         self._keys: set[FeatureKey] = set()
         self._files: dict[str, int] = {}
 
@@ -192,15 +209,18 @@ class RecordBlock:
         if values.shape != own[0].shape:
             raise ValueError(f"values of shape {tuple(values.shape)} in a block of {tuple(own[0].shape)}")
         _store(values, own)
-        facts = self._facts
-        facts["digest"][row] = np.frombuffer(bytes.fromhex(key.digest), np.uint8)
-        facts["bounds_ms"][row] = key.start_ms, key.end_ms
-        facts["view"][row], facts["num_views"][row], facts["num_real"][row] = key.view, info.num_views, info.num_real
-        facts["span_s"][row] = info.start_s, info.end_s
-        facts["times_s"][row] = info.times_s
-        facts["file"][row] = self._files.setdefault(info.file_name, len(self._files))
-        summed = {name: column[row] for name, column in facts.items() if name not in ("crc32", "file")}
-        facts["crc32"][row] = _checksum(summed, info.file_name, own)
+        self._facts[row] = (
+            bytes.fromhex(key.digest),
+            key[1:3],
+            key.view,
+            info.num_views,
+            info.num_real,
+            self._files.setdefault(info.file_name, len(self._files)),
+            (info.start_s, info.end_s),
+            info.times_s,
+        )
+        memory = [part[row] for part in self._memory]
+        self._crc32[row] = _checksum(self._facts[row].tobytes(), info.file_name, memory)
         self._keys.add(key)
         self.count += 1
 
@@ -212,7 +232,9 @@ class RecordBlock:
         self._values = tuple(
             torch.empty((rows, *shape), dtype=dtype) for shape, dtype in zip(shapes, dtypes, strict=True)
         )
-        self._facts = {name: np.empty((rows, *shape), dtype) for name, (dtype, shape) in _columns(num_frames).items()}
+        self._memory = [part.view(rows, -1).view(torch.uint8).numpy() for part in self._values]
+        self._facts = np.empty(rows, _facts(num_frames))
+        self._crc32 = np.empty(rows, np.int64)
 
     def write(self, path: Path, spec_name: str) -> None:
         """Write the records as a shard, each array straight from its memory.
@@ -223,7 +245,7 @@ class RecordBlock:
         parts: dict[str, Tensor] = dict(
             zip(("values", "scales"), (v[: self.count] for v in self._values), strict=False)
         )
-        parts |= {name: torch.from_numpy(column[: self.count]) for name, column in self._facts.items()}
+        parts |= {name: torch.from_numpy(column) for name, column in self._columns().items()}
         metadata = {"spec": spec_name, "format": _FORMAT, "files": _compact(list(self._files))}
         header: dict[str, Any] = {"__metadata__": metadata}
         ordered = sorted(parts.items(), key=lambda item: -item[1].element_size())  # each starts at its own multiple
@@ -241,6 +263,12 @@ class RecordBlock:
             file.write(len(encoded).to_bytes(8, "little") + encoded)
             for _, tensor in ordered:
                 file.write(_memory(tensor))
+
+    def _columns(self) -> dict[str, NDArray[Any]]:
+        facts = self._facts[: self.count]
+        columns = {name: facts[name].copy() for name in facts.dtype.names or ()}
+        columns["digest"] = columns["digest"].view(np.uint8).reshape(self.count, 32)
+        return columns | {"crc32": self._crc32[: self.count]}
 
     def clear(self) -> None:
         """Forget the records, keep the memory."""
@@ -285,32 +313,33 @@ def _store(values: Tensor, own: Sequence[Tensor]) -> None:
         own[1].copy_(scales)
     else:
         own[0].copy_(values)
-    if not bool(own[-1].isfinite().all()):
+    if not math.isfinite(own[-1].sum(dtype=torch.float32)) and not bool(own[-1].isfinite().all()):
         if values.isfinite().all():
             name = PRECISIONS.get(own[-1].dtype, "int8")
             raise UnstorableFeatures(f"the features are beyond the range of {name}; take bf16 or fp32")
         raise UnstorableFeatures("the features are NaN or infinite")
 
 
-def _columns(num_frames: int) -> dict[str, tuple[Any, tuple[int, ...]]]:
-    """The arrays of keys and facts: dtype and shape of a row."""
-    return {
-        "digest": (np.uint8, (32,)),
-        "bounds_ms": (np.int64, (2,)),
-        "view": (np.int32, ()),
-        "num_views": (np.int32, ()),
-        "num_real": (np.int32, ()),
-        "span_s": (np.float64, (2,)),
-        "times_s": (np.float64, (num_frames,)),
-        "file": (np.int32, ()),
-        "crc32": (np.int64, ()),
-    }
+def _facts(num_frames: int) -> np.dtype[np.void]:
+    """Key and facts of one record, in the order in which they are summed up."""
+    return np.dtype(
+        [
+            ("digest", "V32"),
+            ("bounds_ms", "<i8", (2,)),
+            ("view", "<i4"),
+            ("num_views", "<i4"),
+            ("num_real", "<i4"),
+            ("file", "<i4"),
+            ("span_s", "<f8", (2,)),
+            ("times_s", "<f8", (num_frames,)),
+        ]
+    )
 
 
-def _checksum(facts: Mapping[str, Any], file_name: str, stored: Sequence[Tensor]) -> int:
-    crc = zlib.crc32(b"".join(facts[name].tobytes() for name in sorted(facts)) + file_name.encode())
-    for tensor in stored:
-        crc = zlib.crc32(_memory(tensor), crc)
+def _checksum(facts: bytes, file_name: str, values: Sequence[NDArray[np.uint8]]) -> int:
+    crc = zlib.crc32(facts + file_name.encode())
+    for part in values:
+        crc = zlib.crc32(part.data, crc)
     return crc
 
 

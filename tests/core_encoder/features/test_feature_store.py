@@ -375,7 +375,7 @@ def test_a_copy_of_a_store_reads_for_itself(tmp_path: Path) -> None:
     store.read(clip_key(0).view(0))
     twin = copy.deepcopy(store)  # the way to a worker process: no mapping may travel
     assert torch.equal(twin.read(clip_key(1).view(0)).values, values(1))
-    assert all(shard._mapped is None for shard in copy.deepcopy(store).shards)
+    assert all(not shard._mapped for shard in copy.deepcopy(store).shards)
 
 
 def test_more_shards_than_open_files(tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ class ClipFeatures:
         if whole_clips:
             self._places: list[tuple[int, int]] = [(clip, -1) for clip in range(len(self.clips))]
         else:
-            counts = [self._num_views(index) for index in range(len(self.clips))]
+            counts = [len(keys) or source.num_views(clip) for clip, keys in zip(self.clips, self._keys, strict=True)]
             self._places = [(clip, view) for clip, count in enumerate(counts) for view in range(count)]
         given = _as_targets(targets)
         chosen = [clip for clip, _ in self._places]
@@ -207,12 +207,6 @@ class ClipFeatures:
         """The content address of every clip: how its features are made, of which bytes, within which bounds."""
         keys = (ClipKey.of(clip, video_digest(clip.path)) for clip in self.clips)
         return [self.source.spec.folder_name, *map(str, keys)]
-
-    def _num_views(self, index: int) -> int:
-        plan = self.source.spec.plan
-        if not self._keys[index] and plan.sampling == "dense":
-            raise InputError(f"{self.clips[index].path}: not cached, so its windows cannot be counted; encode it first")
-        return len(self._keys[index]) or plan.views
 
     def __len__(self) -> int:
         return len(self._places)

@@ -144,7 +144,7 @@ def cell_features(
     from core_encoder.features.feature_source import FeatureSource
 
     clips = [sample.clip for split in splits if split in task.splits for sample in task.samples(split)]
-    report = encode_missing(encoder, clips, spec, reading, watch)
+    report = encode_missing(encoder, clips, [spec], reading, watch)
     source = FeatureSource(encoder, spec, reading.root, batch_size=reading.clips_per_batch, num_workers=reading.workers)
     return CellFeatures(spec, source, report, readable_samples(task, report.failures, max_unreadable, splits))
 

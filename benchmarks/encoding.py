@@ -54,24 +54,26 @@ def state_size(
 def encode_missing(
     encoder: Encoder,
     clips: Sequence[Clip],
-    spec: FeatureSpec,
+    specs: Sequence[FeatureSpec],
     reading: Reading,
     watch: Watch,
     failures_path: Path | None = None,
 ) -> ExtractionReport:
-    """Encode the clips that are not cached.
+    """Encode the clips that are not cached, all kinds of features in one pass.
 
     Raises:
         InputError: the features cannot fit on the disk.
     """
-    from core_encoder.extraction import FAILURES_FILE, extract
+    from core_encoder.extraction import FAILURES_FILE, check_room, extract
 
-    state_size(encoder, clips, spec, reading.root, watch).check(reading.root)
+    for spec in specs:
+        state_size(encoder, clips, spec, reading.root, watch)
+    check_room(encoder, clips, specs, reading.root)
     with watch.bar("encoding") as bar:
         report = extract(
             encoder,
             clips,
-            spec,
+            specs,
             reading.root,
             batch_size=reading.clips_per_batch,
             workers=reading.workers,
@@ -81,9 +83,10 @@ def encode_missing(
             ),
         )
     rate = f" at {report.clips_per_s:.3g} clips/s ({report.bottleneck} is the bottleneck)" if report.n_encoded else ""
+    derived = f", {report.n_derived} derived from finer ones" if report.n_derived else ""
     listed = f", listed in {failures_path or report.folder / FAILURES_FILE}" if report.failures else ""
     watch.note(
-        f"features: {report.n_cached} clips cached, {report.n_encoded} encoded{rate}, "
+        f"features: {report.n_cached} clips cached{derived}, {report.n_encoded} encoded{rate}, "
         f"{len(report.failures)} failed{listed}; {report.frames_decoded} frames decoded"
     )
     return report

@@ -46,6 +46,7 @@ class Model(Protocol):
     dim: int
     num_layers: int
     embedding_dim: int | None
+    embeds_tokens: bool
     has_text: bool
 
     def describe(self) -> dict[str, Any]: ...
@@ -54,6 +55,7 @@ class Model(Protocol):
     ) -> tuple[Tensor, dict[int, Tensor], Tensor | None]: ...
     def encode_spatial(self, video: Tensor) -> Tensor: ...
     def encode_temporal(self, spatial: Tensor, frame_mask: Tensor | None) -> Tensor: ...
+    def embed_tokens(self, tokens: Tensor, frame_mask: Tensor | None) -> Tensor: ...
     def embed_token_ids(self, ids: Tensor, mask: Tensor) -> Tensor: ...
 
 
@@ -89,6 +91,11 @@ class Encoder(nn.Module):
     def embedding_dim(self) -> int | None:
         """Width E of an embedding, or None when the encoder makes none."""
         return self.model.embedding_dim
+
+    @property
+    def embeds_tokens(self) -> bool:
+        """Whether the embedding is made of the tokens alone (`embed_tokens`)."""
+        return bool(self.model.embeds_tokens)
 
     @property
     def has_text(self) -> bool:
@@ -163,6 +170,17 @@ class Encoder(nn.Module):
         """The half that mixes frames: outputs of `encode_spatial` (B, T, N, D) -> tokens (B, T, N, D)."""
         spatial = spatial.to(self.device, self.dtype)
         return self.model.encode_temporal(spatial, frame_mask)
+
+    @torch.no_grad()
+    def embed_tokens(self, tokens: Tensor, frame_mask: Tensor | None = None) -> Tensor:
+        """Tokens (B, T, N, D) of this encoder -> unit vectors (B, E).
+
+        Raises:
+            InputError: the encoder makes no embeddings, or not of its tokens.
+        """
+        if not self.embeds_tokens:
+            raise InputError(f"encoder {self.name!r} makes no embedding of tokens: embed the video")
+        return self.model.embed_tokens(tokens.to(self.device, self.dtype), frame_mask)
 
     def embed_text(self, texts: Sequence[str]) -> Tensor:
         """A list of texts -> unit vectors (len(texts), E); texts that are too long are cut, which is said once.

@@ -10,21 +10,25 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.encoder import Encoder
 from core_encoder.errors import InputError
+from core_encoder.features.derivation import FinerStores
 from core_encoder.features.encoding import Bottleneck, EncodingRun, ViewEncoded
 from core_encoder.features.estimate import estimate
 from core_encoder.features.failures import Failure, FailureLog
 from core_encoder.features.feature_spec import PRECISIONS, ClipKey, FeatureKind, FeatureSpec, StoredDtype
-from core_encoder.features.feature_store import FeatureStore
+from core_encoder.features.feature_store import FeatureStore, ShardWriter
 from core_encoder.features.shard import UnstorableFeatures
+from core_encoder.models.known_encoders import encoders
 from core_encoder.preprocessing import Preprocessing
 from core_encoder.video.decoders import decoder_id
 from core_encoder.video.decoding import ClipDone, ClipFailed
+from core_encoder.video.video_files import video_digest
 
 FAILURES_FILE = "failures.jsonl"
 _PROGRESS_S = 0.1
@@ -56,6 +60,9 @@ def spec_for(
     if encoder.dtype not in PRECISIONS:
         known = ", ".join(PRECISIONS.values())
         raise InputError(f"encoder {encoder.name!r} is in {encoder.dtype}: features are computed in {known}")
+    if kind == "embedding" and encoder.embedding_dim is None:
+        able = ", ".join(info.name for info in encoders() if info.text)
+        raise InputError(f"encoder {encoder.name!r} makes no video embeddings; {able} do")
     count = encoder.num_layers
     for layer in layers:
         if not -count <= layer < count:
@@ -69,12 +76,13 @@ def spec_for(
         kind=kind,
         layers=tuple(layer % count for layer in layers),
         dtype=dtype,
+        grid=(preprocessing.image_size // encoder.patch_size,) * 2,
         precision=PRECISIONS[encoder.dtype],
     )
 
 
 @dataclass(frozen=True)
-class Progress:
+class ExtractionProgress:
     """How far a run is; clips that were cached count as done but not in the rate."""
 
     done: int
@@ -89,11 +97,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class ExtractionReport:
-    """What a run did: `n_clips` is the sum of the cached, the encoded and the failed."""
+    """What a run did: `n_clips` is the sum of the cached, the derived, the encoded and the failed."""
 
-    folder: Path
+    folders: tuple[Path, ...]  # of the stores, one a spec
     n_clips: int
     n_cached: int  # before the run, or the content of another clip of the run
+    n_derived: int  # made of a finer kind that was cached, without decoding
     n_encoded: int
     failures: tuple[Failure, ...]
     views_encoded: int
@@ -105,6 +114,11 @@ class ExtractionReport:
     batch_size: int  # at the end: smaller than asked for after running out of memory
 
     @property
+    def folder(self) -> Path:
+        """The folder of the first store."""
+        return self.folders[0]
+
+    @property
     def clips_per_s(self) -> float:
         return self.n_encoded / self.elapsed_s if self.elapsed_s else 0.0
 
@@ -112,40 +126,45 @@ class ExtractionReport:
 def extract(
     encoder: Encoder,
     clips: Sequence[Clip],
-    spec: FeatureSpec,
+    specs: FeatureSpec | Sequence[FeatureSpec],
     root: str | Path,
     *,
     batch_size: int = 8,
     workers: int = 2,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[ExtractionProgress], None] | None = None,
     failures_path: str | Path | None = None,
     shard_bytes: int = 64 << 20,
     commit_every_s: float = 30.0,
 ) -> ExtractionReport:
-    """Encode the clips that are not cached and store their features.
+    """Encode the clips that are not cached and store their features: of one spec, or of several in one pass.
+
+    Several specs differ in kind, layers and dtype alone. What is a mean of a finer kind that is cached, in this call's
+    stores or in others under `root`, is derived from it without decoding.
 
     Clips that cannot be decoded are listed in `failures_path` (default `failures.jsonl` in the store's folder) with the
     reason, and tried again by the next run. On Ctrl-C and on errors, what was encoded is committed first.
 
     Raises:
         InputError: the features cannot fit on the disk, or it became full; one clip does not fit in memory.
-        EncoderMismatch: `spec` is of another encoder.
+        EncoderMismatch: the specs are of another encoder.
     """
     started = time.monotonic()
-    store = FeatureStore(root, spec)
-    size = estimate(encoder, clips, spec, root, count_cached=spec.plan.sampling == "dense")
-    if not size.fits:
-        estimate(encoder, clips, spec, root).check(store.folder)
-    run = EncodingRun(encoder, clips, spec, store=store, batch_size=batch_size, num_workers=workers)
+    specs = (specs,) if isinstance(specs, FeatureSpec) else tuple(dict.fromkeys(specs))
+    stores = [FeatureStore(root, spec) for spec in specs]
+    check_room(encoder, clips, specs, root)
+    run = EncodingRun(encoder, clips, specs, stores=stores, batch_size=batch_size, num_workers=workers)
     tally = _Tally(len(clips), run, progress)
-    listed = FailureLog(failures_path or store.folder / FAILURES_FILE)
+    listed = FailureLog(failures_path or stores[0].folder / FAILURES_FILE)
     listed.forget(clips)
-    refreshed = time.monotonic()
-    with store.writer(shard_bytes, commit_every_s) as writer, run:
+    with ExitStack() as open_writers:
+        writers = [open_writers.enter_context(store.writer(shard_bytes, commit_every_s)) for store in stores]
+        tally.num_derived = _derive(clips, stores, writers, root)
+        open_writers.enter_context(run)
+        refreshed = time.monotonic()
         for event in run:
             if isinstance(event, ViewEncoded):
                 try:
-                    writer.add(event.key, event.values, event.info)
+                    _keep(event, stores, writers)
                 except UnstorableFeatures as error:
                     tally.unstorable[event.key.clip_key] = str(error)
                 tally.tell()  # a clip may have thousands of views
@@ -160,26 +179,74 @@ def extract(
             else:
                 tally.encoded()
             if time.monotonic() - refreshed > _REFRESH_S:  # another process may have done some of our clips
-                store.refresh()
+                for store in stores:
+                    store.refresh()
                 refreshed = time.monotonic()
     for event in tally.repeated:
         if event.key in tally.reasons:
             listed.add(tally.failed(event.clip, event.key, tally.reasons[event.key]))
         else:
             tally.cached()
-    return tally.report(store.folder, time.monotonic() - started)
+    return tally.report(tuple(store.folder for store in stores), time.monotonic() - started)
+
+
+def check_room(encoder: Encoder, clips: Sequence[Clip], specs: Sequence[FeatureSpec], root: str | Path) -> None:
+    """Refuse features that together cannot fit on the disk.
+
+    Raises:
+        InputError: they need more than is free.
+    """
+    dense = specs[0].plan.sampling == "dense"
+    sizes = [estimate(encoder, clips, spec, root, count_cached=dense) for spec in specs]
+    if sum(size.total_bytes for size in sizes) > sizes[0].free_bytes:
+        exact = [estimate(encoder, clips, spec, root) for spec in specs]
+        largest = max(exact, key=lambda size: size.total_bytes)
+        largest.check(
+            FeatureStore(root, largest.spec).folder, beside=sum(s.total_bytes for s in exact) - largest.total_bytes
+        )
+
+
+def _derive(
+    clips: Sequence[Clip], stores: Sequence[FeatureStore], writers: Sequence[ShardWriter], root: str | Path
+) -> int:
+    """Store what can be derived from finer kinds; how many clips it completed."""
+    finer = [FinerStores(root, store.spec) for store in stores]
+    if not any(one.stores for one in finer):
+        return 0
+    derived = 0
+    for clip in clips:
+        try:
+            key = ClipKey.of(clip, video_digest(clip.path))
+        except InputError:
+            continue  # the run says why it cannot be read
+        lacking = [place for place, store in enumerate(stores) if not store.views(key)]
+        found = {place: finer[place].derive(key) for place in lacking}
+        for place, records in found.items():
+            for record in records:
+                writers[place].add(record.key, record.values, record.info)
+        derived += bool(lacking) and all(found.values())
+    for writer in writers:
+        writer.commit()
+    return derived
+
+
+def _keep(encoded: ViewEncoded, stores: Sequence[FeatureStore], writers: Sequence[ShardWriter]) -> None:
+    for values, store, writer in zip(encoded.values, stores, writers, strict=True):
+        if encoded.key not in store:
+            writer.add(encoded.key, values, encoded.info)
 
 
 class _Tally:
     """Counts how the clips of a run went, and tells the progress."""
 
-    def __init__(self, total: int, run: EncodingRun, progress: Callable[[Progress], None] | None) -> None:
+    def __init__(self, total: int, run: EncodingRun, progress: Callable[[ExtractionProgress], None] | None) -> None:
         self.repeated: list[ClipDone] = []
         self.unstorable: dict[ClipKey, str] = {}
         self.reasons: dict[ClipKey, str] = {}  # of the failures
         self._total = total
         self._run = run
         self._progress = progress
+        self.num_derived = 0
         self._num_cached = 0
         self._num_encoded = 0
         self._failures: list[Failure] = []
@@ -212,7 +279,7 @@ class _Tally:
         elapsed_s = now - self._started
         worked = done - self._num_cached
         self._progress(
-            Progress(
+            ExtractionProgress(
                 done=done,
                 total=self._total,
                 cached=self._num_cached,
@@ -224,11 +291,12 @@ class _Tally:
             )
         )
 
-    def report(self, folder: Path, elapsed_s: float) -> ExtractionReport:
+    def report(self, folders: tuple[Path, ...], elapsed_s: float) -> ExtractionReport:
         return ExtractionReport(
-            folder=folder,
+            folders=folders,
             n_clips=self._total,
-            n_cached=self._num_cached,
+            n_cached=self._num_cached - self.num_derived,
+            n_derived=self.num_derived,
             n_encoded=self._num_encoded,
             failures=tuple(self._failures),
             views_encoded=self._run.encoder.views_encoded,

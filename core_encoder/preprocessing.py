@@ -71,18 +71,41 @@ class Preprocessing:
 
         size = self.image_size
         height, width = frame.shape[:2]
-        scaled = (size, size)
-        if self.geometry == "center_crop":  # the long side is cut to a whole number, as in CLIP's own preprocessing
-            short = min(height, width)
-            scaled = (size * height // short, size * width // short)
+        scaled, (top, left) = self._placement(height, width)
         if scaled != (height, width):
             pixels = from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[
                 None
             ]  # (1, 3, H, W), still channels last in memory
             pixels = F.interpolate(pixels, scaled, mode=self.interpolation, antialias=True, align_corners=False)
             frame = pixels[0].permute(1, 2, 0).numpy()
-        top, left = (scaled[0] - size) // 2, (scaled[1] - size) // 2
         return frame[top : top + size, left : left + size]
+
+    def map_boxes(self, boxes: NDArray[np.floating[Any]], width: int, height: int) -> NDArray[np.float64]:
+        """Boxes in a frame as boxes in the encoder's square input: corners `(left, top, right, bottom)` `(..., 4)`.
+
+        Both are fractions, of a frame of `width` x `height` pixels and of the square. What a crop cuts off is cut off
+        the boxes too: one that it leaves nothing of has no area.
+
+        Raises:
+            ValueError: boxes that are not `(..., 4)`.
+        """
+        corners = np.asarray(boxes, dtype=np.float64)
+        if corners.ndim < 1 or corners.shape[-1] != 4:
+            raise ValueError(f"boxes must be (..., 4), not {corners.shape}")
+        scaled, (top, left) = self._placement(height, width)
+        rows, columns = scaled
+        scale = np.array([columns, rows, columns, rows]) / self.image_size
+        shift = np.array([left, top, left, top]) / self.image_size
+        return np.clip(corners * scale - shift, 0.0, 1.0)
+
+    def _placement(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Rows and columns of the scaled frame, and where in it the square begins."""
+        size = self.image_size
+        scaled = (size, size)
+        if self.geometry == "center_crop":  # the long side is cut to a whole number, as in CLIP's own preprocessing
+            short = min(height, width)
+            scaled = (size * height // short, size * width // short)
+        return scaled, ((scaled[0] - size) // 2, (scaled[1] - size) // 2)
 
 
 def to_video_tensor(frames: NDArray[np.uint8] | Tensor) -> Tensor:

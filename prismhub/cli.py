@@ -92,21 +92,26 @@ def _encode(settings: EncodeSettings) -> None:
     from prismhub.progress import Show
 
     done = encode(settings, Show(settings.quiet))
-    if done.estimate is not None:
-        size = done.estimate
-        if settings.json:
-            print_json({"clips": size.num_clips, "views": size.num_views, "bytes": size.total_bytes, "fits": size.fits})
-        else:
-            print(size)
     if done.report is None:
+        if settings.json:
+            print_json(
+                [
+                    {"kind": size.spec.kind, "clips": size.num_clips, "views": size.num_views}
+                    | {"bytes": size.total_bytes, "fits": size.fits}
+                    for size in done.estimates
+                ]
+            )
+        else:
+            print("\n".join(map(str, done.estimates)))
         return
     report = done.report
     if settings.json:
         print_json(
             {
-                "store": str(report.folder),
+                "stores": [str(folder) for folder in report.folders],
                 "clips": report.n_clips,
                 "cached": report.n_cached,
+                "derived": report.n_derived,
                 "encoded": report.n_encoded,
                 "failed": [asdict(failure) for failure in report.failures],
                 "clips_per_s": report.clips_per_s,
@@ -114,7 +119,7 @@ def _encode(settings: EncodeSettings) -> None:
             }
         )
     else:
-        print(report.folder)
+        print("\n".join(map(str, report.folders)))
     _exit_for(report.failures)
 
 

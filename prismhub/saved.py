@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from core_encoder.errors import InputError
-from prismhub.commands.encode import find_device, open_encoder
+from prismhub.features import find_device, open_encoder
 from prismhub.progress import Show
 from prismhub.settings import SavedAdapterSettings
 

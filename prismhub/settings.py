@@ -81,7 +81,9 @@ class EncodeSettings(OutputSettings, EncodingSettings):
     """Options of `prismhub encode`."""
 
     videos: tuple[str, ...] = option((), "Videos, folders of videos, or manifests.")
-    kind: Literal["tokens", "frames", "clip"] = option("tokens", "What to keep of each view.")
+    kind: tuple[Literal["tokens", "frames", "clip", "embedding"], ...] = option(
+        ("tokens",), "What to keep of each view; several, as in tokens,embedding, in one pass."
+    )
     accelerator: str = option("auto", "auto, cpu, gpu or mps.")
     failures: Path | None = option(None, "List of unreadable videos (default: failures.jsonl in the store).")
     dry_run: bool = option(False, "Only say how large the features will be.")

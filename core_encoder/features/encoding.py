@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from core_encoder.clip_plan import Clip, View
-from core_encoder.encoder import Encoder
+from core_encoder.encoder import Encoder, VideoFeatures
 from core_encoder.errors import EncoderMismatch, InputError
+from core_encoder.features.derivation import coarsen
 from core_encoder.features.feature_spec import PRECISIONS, ClipKey, FeatureKey, FeatureSpec, RecordInfo
 from core_encoder.features.feature_store import FeatureStore
 from core_encoder.preprocessing import to_video_tensor
@@ -32,11 +33,11 @@ _OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "stat
 
 @dataclass(frozen=True)
 class ViewEncoded:
-    """The features of one view, as the encoder gave them and reduced to the kind that was asked for."""
+    """The features of one view, as the encoder gave them: of every spec of the run, reduced to its kind."""
 
     clip: Clip
     key: FeatureKey
-    values: Tensor
+    values: tuple[Tensor, ...]
     info: RecordInfo
 
 
@@ -59,18 +60,22 @@ class EncodingRun:
         self,
         encoder: Encoder,
         clips: Sequence[Clip],
-        spec: FeatureSpec,
+        specs: Sequence[FeatureSpec],
         *,
-        store: FeatureStore | None = None,
+        stores: Sequence[FeatureStore] = (),
         batch_size: int = 8,
         num_workers: int = 2,
     ) -> None:
-        """Prepare to encode `clips`, less what is in `store`.
+        """Prepare to encode `clips`, less what is in all of `stores`; `specs` differ in kind, layers and dtype alone.
 
         Raises:
-            EncoderMismatch: `spec` is of another encoder.
-            InputError: `spec` is of another decoder than the one installed; a count is not positive.
+            EncoderMismatch: the specs are of another encoder.
+            InputError: they are of another decoder than the one installed, or of different plans; a count is not
+                positive; the encoder makes no embedding.
         """
+        spec = specs[0]
+        if any(one.of_one_pass != spec.of_one_pass for one in specs):
+            raise InputError("features of one pass share encoder, clip plan, preprocessing, decoder and precision")
         if encoder.fingerprint != spec.fingerprint:
             raise EncoderMismatch(
                 f"these are features of encoder {spec.encoder!r} ({spec.fingerprint[:12]}), which is not the encoder "
@@ -91,11 +96,12 @@ class EncodingRun:
             self._queue,
             num_workers=num_workers,
             frames_per_part=max(frames, spec.plan.num_frames),
-            is_cached=lambda key: store is not None and bool(store.views(key)),
-            has_record=lambda key: store is not None and key in store,
+            may_share=encoder_may_share(encoder, specs),
+            is_cached=lambda key: bool(stores) and all(store.views(key) for store in stores),
+            has_record=lambda key: bool(stores) and all(key in store for store in stores),
         )
         self._num_workers = num_workers
-        self.encoder = ClipEncoder(encoder, spec, batch_size)
+        self.encoder = ClipEncoder(encoder, specs, batch_size)
 
     def __enter__(self) -> EncodingRun:
         self._workers.__enter__()
@@ -123,9 +129,12 @@ class EncodingRun:
 class ClipEncoder:
     """Encodes clips in batches of up to `batch_size` views; a batch that does not fit in memory is halved for good."""
 
-    def __init__(self, encoder: Encoder, spec: FeatureSpec, batch_size: int) -> None:
+    def __init__(self, encoder: Encoder, specs: Sequence[FeatureSpec], batch_size: int) -> None:
         self.encoder = encoder
-        self.spec = spec
+        self.specs = tuple(specs)
+        self.spec = self.specs[0]  # for what they share
+        self._layers = sorted({layer for spec in specs for layer in spec.layers})
+        self._embeds = any(spec.kind == "embedding" for spec in specs)
         self.batch_size = batch_size
         self.encode_s = 0.0
         self.frames_decoded = 0
@@ -159,19 +168,17 @@ class ClipEncoder:
             if part.last:
                 yield ClipEncoded(part.source.clip, part.source.key)
 
-    def _views(self, parts: Sequence[ClipFrames]) -> Tensor:
+    def _views(self, parts: Sequence[ClipFrames]) -> list[tuple[Tensor, ...]]:
         video = self._video(torch.stack([part.frames for part in parts]))  # (B, T, 3, H, W)
         mask = self._mask([part.views[0] for part in parts])
-        features = self.encoder(video, mask, layers=self.spec.layers)
-        if self.spec.layers:
-            return self._reduce(torch.stack([features.hidden[layer] for layer in self.spec.layers], 1), mask)
-        return self._reduce(features.tokens, mask)
+        features = self.encoder(video, mask, layers=self._layers, embed=self._embeds)
+        return self._by_view(features, mask)
 
     def _shared(self, part: ClipFrames) -> Iterator[Event]:
         """Encode each frame's spatial half once; keep it while a later view needs it."""
         stream = self._streams.setdefault(part.source.key, _Stream())
         stream.views.extend(part.views)
-        spatial = self._in_batches(part.frames, self._spatial, self.spec.plan.num_frames)
+        spatial: Iterator[Tensor] = self._in_batches(part.frames, self._spatial, self.spec.plan.num_frames)
         stream.spatial.update(zip(part.indices, spatial, strict=True))
         while ready := stream.ready(self.batch_size):
             windows = [(view, [stream.spatial[index] for index in view.frame_indices]) for view in ready]
@@ -185,12 +192,14 @@ class ClipEncoder:
     def _spatial(self, frames: Tensor) -> Tensor:
         return self.encoder.encode_spatial(self._video(frames[None]))[0]  # (F, N, D)
 
-    def _temporal(self, windows: Sequence[tuple[View, Sequence[Tensor]]]) -> Tensor:
+    def _temporal(self, windows: Sequence[tuple[View, Sequence[Tensor]]]) -> list[tuple[Tensor, ...]]:
         mask = self._mask([view for view, _ in windows])
         spatial = torch.stack([torch.stack(list(frames)) for _, frames in windows])  # (B, T, N, D)
-        return self._reduce(self.encoder.encode_temporal(spatial, mask), mask)
+        tokens = self.encoder.encode_temporal(spatial, mask)
+        embedding = self.encoder.embed_tokens(tokens, mask) if self._embeds else None
+        return self._by_view(VideoFeatures(tokens, embedding), mask)
 
-    def _encoded(self, source: Source, view: View, values: Tensor) -> ViewEncoded:
+    def _encoded(self, source: Source, view: View, values: tuple[Tensor, ...]) -> ViewEncoded:
         self.views_encoded += 1
         return ViewEncoded(source.clip, source.key.view(view.index), values, source.info(view))
 
@@ -205,22 +214,23 @@ class ClipEncoder:
         num_real = torch.tensor([view.num_real for view in views], device=self.encoder.device)
         return torch.arange(num_frames, device=self.encoder.device) < num_real[:, None]
 
-    def _reduce(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """Tokens `(B, T, N, D)` or `(B, L, T, N, D)` as the kind of the spec, on the CPU."""
-        if self.spec.kind != "tokens":
-            tokens = tokens.float().mean(-2)  # (B, T, D) or (B, L, T, D)
-        if self.spec.kind == "clip":
-            if mask is None:
-                tokens = tokens.mean(-2)  # (B, D) or (B, L, D)
-            else:
-                weights = mask / mask.sum(1, keepdim=True)  # (B, T)
-                weights = weights.reshape(len(mask), *[1] * (tokens.ndim - 3), -1, 1)
-                tokens = (tokens * weights).sum(-2)  # (B, D) or (B, L, D)
-        return tokens.cpu()
+    def _by_view(self, features: VideoFeatures, mask: Tensor | None) -> list[tuple[Tensor, ...]]:
+        """What every spec keeps of every view, on the CPU."""
+        kept = [self._of_spec(spec, features, mask).cpu() for spec in self.specs]  # each (B, ...)
+        return list(zip(*kept, strict=True))
+
+    def _of_spec(self, spec: FeatureSpec, features: VideoFeatures, mask: Tensor | None) -> Tensor:
+        if spec.kind == "embedding":
+            assert features.embedding is not None
+            return features.embedding  # (B, E)
+        tokens = features.tokens  # (B, T, N, D)
+        if spec.layers:
+            tokens = torch.stack([features.hidden[layer] for layer in spec.layers], 1)  # (B, L, T, N, D)
+        return coarsen(tokens, "tokens", spec.kind, mask)
 
     def _in_batches(
-        self, items: Sequence[Item] | Tensor, run: Callable[[Any], Tensor], items_per_view: int = 1
-    ) -> Iterator[Tensor]:
+        self, items: Sequence[Item] | Tensor, run: Callable[[Any], Any], items_per_view: int = 1
+    ) -> Iterator[Any]:
         """One row of `run`'s result for each item."""
         done = 0
         while done < len(items):
@@ -245,6 +255,12 @@ class ClipEncoder:
             log.warning("out of memory: going on with batches of %d", self.batch_size)
             if self.encoder.device.type == "cuda":
                 torch.cuda.empty_cache()
+
+
+def encoder_may_share(encoder: Encoder, specs: Sequence[FeatureSpec]) -> bool:
+    """Whether overlapping windows can share the half that sees one frame: hidden layers cannot be had so."""
+    embeds = any(spec.kind == "embedding" for spec in specs)
+    return not any(spec.layers for spec in specs) and (encoder.embeds_tokens or not embeds)
 
 
 class _Stream:

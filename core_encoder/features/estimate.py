@@ -50,13 +50,13 @@ class Estimate:
             f"{readable_bytes(self.free_bytes)} free"
         )
 
-    def check(self, folder: Path) -> None:
-        """Refuse what cannot fit.
+    def check(self, folder: Path, beside: int = 0) -> None:
+        """Refuse what cannot fit, with so many bytes of other features beside it.
 
         Raises:
             InputError: it needs more than is free; names the kinds that need less.
         """
-        if self.fits:
+        if self.total_bytes + beside <= self.free_bytes:
             return
         size = self.bytes_per_view[self.spec.kind]
         coarser = [
@@ -87,17 +87,23 @@ def estimate(
     probed = missing if views_of else _spread(missing, _PROBED)
     counts = [views_of or _num_views(spec, clip) for clip in probed]
     num_views = sum(counts) if len(probed) == len(missing) else round(float(np.mean(counts)) * len(missing))
-    kinds: tuple[FeatureKind, ...] = get_args(FeatureKind)
+    kinds = [kind for kind in get_args(FeatureKind) if kind != "embedding" or encoder.embedding_dim is not None]
     patches = (spec.preprocessing.image_size // encoder.patch_size) ** 2
     return Estimate(
         spec=spec,
         num_clips=len(clips),
         num_cached=len(clips) - len(missing),
         num_views=num_views,
-        bytes_per_view={kind: replace(spec, kind=kind).record_bytes(patches, encoder.dim) for kind in kinds},
+        bytes_per_view={kind: _record_bytes(spec, kind, patches, encoder) for kind in kinds},
         free_bytes=free_bytes(store.folder),
         exact=len(probed) == len(missing),
     )
+
+
+def _record_bytes(spec: FeatureSpec, kind: FeatureKind, patches: int, encoder: Encoder) -> int:
+    width = (encoder.embedding_dim if kind == "embedding" else None) or encoder.dim
+    layers = () if kind == "embedding" else spec.layers
+    return replace(spec, kind=kind, layers=layers).record_bytes(patches, width)
 
 
 def _is_cached(store: FeatureStore, clip: Clip) -> bool:

@@ -10,11 +10,13 @@ import torch
 from core_encoder.clip_plan import Clip
 from core_encoder.encoder import Encoder
 from core_encoder.errors import EncoderMismatch, InputError, UnreadableVideo
+from core_encoder.features.derivation import FinerStores
 from core_encoder.features.encoding import EncodingRun, ViewEncoded
 from core_encoder.features.failures import Failure
 from core_encoder.features.feature_spec import ClipKey, FeatureKey, FeatureSpec, Record
 from core_encoder.features.feature_store import FeatureStore
 from core_encoder.features.shard import UnstorableFeatures, as_stored, unpack
+from core_encoder.video.decoders import open_video
 from core_encoder.video.decoding import ClipFailed
 from core_encoder.video.video_files import video_digest
 
@@ -46,6 +48,8 @@ class FeatureSource:
             raise EncoderMismatch(f"these are features of encoder {spec.encoder!r}, not of {encoder.name!r}")
         self.spec = spec
         self.store = FeatureStore(root, spec)
+        self._finer = FinerStores(root, spec)
+        self._last: dict[Clip, list[Record]] = {}  # of the clip computed last: its windows are asked for one by one
         self.frames_decoded = 0
         self._encoder = encoder if compute_missing else None
         self._batch_size = batch_size
@@ -61,6 +65,20 @@ class FeatureSource:
             UnreadableVideo: the file cannot be read.
         """
         return self.store.views(ClipKey.of(clip, video_digest(clip.path)))
+
+    def num_views(self, clip: Clip) -> int:
+        """How many views (dense plans: windows) a clip has, by the plan and the file's timestamps; nothing is encoded.
+
+        Raises:
+            UnreadableVideo: the file cannot be read.
+        """
+        if self.spec.plan.sampling != "dense":
+            return self.spec.plan.views
+        key = ClipKey.of(clip, video_digest(clip.path))
+        if known := self.store.num_views(key):
+            return known
+        with open_video(clip.path, self.spec.decoder.partition("-")[0]) as video:
+            return len(self.spec.plan.views_of(video.facts, key.clip_in(clip.path)))
 
     def __getitem__(self, clip: Clip) -> list[Record]:
         """The records of a clip, one a view.
@@ -90,10 +108,16 @@ class FeatureSource:
                 continue
             if keys:
                 found[clip] = [self.store.read(key) for key in keys]
+            elif clip in self._last:
+                found[clip] = self._last[clip]
+            elif derived := self._finer.derive(ClipKey.of(clip, video_digest(clip.path))):
+                found[clip] = derived
             else:
                 missing.append(clip)
         if missing:
             found |= self._compute(missing)
+            last = found[missing[-1]]
+            self._last = {} if isinstance(last, Failure) else {missing[-1]: last}
         return [found[clip] for clip in clips]
 
     def _compute(self, clips: Sequence[Clip]) -> dict[Clip, list[Record] | Failure]:
@@ -102,7 +126,7 @@ class FeatureSource:
         records: dict[ClipKey, dict[int, Record]] = {}
         reasons: dict[ClipKey | Clip, str] = {}
         keys: dict[Clip, ClipKey | None] = {}
-        run = EncodingRun(self._encoder, clips, self.spec, batch_size=self._batch_size, num_workers=self._num_workers)
+        run = EncodingRun(self._encoder, clips, [self.spec], batch_size=self._batch_size, num_workers=self._num_workers)
         with run:
             for event in run:
                 if isinstance(event, ViewEncoded):
@@ -127,6 +151,6 @@ class FeatureSource:
         return found
 
     def _as_stored(self, encoded: ViewEncoded) -> Record:
-        values = torch.empty(encoded.values.shape, dtype=self.spec.float_dtype)
-        unpack(as_stored(encoded.values, self.spec.dtype), values)
+        values = torch.empty(encoded.values[0].shape, dtype=self.spec.float_dtype)
+        unpack(as_stored(encoded.values[0], self.spec.dtype), values)
         return Record(encoded.key, values, encoded.info)

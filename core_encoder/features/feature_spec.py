@@ -17,7 +17,7 @@ from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest
 from core_encoder.preprocessing import Preprocessing
 
-FeatureKind = Literal["tokens", "frames", "clip"]
+FeatureKind = Literal["tokens", "frames", "clip", "embedding"]
 StoredDtype = Literal["fp32", "fp16", "bf16", "int8"]
 TORCH_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.int8}
 PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
@@ -28,13 +28,19 @@ _VERSION = 1
 class FeatureSpec:
     """What the features of one store are.
 
-        tokens  (T, N, D)   frames  (T, D)  the mean over patches   clip  (D,)  the mean over patches and real frames
+        tokens     (T, N, D)
+        frames     (T, D)     the mean over patches
+        clip       (D,)       the mean over patches and real frames
+        embedding  (E,)       the encoder's own embedding of the view, in the space of its texts
+
+    `grid` counts the rows and columns of the N patches of a frame, row by row; it follows from the encoder and the
+    preprocessing, so it is no part of the address.
 
     With `layers`, the raw outputs of those blocks are kept instead of the final tokens: a leading axis counts them.
     `int8` has one fp32 scale a token, the largest magnitude / 127.
 
     Raises:
-        InputError: an unknown kind or dtype, or a layer named twice.
+        InputError: an unknown kind or dtype, a layer named twice, or layers of an embedding.
     """
 
     encoder: str  # for people; the fingerprint decides
@@ -45,6 +51,7 @@ class FeatureSpec:
     kind: FeatureKind = "tokens"
     layers: tuple[int, ...] = ()
     dtype: StoredDtype = "fp16"
+    grid: tuple[int, int] | None = None  # rows and columns of patches
     precision: str = "fp32"  # in which the encoder computes: it shows in the features, so it is part of the address
 
     def __post_init__(self) -> None:
@@ -55,6 +62,10 @@ class FeatureSpec:
                 raise InputError(f"feature {name} {given!r} is unknown{nearest(str(given), get_args(choice))}")
         if self.precision not in PRECISIONS.values():
             raise InputError(f"precision {self.precision!r} is unknown{nearest(self.precision, PRECISIONS.values())}")
+        if self.grid is not None:
+            object.__setattr__(self, "grid", tuple(self.grid))
+        if self.layers and self.kind == "embedding":
+            raise InputError("an embedding is of the whole encoder: layers mean nothing for it")
         if len(set(self.layers)) != len(self.layers):
             raise InputError(f"layers {self.layers} name a layer twice")
 
@@ -70,6 +81,7 @@ class FeatureSpec:
             "kind": self.kind,
             "layers": list(self.layers),
             "dtype": self.dtype,
+            "grid": None if self.grid is None else list(self.grid),
             "precision": self.precision,
         }
 
@@ -84,7 +96,7 @@ class FeatureSpec:
             raise InputError(f"feature spec: holds a {type(given).__name__}, not names and values")
         fields = dict(given)
         version = fields.pop("version", None)
-        if version != _VERSION:
+        if version not in (1, _VERSION):
             raise InputError(f"feature spec: version {version!r} cannot be read, only {_VERSION}; encode again")
         try:
             plan = ClipPlan.from_dict(fields.pop("plan"))
@@ -93,9 +105,14 @@ class FeatureSpec:
             raise InputError(f"feature spec: {error}") from error
 
     @property
+    def of_one_pass(self) -> tuple[str, ClipPlan, Preprocessing, str, str]:
+        """What features must have in common to come of one pass over the frames."""
+        return self.fingerprint, self.plan, self.preprocessing, self.decoder, self.precision
+
+    @property
     def folder_name(self) -> str:
         """A readable prefix and a hash of everything but the encoder's name: the same weights, wherever from, share."""
-        identity = {name: value for name, value in self.describe().items() if name != "encoder"}
+        identity = {name: value for name, value in self.describe().items() if name not in ("encoder", "grid")}
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
         return f"{self.kind}-{self.dtype}-{self.plan.num_frames}x{self.preprocessing.image_size}px-{digest}"
 
@@ -105,9 +122,11 @@ class FeatureSpec:
         return torch.float32 if self.dtype == "int8" else TORCH_DTYPES[self.dtype]
 
     def record_shape(self, num_patches: int, dim: int) -> tuple[int, ...]:
-        """The shape of one record for an encoder with `num_patches` tokens a frame, each of width `dim`."""
+        """The shape of one record: `num_patches` tokens a frame, each of width `dim` (an embedding's own width)."""
         frames = self.plan.num_frames
-        shape = {"tokens": (frames, num_patches, dim), "frames": (frames, dim), "clip": (dim,)}[self.kind]
+        shape = {"tokens": (frames, num_patches, dim), "frames": (frames, dim), "clip": (dim,), "embedding": (dim,)}[
+            self.kind
+        ]
         return (len(self.layers), *shape) if self.layers else shape
 
     def record_bytes(self, num_patches: int, dim: int) -> int:

@@ -160,11 +160,12 @@ def _sampled_clips(store: FeatureStore, videos: Sequence[str | Path], sample: in
 
 def _compare(store: FeatureStore, encoder: Encoder, clips: Sequence[Clip], report: VerifyReport) -> None:
     here = replace(store.spec, decoder=decoder_id(store.spec.decoder.partition("-")[0]))  # versions may have moved on
-    with EncodingRun(encoder, clips, here) as run:
+    with EncodingRun(encoder, clips, [here]) as run:
         for event in run:
             if isinstance(event, ViewEncoded) and event.key in store:
                 stored = store.read(event.key).values
-                difference, largest = _largest(stored.float() - event.values.float()), _largest(event.values)
+                values = event.values[0].float()
+                difference, largest = _largest(stored.float() - values), _largest(values)
                 tolerance = _TOLERANCE[store.spec.dtype] * max(1.0, largest)
                 report.compared.append(Comparison(event.key, event.info.file_name, difference, tolerance))
             elif isinstance(event, ClipFailed):

@@ -43,6 +43,7 @@ class FrameClip(nn.Module):
     """
 
     has_text = True
+    embeds_tokens = False  # its embedding is made of the class token
     num_frames = _NUM_FRAMES
 
     def __init__(self, clip: Any) -> None:
@@ -100,6 +101,9 @@ class FrameClip(nn.Module):
 
     def encode_temporal(self, spatial: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         return spatial
+
+    def embed_tokens(self, tokens: Tensor, frame_mask: Tensor | None = None) -> Tensor:
+        raise ValueError("CLIP embeds its class token, not its patch tokens")
 
     def embed_token_ids(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Token ids (B, L) with CLIP's begin and end tokens, mask (B, L), True = real -> unit vectors (B, E).

@@ -92,6 +92,10 @@ class VideoTextModel(nn.Module):
         return None if self.video_head is None else self.config.vision.width
 
     @property
+    def embeds_tokens(self) -> bool:
+        return self.video_head is not None
+
+    @property
     def has_text(self) -> bool:
         return self.text_tower is not None
 
@@ -111,6 +115,12 @@ class VideoTextModel(nn.Module):
 
     def encode_temporal(self, spatial: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         return self.vision.encode_temporal(spatial, frame_mask)
+
+    def embed_tokens(self, tokens: Tensor, frame_mask: Tensor | None = None) -> Tensor:
+        """Tokens (B, T, N, D) -> unit vectors (B, D)."""
+        if self.video_head is None:
+            raise ValueError("this model has no video head")
+        return self.video_head(tokens, frame_mask)  # (B, D)
 
     def embed_token_ids(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Token ids (B, L) and mask (B, L), True = real token -> unit vectors (B, D)."""

@@ -170,12 +170,14 @@ class DecodeWorkers:
         *,
         num_workers: int,
         frames_per_part: int,
+        may_share: bool,
         is_cached: Callable[[ClipKey], bool],
         has_record: Callable[[FeatureKey], bool],
     ) -> None:
         self.spec = spec
         self.queue = queue
         self.frames_per_part = frames_per_part
+        self._may_share = may_share
         self._is_cached = is_cached
         self._has_record = has_record
         self._claimed: set[ClipKey] = set()
@@ -271,7 +273,7 @@ class DecodeWorkers:
             return
         source = Source(clip, key, video.facts, len(views))
         needed = sorted({index for view in missing for index in view.frame_indices})
-        shared = not self.spec.layers and len(needed) < sum(len(set(view.frame_indices)) for view in missing)
+        shared = self._may_share and len(needed) < sum(len(set(view.frame_indices)) for view in missing)
         if shared:
             step = self.frames_per_part
             groups = [

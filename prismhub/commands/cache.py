@@ -68,7 +68,8 @@ def cache_verify(
     from core_encoder.features.feature_store import FeatureStore
     from core_encoder.features.store_upkeep import list_stores, verify_store
     from core_encoder.video.video_files import video_digest
-    from prismhub.commands.encode import find_clips, open_encoder
+    from prismhub.clips import find_clips
+    from prismhub.features import open_encoder
 
     if bool(videos) != bool(encoder):
         raise InputError("comparing needs both: videos, and --encoder NAME")
@@ -141,6 +142,6 @@ def _print_verified(report: VerifyReport) -> None:
 
 
 def _store_root(given: str | None) -> Path:
-    from prismhub.commands.encode import default_store
+    from prismhub.features import default_store
 
     return Path(given).expanduser() if given else default_store()

@@ -158,7 +158,7 @@ def corpus_dedup(
     """
     from pretrain.curation.corpus_dedup import evaluation_sets, exact_duplicates, near_duplicates, verdict_of
     from pretrain.curation.curated_corpus import write_corpus
-    from prismhub.commands.encode import open_encoder
+    from prismhub.features import open_encoder
 
     if near is not None and encoder is None:
         raise InputError("--near needs --encoder: its embeddings are compared")
@@ -189,7 +189,7 @@ def corpus_dedup(
 
 
 def _video_text_encoder(name: str, accelerator: str) -> Encoder:
-    from prismhub.commands.encode import open_encoder
+    from prismhub.features import open_encoder
 
     model = open_encoder(name, accelerator)
     model.embed_text(["a clip"])  # refuses an encoder without text before hours of decoding

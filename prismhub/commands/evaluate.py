@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from core_encoder.errors import InputError
 from core_encoder.files.storage import plain_name, prismhub_home
-from prismhub.commands.encode import default_store
+from prismhub.features import default_store
 from prismhub.progress import SILENT, Show
 from prismhub.saved import adapter_encoder, recorded_spec
 from prismhub.settings import EvaluateSettings, columns, described, given_or_refused, run_command

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from prismhub.commands.encode import default_store, find_clips
+from prismhub.clips import find_clips
+from prismhub.features import default_store
 from prismhub.progress import SILENT, Show
 from prismhub.saved import adapter_encoder, recorded_spec
 from prismhub.settings import PredictSettings, given_or_refused

@@ -13,7 +13,7 @@ from adapters.training.training_config import TrainingConfig
 from core_encoder.config import parse_grid
 from core_encoder.errors import InputError
 from core_encoder.files.storage import check_name, plain_name, prismhub_home
-from prismhub.commands.encode import default_store, feature_spec, open_encoder
+from prismhub.features import default_store, feature_spec, open_encoder
 from prismhub.progress import SILENT, Show
 from prismhub.settings import TrainSettings, columns, described, given_or_refused, run_command
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from core_encoder.errors import InputError
@@ -100,3 +102,35 @@ def test_preprocessing_survives_json() -> None:
 def test_preprocessing_is_checked_at_birth(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Preprocessing.from_dict(fields)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    geometry=st.sampled_from(["resize", "center_crop"]),
+    height=st.integers(40, 160),
+    width=st.integers(40, 160),
+    corners=st.tuples(*[st.floats(0.0, 1.0)] * 4),
+)
+def test_boxes_move_as_pixels_do(geometry: Any, height: int, width: int, corners: tuple[float, ...]) -> None:
+    """A white box on black is found again where `map_boxes` says, to a pixel of the input."""
+    left, right = sorted((round(corners[0] * width), round(corners[1] * width)))
+    top, bottom = sorted((round(corners[2] * height), round(corners[3] * height)))
+    assume(right - left >= 12 and bottom - top >= 12)
+    frame = np.zeros((height, width, 3), np.uint8)
+    frame[top:bottom, left:right] = 255
+    preprocessing = Preprocessing(96, geometry, "bilinear")
+    box = preprocessing.map_boxes(np.array([left / width, top / height, right / width, bottom / height]), width, height)
+    lit = preprocessing.apply(frame)[..., 0] > 127
+    if not lit.any():
+        assert (box[2] - box[0]) * 96 < 2 or (box[3] - box[1]) * 96 < 2
+        return
+    rows, columns = np.flatnonzero(lit.any(1)), np.flatnonzero(lit.any(0))
+    found = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) / 96
+    np.testing.assert_allclose(box, found, atol=1.5 / 96)
+
+
+def test_boxes_that_a_crop_leaves_out_have_no_area() -> None:
+    box = Preprocessing(96, "center_crop").map_boxes(np.array([[0.0, 0.2, 0.1, 0.8], [0.25, 0.0, 0.75, 1.0]]), 200, 100)
+    assert box[0, 2] == box[0, 0] == 0.0 and box[1].tolist() == [0.0, 0.0, 1.0, 1.0]
+    with pytest.raises(ValueError, match=r"\(\.\.\., 4\)"):
+        Preprocessing(96).map_boxes(np.zeros(3), 10, 10)

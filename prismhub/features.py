@@ -1,0 +1,81 @@
+"""The encoder and the features that settings ask for: device, precision, clip plan, where they are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core_encoder.clip_plan import ClipPlan
+from core_encoder.errors import InputError
+from core_encoder.files.storage import prismhub_home
+from prismhub.settings import EncodingSettings
+
+if TYPE_CHECKING:
+    from core_encoder.encoder import Encoder
+    from core_encoder.features.feature_spec import FeatureKind, FeatureSpec
+
+
+def open_encoder(source: str, accelerator: str = "auto", dtype: str = "fp32") -> Encoder:
+    """`load_encoder` on the device that Lightning's word `accelerator` means here.
+
+    Raises:
+        InputError: the accelerator is unknown or not in this machine, or the encoder cannot be loaded.
+    """
+    from core_encoder.encoder import load_encoder
+    from core_encoder.features.feature_spec import TORCH_DTYPES
+
+    return load_encoder(source, device=find_device(accelerator), dtype=TORCH_DTYPES[dtype])
+
+
+def find_device(accelerator: str) -> str:
+    """PyTorch's word for Lightning's word.
+
+    Raises:
+        InputError: the accelerator is unknown or not in this machine.
+    """
+    import torch
+
+    present = {
+        "cpu": True,
+        "gpu": torch.cuda.is_available(),
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if accelerator == "auto":
+        accelerator = next((name for name in ("gpu", "mps") if present[name]), "cpu")
+    if not present.get(accelerator, False):
+        raise InputError(f"accelerator {accelerator!r} is not in this machine; take auto, or cpu")
+    return {"gpu": "cuda"}.get(accelerator, accelerator)
+
+
+def feature_spec(encoder: Encoder, settings: EncodingSettings, kind: FeatureKind, layers: Sequence[int]) -> FeatureSpec:
+    """The features that the settings ask of this encoder."""
+    from core_encoder.extraction import spec_for
+
+    plan = ClipPlan(
+        num_frames=settings.num_frames or encoder.num_frames,
+        sampling=settings.sampling,
+        fps=settings.fps,
+        stride=settings.stride,
+        window_stride=settings.window_stride,
+        views=settings.views,
+    )
+    preprocessing = encoder.preprocessing
+    if settings.geometry is not None:
+        preprocessing = replace(preprocessing, geometry=settings.geometry)
+    return spec_for(
+        encoder,
+        plan,
+        kind=kind,
+        layers=layers,
+        dtype=settings.feature_dtype,
+        preprocessing=preprocessing,
+        decoder=settings.decoder,
+    )
+
+
+def default_store() -> Path:
+    """Where features are kept unless a command says otherwise."""
+    return prismhub_home() / "features"

@@ -63,7 +63,7 @@ class Encoder(nn.Module):
     """A frozen encoder: always in eval mode, never with gradients.
 
     Videos are (B, T, 3, H, W) float RGB in [0, 1]; any T, any H and W that are multiples of `patch_size`. Frame masks
-    are bool (B, T), True for real frames, which come first.
+    are bool (B, T), True for real frames; padding changes nothing for them, and real frame i is frame i of T.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ FeatureKind = Literal["tokens", "frames", "clip", "embedding"]
 StoredDtype = Literal["fp32", "fp16", "bf16", "int8"]
 TORCH_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.int8}
 PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
-_VERSION = 1
+_VERSION = 2  # 1: padded clips had the temporal positions of the clip without its padding
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from core_encoder.models.checkpoints import CONFIG, WEIGHTS, Checkpoint, assign,
 from core_encoder.models.text_tower import check_token_ids
 from core_encoder.models.transformers_format import Source
 from core_encoder.models.video_text import l2_normalize
-from core_encoder.models.vivit import patch_grid, real_frame_counts, resolve_layers
+from core_encoder.models.vivit import frames_to_mask, patch_grid, resolve_layers
 from core_encoder.preprocessing import Preprocessing
 
 log = logging.getLogger(__name__)
@@ -89,8 +89,8 @@ class FrameClip(nn.Module):
         embedding = None
         if embed:
             each = by_clip(embeddings)  # (B, T, E)
-            if frame_mask is not None and real_frame_counts(frame_mask, batch, frames) is not None:
-                each = each * frame_mask.to(each.device)[..., None]
+            if (mask := frames_to_mask(frame_mask, batch, frames)) is not None:
+                each = each * mask.to(each.device)[..., None]
             embedding = l2_normalize(each.sum(1))  # (B, E)
         return by_clip(tokens), {name: by_clip(parts) for name, parts in hidden.items()}, embedding
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from core_encoder.models.layers import LayerNorm, TransformerLayer
 from core_encoder.models.pooling import AttentionPooling
 from core_encoder.models.text_tower import TextConfig, TextTower
-from core_encoder.models.vivit import ViViT, ViViTConfig, real_frame_counts
+from core_encoder.models.vivit import ViViT, ViViTConfig, frames_to_mask
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class VideoHead(nn.Module):
     def forward(self, tokens: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         """Tokens (B, T, N, D), of whose frames `frame_mask` (B, T) marks the real ones -> unit vectors (B, D)."""
         batch, frames, patches, _ = tokens.shape
-        mask = None
-        if frame_mask is not None and real_frame_counts(frame_mask, batch, frames) is not None:
-            mask = frame_mask.to(tokens.device).repeat_interleave(patches, dim=1)  # (B, T*N)
+        mask = frames_to_mask(frame_mask, batch, frames)
+        if mask is not None:
+            mask = mask.to(tokens.device).repeat_interleave(patches, dim=1)  # (B, T*N)
         x = tokens.flatten(1, 2)  # (B, T*N, D)
         for layer in self.auxiliary_layers:
             x = layer(x, mask=mask)

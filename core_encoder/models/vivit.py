@@ -130,10 +130,10 @@ class ViViT(nn.Module):
     ) -> tuple[Tensor, dict[int, Tensor]]:
         """Encode `video` (B, T, 3, H, W), float RGB in [0, 1], into tokens (B, T, N, D) and the asked hidden layers.
 
-        `frame_mask` (B, T) is True for real frames, which come first; real frames come out as if the padding were not
-        there. `visible` (B, T, N) keeps the same number V of tokens per sample: only they are computed, and tokens and
-        hidden layers are (B, V, D), frame by frame. `hidden[i]` is the raw output of layer i for every i in `layers`,
-        negative ones counted from the end.
+        `frame_mask` (B, T) is True for real frames, wherever they are: what padding shows changes nothing for them, and
+        real frame i keeps temporal position i of T. `visible` (B, T, N) keeps the same number V of tokens per sample:
+        only they are computed, and tokens and hidden layers are (B, V, D), frame by frame. `hidden[i]` is the raw
+        output of layer i for every i in `layers`, negative ones counted from the end.
 
         Raises:
             ValueError: a shape, mask or layer that does not fit; `frame_mask` and `visible` together.
@@ -180,16 +180,12 @@ class ViViT(nn.Module):
         wanted: dict[int, list[int]],
         hidden: dict[int, Tensor],
     ) -> Tensor:
-        batch, frames, patches, width = spatial.shape
-        mask = None
-        if frame_mask is not None and (counts := real_frame_counts(frame_mask, batch, frames)) is not None:
-            # A padded clip gets the positions of the clip without its padding.
-            positions = spatial.new_zeros(batch, frames, 1, width)
-            for sample, count in enumerate(counts):
-                positions[sample, :count, 0] = self._temporal_positions(count).to(spatial.dtype)
-            mask = frame_mask.to(spatial.device).repeat_interleave(patches, dim=0)  # (B*N, T)
-        else:
-            positions = self._temporal_positions(frames).to(spatial.dtype)[:, None]  # (T, 1, D)
+        batch, frames, patches, _ = spatial.shape
+        mask = frames_to_mask(frame_mask, batch, frames)
+        if mask is not None:
+            mask = mask.to(spatial.device).repeat_interleave(patches, dim=0)  # (B*N, T)
+        # As in the public JAX code, real frame i has position i of the T given: padding is masked, never counted out.
+        positions = self._temporal_positions(frames).to(spatial.dtype)[:, None]  # (T, 1, D)
         x = (spatial + positions).transpose(1, 2).flatten(0, 1)  # (B*N, T, D)
         for number, layer in enumerate(self.temporal_layers, start=self.config.spatial_layers):
             x = layer(x, mask=mask)
@@ -311,21 +307,19 @@ def patch_grid(video: Tensor, size: int) -> tuple[int, int, int, int]:
     return batch, frames, height // size, width // size
 
 
-def real_frame_counts(frame_mask: Tensor, batch: int, frames: int) -> list[int] | None:
-    """How many frames of each sample are real, or None when all are.
+def frames_to_mask(frame_mask: Tensor | None, batch: int, frames: int) -> Tensor | None:
+    """The frame mask where it masks anything, None when all frames are real.
 
     Raises:
-        ValueError: the mask is not bool (B, T), has a sample without real frames, or padding before a real frame.
+        ValueError: the mask is not bool (B, T), or a sample has no real frame.
     """
+    if frame_mask is None:
+        return None
     if frame_mask.dtype != torch.bool or frame_mask.shape != (batch, frames):
         raise ValueError(f"frame_mask must be bool {(batch, frames)}, not {frame_mask.dtype} {tuple(frame_mask.shape)}")
-    mask = frame_mask.cpu()
-    if bool(mask.all()):
-        return None
-    counts = mask.sum(1)
-    if not bool((mask == (torch.arange(frames) < counts[:, None])).all()) or int(counts.min()) == 0:
-        raise ValueError("frame_mask must be True for the real frames of a sample, at least one, and these come first")
-    return [int(count) for count in counts]
+    if not bool(frame_mask.any(1).all()):
+        raise ValueError("frame_mask must be True for the real frames of a sample, at least one")
+    return None if bool(frame_mask.all()) else frame_mask
 
 
 @torch.no_grad()

@@ -97,7 +97,7 @@ def test_specs_that_make_no_sense_are_refused() -> None:
         replace(SPEC, dtype="fp17")
     with pytest.raises(InputError, match="twice"):
         replace(SPEC, layers=(1, 1))
-    for broken in ({**SPEC.describe(), "version": 2}, {**SPEC.describe(), "colour": 1}, {"version": 1}):
+    for broken in ({**SPEC.describe(), "version": 3}, {**SPEC.describe(), "colour": 1}, {"version": 1}):
         with pytest.raises(InputError, match="feature spec"):
             FeatureSpec.from_dict(broken)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from core_encoder.models.vivit import PRESETS, ViViT, ViViTConfig, initialize, real_frame_counts
+from core_encoder.models.vivit import PRESETS, ViViT, ViViTConfig, frames_to_mask, initialize
 
 SMALL = ViViTConfig(
     width=24, heads=3, mlp_dim=40, spatial_layers=3, temporal_layers=2, patch_size=4, image_size=12, num_frames=5
@@ -116,31 +116,38 @@ def test_a_video_that_does_not_fit_is_refused(model: ViViT, shape: tuple[int, ..
 
 
 @pytest.mark.parametrize("frames", [5, 7])
-def test_padded_frames_do_not_influence_real_ones(model: ViViT, frames: int) -> None:
-    counts = [frames, 1, 3, 2, 4]
+def test_padded_frames_are_masked_and_keep_their_positions(model: ViViT, frames: int) -> None:
+    """Against a loop over the frames: the same positions, and attention to the real frames alone."""
     clip = video(5, frames)
-    mask = torch.arange(frames) < torch.tensor(counts)[:, None]
+    mask = torch.rand(5, frames, generator=torch.Generator().manual_seed(frames)) < 0.5
+    mask[:, 0] = True
+    mask[1] = torch.arange(frames) < 2
     tokens, hidden = model(clip, mask, layers=range(5))
-    for sample, count in enumerate(counts):
-        alone, alone_hidden = model(clip[sample : sample + 1, :count], layers=range(5))
-        torch.testing.assert_close(tokens[sample : sample + 1, :count], alone, atol=1e-5, rtol=0)
-        for layer in range(5):
-            real = hidden[layer][sample : sample + 1, :count]
-            torch.testing.assert_close(real, alone_hidden[layer], atol=1e-5, rtol=0)
+    spatial = model.encode_spatial(clip)
+    positions = model._temporal_positions(frames)
+    for sample in range(5):
+        real = mask[sample].nonzero()[:, 0]
+        x = (spatial[sample, real] + positions[real, None]).transpose(0, 1)  # (N, real, D): the others are not there
+        for number, layer in enumerate(model.temporal_layers, start=model.config.spatial_layers):
+            x = layer(x)
+            torch.testing.assert_close(hidden[number][sample, real], x.transpose(0, 1), atol=1e-5, rtol=0)
+        expected = model.temporal_norm(x).transpose(0, 1)
+        torch.testing.assert_close(tokens[sample, real], expected, atol=1e-5, rtol=0)
     noisy = torch.where(mask[:, :, None, None, None], clip, 7.0)
     assert torch.equal(model(noisy, mask)[0][mask], tokens[mask])
 
 
 def test_frame_masks_that_make_no_sense_are_refused() -> None:
-    assert real_frame_counts(torch.ones(2, 3, dtype=torch.bool), 2, 3) is None
-    assert real_frame_counts(torch.tensor([[True, True, False]]), 1, 3) == [2]
-    for bad in ([[True, False, True]], [[False, True, True]], [[False, False, False]]):
-        with pytest.raises(ValueError, match="come first"):
-            real_frame_counts(torch.tensor(bad), 1, 3)
+    assert frames_to_mask(None, 2, 3) is None
+    assert frames_to_mask(torch.ones(2, 3, dtype=torch.bool), 2, 3) is None
+    for good in ([[True, False, True]], [[False, True, True]]):
+        assert torch.equal(frames_to_mask(torch.tensor(good), 1, 3), torch.tensor(good))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="at least one"):
+        frames_to_mask(torch.zeros(1, 3, dtype=torch.bool), 1, 3)
     with pytest.raises(ValueError, match="must be bool"):
-        real_frame_counts(torch.ones(1, 3), 1, 3)
+        frames_to_mask(torch.ones(1, 3), 1, 3)
     with pytest.raises(ValueError, match=r"must be bool \(2, 3\)"):
-        real_frame_counts(torch.ones(2, 4, dtype=torch.bool), 2, 3)
+        frames_to_mask(torch.ones(2, 4, dtype=torch.bool), 2, 3)
 
 
 def masked_dense(model: ViViT, clip: Tensor, visible: Tensor) -> tuple[Tensor, dict[int, Tensor]]:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from core_encoder.errors import InputError
-from core_encoder.files.storage import expanded, is_file, read_json, write_json
+from core_encoder.files.storage import expanded, is_file, write_json
 from core_encoder.models.text_tower import TextTokenizer
+from fit.claim import Aspect, check_claim, claim
 from pretrain.corpus.manifest import Manifest
 from pretrain.recipe import PARTS, WATCHING, MaskedConfig, Recipe
 from pretrain.run.initial_weights import check_start, part_before, start_fingerprint
@@ -160,13 +161,15 @@ def _check_before(run: PartRun, to_do: Sequence[str]) -> None:
     before = replace(run, part=folder.parent.name)
     if not run.tokenizer_file.exists():
         raise InputError(f"{run.tokenizer_file}: no such file; copy that of {folder}, which {run.part} goes on from")
-    _compare(
-        before,
+    check_claim(
+        before.folder / RUN_FILE,
         {
             "recipe": run.recipe.digest(before.part),
             "settings": _settings(before),
             "tokenizer": hashlib.sha256(run.tokenizer_file.read_bytes()).hexdigest(),
         },
+        _aspects(before),
+        _advice(before),
     )
 
 
@@ -210,36 +213,22 @@ def _claim(run: PartRun) -> None:
         "settings": _settings(run),
         "tiers": {f"{tier['name']}.{key}": tier[key] for tier in run.corpus.describe() for key in tier},
     }
-    _compare(run, identity)
-    if not (run.folder / RUN_FILE).exists():
-        write_json(run.folder / RUN_FILE, identity)
+    claim(run.folder / RUN_FILE, identity, _aspects(run), _advice(run))
     if not run.finished:
         write_json(run.out / RECIPE_FILE, run.recipe.describe())
 
 
-def _compare(run: PartRun, identity: Mapping[str, Any]) -> None:
-    """Refuse to go on with what was begun as another run; what is not known of either is not compared.
+def _aspects(run: PartRun) -> tuple[Aspect, ...]:
+    return (
+        Aspect("recipe", "settings"),
+        Aspect("corpus", "tiers", "the content of its tables or shards"),
+        Aspect("start", otherwise="the encoder that it goes on from has changed"),
+        Aspect("tokenizer", otherwise=f"the content of {run.tokenizer_file}"),
+    )
 
-    Raises:
-        InputError: it says what differs.
-    """
-    file = run.folder / RUN_FILE
-    held = read_json(file) if file.exists() else {}
-    if not isinstance(held, dict):
-        raise InputError(f"{file}: not the record of a run; use another --out, or --stage {run.part} --restart")
-    for what, details, otherwise in (
-        ("recipe", "settings", ""),
-        ("corpus", "tiers", " (the content of its tables or shards)"),
-        ("start", "", " (the encoder that it goes on from has changed)"),
-        ("tokenizer", "", f" (the content of {run.tokenizer_file})"),
-    ):
-        before, now = held.get(what), identity.get(what)
-        if None not in (before, now) and before != now:
-            detail = _difference(held.get(details), identity.get(details)) or otherwise
-            raise InputError(
-                f"{run.folder}: was begun with another {what}{detail}; use another --out"
-                f", or --stage {run.part} --restart to begin it anew"
-            )
+
+def _advice(run: PartRun) -> str:
+    return f"use another --out, or --stage {run.part} --restart to begin it anew"
 
 
 def _settings(run: PartRun) -> dict[str, Any]:
@@ -249,15 +238,3 @@ def _settings(run: PartRun) -> dict[str, Any]:
     for name in ("vision", "text", "video_head", *PARTS[: PARTS.index(run.part) + 1]):
         kept |= {f"{name}.{key}": value for key, value in (about[name] or {}).items() if key not in WATCHING}
     return kept
-
-
-def _difference(before: Any, now: Any) -> str:
-    if not isinstance(before, Mapping) or not isinstance(now, Mapping):
-        return ""
-    changed = [
-        f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
-        for key in [*now, *(key for key in before if key not in now)]
-        if before.get(key) != now.get(key)
-    ]
-    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-    return f" ({', '.join(changed[:3])}{more})" if changed else ""

@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core_encoder.models.text_tower import Tokenizer
-from core_encoder.models.video_text import VideoTextModel, l2_normalize
+from core_encoder.models.video_text import VideoTextModel
 from core_encoder.preprocessing import to_video_tensor
+from fit.contrastive import contrastive_loss, spread
 from pretrain.recipe import PARTS, ContrastiveConfig
 from pretrain.stages.masking import batch_masks, tube_mask, visible_patches
 
@@ -107,51 +108,3 @@ class ContrastiveStage(L.LightningModule):
     def exported(self) -> tuple[VideoTextModel, Mapping[str, Any]]:
         """The model this stage made, and what a later part or the card wants to know."""
         return self.model, {"temperature": float(self.temperature.detach())}
-
-
-def contrastive_loss(video: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-    """Symmetric cross entropy of `scale` times the similarities of unit vectors (b, D), this process's rows.
-
-    Negatives come from all processes, with gradients; the mean over processes is the loss of the whole batch.
-    """
-    rank = torch.distributed.get_rank() if _several() else 0
-    targets = torch.arange(len(video), device=video.device) + rank * len(video)
-    with torch.autocast(video.device.type, enabled=False):  # between logits of 100 bfloat16 knows steps of 0.5
-        video, text, scale = video.float(), text.float(), scale.float()
-        to_text = scale * video @ gather(text).T  # (b, B)
-        to_video = scale * text @ gather(video).T  # (b, B)
-        return 0.5 * (F.cross_entropy(to_text, targets) + F.cross_entropy(to_video, targets))
-
-
-def gather(rows: Tensor) -> Tensor:
-    """Rows (b, D) of all processes, in order of rank: (B, D); gradients flow back to where each row came from."""
-    return _Gather.apply(rows) if _several() else rows
-
-
-def spread(embeddings: Tensor) -> Tensor:
-    """Variance of unit vectors (b, D) of all processes, summed over their directions: 0 when all are one, at most 1.
-
-    A single vector, which can say nothing about it, gets 1.
-    """
-    rows = gather(l2_normalize(embeddings.detach().float()))  # (B, D)
-    return rows.var(0, correction=0).sum() if len(rows) > 1 else rows.new_ones(())
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:
-        parts = [torch.empty_like(rows) for _ in range(torch.distributed.get_world_size())]
-        torch.distributed.all_gather(parts, rows.contiguous())
-        ctx.size = len(rows)
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        grad = grad.contiguous()
-        torch.distributed.all_reduce(grad)
-        first = torch.distributed.get_rank() * ctx.size
-        return grad[first : first + ctx.size]
-
-
-def _several() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()

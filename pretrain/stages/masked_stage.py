@@ -23,8 +23,8 @@ from core_encoder.models.pooling import AttentionPooling
 from core_encoder.models.video_text import VideoTextModel
 from core_encoder.models.vivit import ViViT
 from core_encoder.preprocessing import to_video_tensor
+from fit.contrastive import spread
 from pretrain.recipe import PARTS, MaskedConfig
-from pretrain.stages.contrastive_stage import spread
 from pretrain.stages.masking import batch_masks, batch_orders, block_mask, hidden_tokens
 
 _STAGE = PARTS.index("stage2")

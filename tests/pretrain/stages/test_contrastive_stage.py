@@ -1,4 +1,4 @@
-"""Stage 1: the loss against plain loops, half of the tokens, images in clips, and one batch over two processes."""
+"""Stage 1: the loss of a step, half of the tokens, images in clips, and one batch over two processes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from core_encoder.models.video_text import VideoTextConfig, VideoTextModel
 from core_encoder.preprocessing import to_video_tensor
+from fit.contrastive import spread
 from pretrain.recipe import ContrastiveConfig
-from pretrain.stages.contrastive_stage import ContrastiveStage, contrastive_loss, gather, spread
+from pretrain.stages.contrastive_stage import ContrastiveStage
+from tests.fit.test_contrastive import plain_loss
 from tests.pretrain.processes import in_processes
 from tests.pretrain.tiny_models import VISION, LetterTokenizer, random_frames, tiny_model
 
@@ -25,11 +27,6 @@ CAPTIONS = ("a red dot", "two blue lines", "", "x", "a green square", "dot", "li
 def stage(part: str = "stage1", seed: int = 0, **config: Any) -> ContrastiveStage:
     settings = ContrastiveConfig(num_frames=1 if part == "images" else VISION.num_frames, **config)
     return ContrastiveStage(tiny_model(auxiliary_layers=1), LetterTokenizer(), settings, part, seed)
-
-
-def unit_rows(count: int, seed: int) -> Tensor:
-    rows = torch.randn(count, 6, generator=torch.Generator().manual_seed(seed))
-    return rows / rows.norm(dim=1, keepdim=True)
 
 
 @contextmanager
@@ -43,26 +40,6 @@ def tokens_entering(*layers: nn.Module) -> Iterator[list[int]]:
     yield counts
     for handle in handles:
         handle.remove()
-
-
-def plain_loss(video: Tensor, text: Tensor, temperature: float) -> float:
-    """Minus the log-probability of the right text for each video and of the right video for each text, averaged."""
-    count, total = len(video), 0.0
-    similarity = [[float(v @ t) / temperature for t in text] for v in video]
-    for i in range(count):
-        of_texts = sum(math.exp(similarity[i][j]) for j in range(count))
-        of_videos = sum(math.exp(similarity[j][i]) for j in range(count))
-        total -= math.log(math.exp(similarity[i][i]) / of_texts) + math.log(math.exp(similarity[i][i]) / of_videos)
-    return total / (2 * count)
-
-
-@pytest.mark.parametrize("temperature", [0.1, 1.0])
-def test_the_loss_equals_plain_loops(temperature: float) -> None:
-    video, text = unit_rows(5, 0), unit_rows(5, 1)
-    loss = contrastive_loss(video, text, torch.tensor(1 / temperature))
-    assert math.isclose(loss.item(), plain_loss(video, text, temperature), rel_tol=1e-5)
-    assert contrastive_loss(video, video, torch.tensor(1e3)).item() < 1e-6
-    assert math.isclose(contrastive_loss(video, text, torch.tensor(0.0)).item(), math.log(5), rel_tol=1e-6)
 
 
 def test_a_step_is_the_loss_of_what_the_two_towers_say() -> None:
@@ -214,38 +191,13 @@ def test_the_temperature_stops_at_the_clamp_and_comes_back() -> None:
     assert about == {"temperature": module.temperature.item()}
 
 
-def test_logits_are_not_rounded_to_half_precision() -> None:
-    """At temperature 0.01 bfloat16 would tell logits apart in steps of 0.25 to 0.5."""
-    rows = unit_rows(64, 0), (unit_rows(64, 0) + 0.3 * unit_rows(64, 1)).requires_grad_()
-    gradients = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        with torch.autocast("cpu", dtype, enabled=dtype is torch.bfloat16):
-            loss = contrastive_loss(*rows, torch.tensor(100.0))
-        (gradients[dtype],) = torch.autograd.grad(loss, rows[1])
-    torch.testing.assert_close(gradients[torch.bfloat16], gradients[torch.float32])
-
-
 def test_parameters_have_a_dimension_to_be_sharded_by() -> None:
     assert all(parameter.ndim for parameter in stage().parameters())
-
-
-def test_spread_is_zero_for_identical_rows_and_one_at_most() -> None:
-    assert spread(unit_rows(1, 0).expand(7, -1)).item() < 1e-12
-    assert math.isclose(spread(torch.eye(4) * torch.tensor([[1.0], [2.0], [3.0], [4.0]])).item(), 0.75, rel_tol=1e-6)
-    assert math.isclose(spread(torch.tensor([[1.0, 0.0], [-5.0, 0.0]])).item(), 1.0, rel_tol=1e-6)
-    rows = unit_rows(9, 3)
-    assert math.isclose(spread(rows).item(), 1 - rows.mean(0).square().sum().item(), rel_tol=1e-5)
-    assert spread(unit_rows(1, 0)).item() == 1.0  # one row says nothing about a collapse
 
 
 def test_a_model_without_text_tower_is_refused() -> None:
     with pytest.raises(ValueError, match="text tower"):
         ContrastiveStage(VideoTextModel(VideoTextConfig(VISION)), LetterTokenizer(), ContrastiveConfig(), "stage1", 0)
-
-
-def test_one_process_gathers_its_own_rows() -> None:
-    rows = unit_rows(3, 0)
-    assert gather(rows) is rows
 
 
 def loss_and_gradients(first: int, last: int) -> dict[str, Tensor]:

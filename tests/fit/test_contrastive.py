@@ -1,0 +1,100 @@
+"""The contrastive loss against plain loops, its gradients over two processes, and the spread of embeddings."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fit.contrastive import contrastive_loss, gather, spread
+from tests.pretrain.processes import in_processes
+
+
+def unit_rows(count: int, seed: int) -> Tensor:
+    rows = torch.randn(count, 6, generator=torch.Generator().manual_seed(seed))
+    return rows / rows.norm(dim=1, keepdim=True)
+
+
+def plain_loss(video: Tensor, text: Tensor, temperature: float) -> float:
+    """Minus the log-probability of the right text for each video and of the right video for each text, averaged."""
+    count, total = len(video), 0.0
+    similarity = [[float(v @ t) / temperature for t in text] for v in video]
+    for i in range(count):
+        of_texts = sum(math.exp(similarity[i][j]) for j in range(count))
+        of_videos = sum(math.exp(similarity[j][i]) for j in range(count))
+        total -= math.log(math.exp(similarity[i][i]) / of_texts) + math.log(math.exp(similarity[i][i]) / of_videos)
+    return total / (2 * count)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_the_loss_equals_plain_loops(temperature: float) -> None:
+    video, text = unit_rows(5, 0), unit_rows(5, 1)
+    loss = contrastive_loss(video, text, torch.tensor(1 / temperature))
+    assert math.isclose(loss.item(), plain_loss(video, text, temperature), rel_tol=1e-5)
+    assert contrastive_loss(video, video, torch.tensor(1e3)).item() < 1e-6
+    assert math.isclose(contrastive_loss(video, text, torch.tensor(0.0)).item(), math.log(5), rel_tol=1e-6)
+
+
+def test_logits_are_not_rounded_to_half_precision() -> None:
+    """At temperature 0.01 bfloat16 would tell logits apart in steps of 0.25 to 0.5."""
+    rows = unit_rows(64, 0), (unit_rows(64, 0) + 0.3 * unit_rows(64, 1)).requires_grad_()
+    gradients = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        with torch.autocast("cpu", dtype, enabled=dtype is torch.bfloat16):
+            loss = contrastive_loss(*rows, torch.tensor(100.0))
+        (gradients[dtype],) = torch.autograd.grad(loss, rows[1])
+    torch.testing.assert_close(gradients[torch.bfloat16], gradients[torch.float32])
+
+
+def test_spread_is_zero_for_identical_rows_and_one_at_most() -> None:
+    assert spread(unit_rows(1, 0).expand(7, -1)).item() < 1e-12
+    assert math.isclose(spread(torch.eye(4) * torch.tensor([[1.0], [2.0], [3.0], [4.0]])).item(), 0.75, rel_tol=1e-6)
+    assert math.isclose(spread(torch.tensor([[1.0, 0.0], [-5.0, 0.0]])).item(), 1.0, rel_tol=1e-6)
+    rows = unit_rows(9, 3)
+    assert math.isclose(spread(rows).item(), 1 - rows.mean(0).square().sum().item(), rel_tol=1e-5)
+    assert spread(unit_rows(1, 0)).item() == 1.0  # one row says nothing about a collapse
+
+
+def test_one_process_gathers_its_own_rows() -> None:
+    rows = unit_rows(3, 0)
+    assert gather(rows) is rows
+
+
+class SummedGather(torch.autograd.Function):
+    """Rows of all processes; what they all give a row comes back summed: written out by hand."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(parts, rows.contiguous())
+        ctx.size = len(rows)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.contiguous()
+        torch.distributed.all_reduce(grad)
+        first = torch.distributed.get_rank() * ctx.size
+        return grad[first : first + ctx.size]
+
+
+def gathered_twice(rank: int, world: int) -> dict[str, Tensor]:
+    found = {}
+    for name, function in (("ours", gather), ("by hand", SummedGather.apply)):
+        rows = unit_rows(4, rank).requires_grad_()
+        whole = function(rows)
+        (whole * unit_rows(8, 10 + rank)).square().sum().backward()
+        assert rows.grad is not None
+        found |= {f"{name} rows": whole.detach(), f"{name} gradient": rows.grad}
+    return found
+
+
+@pytest.mark.slow
+def test_two_processes_gather_rows_in_order_and_sum_their_gradients(tmp_path: Path) -> None:
+    for found in in_processes(gathered_twice, 2, tmp_path):
+        assert torch.equal(found["ours rows"], torch.cat([unit_rows(4, 0), unit_rows(4, 1)]))
+        torch.testing.assert_close(found["ours gradient"], found["by hand gradient"], atol=1e-6, rtol=0)

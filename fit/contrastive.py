@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,16 +26,8 @@ def contrastive_loss(video: Tensor, text: Tensor, scale: Tensor) -> Tensor:
 
 
 def gather(rows: Tensor) -> Tensor:
-    """Rows (b, D) of all processes, in order of rank: (B, D).
-
-    The gradient of a row is the sum of what all processes give it, as in `Fabric.all_gather(..., sync_grads=True)`,
-    which calls the same function but needs a Fabric at hand.
-    """
-    if not _several():
-        return rows
-    from torch.distributed.nn.functional import all_gather
-
-    return torch.cat(all_gather(rows.contiguous()))
+    """Rows (b, D) of all processes, in order of rank: (B, D); gradients flow back to where each row came from."""
+    return _Gather.apply(rows) if _several() else rows
 
 
 def spread(embeddings: Tensor) -> Tensor:
@@ -43,6 +37,24 @@ def spread(embeddings: Tensor) -> Tensor:
     """
     rows = gather(l2_normalize(embeddings.detach().float()))  # (B, D)
     return rows.var(0, correction=0).sum() if len(rows) > 1 else rows.new_ones(())
+
+
+class _Gather(torch.autograd.Function):
+    """As `Fabric.all_gather(..., sync_grads=True)`, which calls a deprecated function of torch that warns."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(parts, rows.contiguous())
+        ctx.size = len(rows)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.contiguous()
+        torch.distributed.all_reduce(grad)
+        first = torch.distributed.get_rank() * ctx.size
+        return grad[first : first + ctx.size]
 
 
 def _several() -> bool:

@@ -214,7 +214,10 @@ def test_help_is_quick_and_every_command_has_an_example() -> None:
     from prismhub.cli import app
 
     groups = {"": ["encode", "train", "evaluate", "predict", "demo", "encoders", "env"]}
-    groups |= {"adapters": ["kinds", "list", "show", "rm", "push", "pull"], "cache": ["list", "verify", "prune"]}
+    groups |= {
+        "adapters": ["kinds", "list", "show", "rm", "push", "pull"],
+        "cache": ["list", "verify", "prune", "convert"],
+    }
     for group, commands in groups.items():
         for command in commands:
             words = [group, command] if group else [command]

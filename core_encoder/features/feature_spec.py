@@ -21,7 +21,8 @@ FeatureKind = Literal["tokens", "frames", "clip", "embedding"]
 StoredDtype = Literal["fp32", "fp16", "bf16", "int8"]
 TORCH_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.int8}
 PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
-_VERSION = 2  # 1: padded clips had the temporal positions of the clip without its padding
+_VERSION = 2
+_OLD_VERSION = 1  # padded clips had the temporal positions of the clip without its padding; a JSON entry a record
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class FeatureSpec:
             raise InputError(f"feature spec: holds a {type(given).__name__}, not names and values")
         fields = dict(given)
         version = fields.pop("version", None)
-        if version not in (1, _VERSION):
+        if version not in (_OLD_VERSION, _VERSION):
             raise InputError(f"feature spec: version {version!r} cannot be read, only {_VERSION}; encode again")
         try:
             plan = ClipPlan.from_dict(fields.pop("plan"))
@@ -112,7 +113,16 @@ class FeatureSpec:
     @property
     def folder_name(self) -> str:
         """A readable prefix and a hash of everything but the encoder's name: the same weights, wherever from, share."""
+        return self._folder_name(_VERSION)
+
+    @property
+    def old_folder_name(self) -> str:
+        """Where version 1 kept such features; `prismhub cache convert` takes them over."""
+        return self._folder_name(_OLD_VERSION)
+
+    def _folder_name(self, version: int) -> str:
         identity = {name: value for name, value in self.describe().items() if name not in ("encoder", "grid")}
+        identity["version"] = version
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
         return f"{self.kind}-{self.dtype}-{self.plan.num_frames}x{self.preprocessing.image_size}px-{digest}"
 

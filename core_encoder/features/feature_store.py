@@ -12,7 +12,9 @@ as cached when all its views are. No file names another place, so the folder can
 from __future__ import annotations
 
 import errno
+import functools
 import logging
+import shlex
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -58,6 +60,7 @@ class FeatureStore:
         file = self.folder / SPEC_FILE
         if file.exists() and FeatureSpec.from_dict(read_json(file)).folder_name != spec.folder_name:
             raise InputError(f"{file}: describes other features than the folder's name; remove the folder")
+        mention_old_store(root, spec)
         self.refresh()
 
     @classmethod
@@ -65,10 +68,12 @@ class FeatureStore:
         """Open a store by its own folder.
 
         Raises:
-            InputError: there is no `spec.json`, or it belongs to a folder of another name.
+            InputError: there is no `spec.json`, or it belongs to a folder of another name or is of an older version.
         """
         folder = Path(folder).absolute()
         spec = FeatureSpec.from_dict(read_json(folder / SPEC_FILE))
+        if spec.old_folder_name == folder.name:
+            raise InputError(f"{folder}: {_is_old(folder)}")
         if spec.folder_name != folder.name:
             raise InputError(f"{folder}: features of this spec belong in a folder named {spec.folder_name}")
         return cls(folder.parent, spec)
@@ -106,7 +111,7 @@ class FeatureStore:
     @property
     def _keys(self) -> KeyIndex:
         if self._index is None:
-            self._index = KeyIndex(list(self._shards.values()))
+            self._index = self._reading(lambda: KeyIndex(list(self._shards.values())))
         return self._index
 
     def __getstate__(self) -> dict[str, Any]:
@@ -220,6 +225,23 @@ class FeatureStore:
         return ShardWriter(self, shard_bytes, commit_every_s)
 
 
+def mention_old_store(root: str | Path, spec: FeatureSpec) -> None:
+    """Warn, once, of features of `spec` that an older version left under `root` and that nobody has converted."""
+    old = Path(root) / spec.old_folder_name
+    if (old / SPEC_FILE).exists() and not (Path(root) / spec.folder_name / SPEC_FILE).exists():
+        _warn_once(f"{old}: {_is_old(old)}")
+
+
+@functools.cache  # a command opens a store several times
+def _warn_once(message: str) -> None:
+    log.warning("%s", message)
+
+
+def _is_old(folder: Path) -> str:
+    command = f"prismhub cache convert --store {shlex.quote(str(folder.parent))}"
+    return f"features of an older version, not read as they are; take them over with: {command}"
+
+
 class ShardWriter:
     """Gathers records and commits them as shards, by size and by age.
 
@@ -244,8 +266,8 @@ class ShardWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.commit()
 
-    def add(self, key: FeatureKey, values: Tensor, info: RecordInfo) -> None:
-        """Add one record, in the store's dtype.
+    def add(self, key: FeatureKey, values: Tensor, info: RecordInfo, scales: Tensor | None = None) -> None:
+        """Add one record, in the store's dtype; int8 values with their `scales` `(..., 1)` are kept as they are.
 
         Raises:
             UnstorableFeatures: a value is NaN, infinite or beyond the range of the dtype; this record is left out.
@@ -255,7 +277,7 @@ class ShardWriter:
             return
         if not self._block.count:
             self._oldest = time.monotonic()
-        self._block.add(key, values, info)
+        self._block.add(key, values, info, scales)
         if self._block.is_full or time.monotonic() - self._oldest >= self.commit_every_s:
             self.commit()
 

@@ -195,8 +195,8 @@ class RecordBlock:
     def __contains__(self, key: FeatureKey) -> bool:
         return key in self._keys
 
-    def add(self, key: FeatureKey, values: Tensor, info: RecordInfo) -> None:
-        """Add a record, its values converted to the stored dtype.
+    def add(self, key: FeatureKey, values: Tensor, info: RecordInfo, scales: Tensor | None = None) -> None:
+        """Add a record, its values converted to the stored dtype; int8 values with their `scales` are as stored.
 
         Raises:
             UnstorableFeatures: a value is NaN, infinite or beyond the range of the dtype; nothing is added.
@@ -208,7 +208,11 @@ class RecordBlock:
         own = tuple(part[row] for part in self._values)
         if values.shape != own[0].shape:
             raise ValueError(f"values of shape {tuple(values.shape)} in a block of {tuple(own[0].shape)}")
-        _store(values, own)
+        if scales is None:
+            _store(values, own)
+        else:
+            own[0].copy_(values)
+            own[1].copy_(scales)
         self._facts[row] = (
             bytes.fromhex(key.digest),
             key[1:3],

@@ -1,4 +1,4 @@
-"""`prismhub cache list|verify|prune`."""
+"""`prismhub cache list|verify|prune|convert`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from core_encoder.errors import InputError, UnreadableVideo
 from prismhub.printing import print_json, print_table
 
 if TYPE_CHECKING:
+    from core_encoder.features.old_store import Conversion, OldStore
     from core_encoder.features.store_upkeep import VerifyReport
 
 app = typer.Typer(help="The feature store.", no_args_is_help=True)
@@ -24,10 +25,15 @@ def cache_list(store: StoreRoot = None, as_json: AsJson = False) -> None:
 
     Example: prismhub cache list
     """
+    from core_encoder.features.feature_store import mention_old_store
+    from core_encoder.features.old_store import old_stores
     from core_encoder.features.store_upkeep import list_stores
     from core_encoder.files.storage import readable_bytes
 
-    found = list_stores(_store_root(store))
+    root = _store_root(store)
+    for old in old_stores(root):
+        mention_old_store(root, old.spec)
+    found = list_stores(root)
     if as_json:
         print_json(
             [
@@ -123,6 +129,40 @@ def cache_prune(
     )
     done = "would remove" if report.dry_run else "removed"
     print(f"{done} {len(report.removed)} files, {readable_bytes(report.num_bytes)}")
+
+
+@app.command("convert")
+def cache_convert(
+    store: StoreRoot = None,
+    remove: Annotated[bool, typer.Option(help="Remove the old stores while they are taken over.")] = False,
+) -> None:
+    """Take over the features that version 1 stored, bit for bit; run it again after an interruption.
+
+    Example: prismhub cache convert
+    """
+    from core_encoder.features.old_store import convert_store, old_stores
+    from prismhub.progress import Show
+
+    root = _store_root(store)
+    found = old_stores(root)
+    if not found:
+        print(f"{root}: no features of an older version")
+    for old in found:
+        with Show(quiet=False).bar("converting") as bar:
+            conversion = convert_store(old, remove=remove, progress=bar.update)
+        _print_converted(old, conversion)
+
+
+def _print_converted(old: OldStore, conversion: Conversion) -> None:
+    print(f"{old.folder.name} -> {old.new_folder.name}: {conversion.num_converted} records converted")
+    if conversion.num_present:
+        print(f"  {conversion.num_present} were there already")
+    if conversion.padded:
+        print(f"  {len(conversion.padded)} of clips with padding left out: they are encoded anew")
+    if conversion.corrupt:
+        print(f"  {len(conversion.corrupt)} corrupt ones left out: they are encoded anew")
+    for path, reason in conversion.broken_shards.items():
+        print(f"  broken shard {path.name} left out, its clips are encoded anew: {reason}")
 
 
 def _print_verified(report: VerifyReport) -> None:

@@ -159,7 +159,7 @@ def test_options_from_a_file(world: Path, tmp_path: Path, capsys: pytest.Capture
 
 def test_cache_and_adapters_commands(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     videos = str(world / "test")
-    dry = result_of(capsys, "encode", videos, "--encoder", "nano", "--kind", "frames", "--dry-run", "--quiet")
+    [dry] = result_of(capsys, "encode", videos, "--encoder", "nano", "--kind", "frames", "--dry-run", "--quiet")
     assert dry["views"] == 12
     done = result_of(capsys, "encode", videos, "--encoder", "nano", "--kind", "frames", "--quiet")
     assert done["encoded"] == 12

@@ -505,7 +505,9 @@ def write_ten_minutes_of_1080p(path: Path) -> None:
 
 GROWTH = """
 import sys
-from core_encoder.video.reader import Clip, ClipPlan, Preprocessing, open_video, read_clip
+from core_encoder.clip_plan import Clip, ClipPlan
+from core_encoder.preprocessing import Preprocessing
+from core_encoder.video.decoders import open_video, read_clip
 import av, decord, torch
 def peak_mib(line):
     return int(next(l for l in open("/proc/self/status") if l.startswith(line)).split()[1]) / 1024

@@ -342,7 +342,8 @@ def test_a_torn_line_costs_one_clip(made: Path) -> None:
 
 
 _SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores Ctrl-C, and so would this process
 from pretrain.curation import corpus_measures
 look = corpus_measures.look_at_video
 corpus_measures._PIXEL_CHUNK = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest
@@ -75,9 +75,14 @@ def _convert(hint: Any, value: Any, what: str) -> Any:
         return value if isinstance(value, hint) else config_from_dict(hint, value, what)
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-    several = (value,) if get_origin(hint) is tuple and isinstance(value, str) else value  # one of many, alone
+    several = (value,) if isinstance(value, str) and _is_choices(hint) else value  # one of many, alone
     try:
         return TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False)).validate_python(several)
     except ValidationError as error:
         reason = error.errors()[0]["msg"].replace("valid tuple", "list, such as [a, b]")
         raise InputError(f"{what} cannot be {value!r}: {reason[:1].lower()}{reason[1:]}") from error
+
+
+def _is_choices(hint: Any) -> bool:
+    """Whether an option takes several of some named choices; of free texts, one alone may be a mistyped list."""
+    return get_origin(hint) is tuple and get_origin(get_args(hint)[0]) is Literal

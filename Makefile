@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Two processes; each keeps to its half of the files until the other is done, so that what a file shares is made once.
+SPREAD := -n 2 --dist worksteal
 
-.PHONY: help install demo test check format lint types clean
+.PHONY: help install demo test test-all explore check format lint types clean
 
 help:
 	@echo "make demo     install, then run the whole job on real video files and write demo/index.html"
-	@echo "make test     install, then run every test"
-	@echo "make check    format, lint, types and tests: what CI runs"
+	@echo "make test     install, then run the fast tests: every command and job once, a few minutes"
+	@echo "make check    format, lint, types and all tests: what CI runs"
+	@echo "make explore  the property tests again, on examples drawn anew"
 	@echo "make install  create .venv with everything in it"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -24,7 +27,13 @@ demo: $(INSTALLED)
 	$(BIN)/prismhub demo --out demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest $(SPREAD) -m "not slow"
+
+test-all: $(INSTALLED)
+	$(BIN)/python -m pytest $(SPREAD)
+
+explore: $(INSTALLED)
+	$(BIN)/python -m pytest $(SPREAD) -m hypothesis --hypothesis-profile explore
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .
@@ -36,7 +45,7 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	$(BIN)/mypy
 
-check: lint types test
+check: lint types test-all
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""Shared fixtures: a private home folder for every test, and real H.264 videos written by PyAV."""
+"""Shared by all tests: how hypothesis draws, a private home folder for each, and real H.264 videos written by PyAV."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: test processes share the cores
+os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub, which reads it once: no test asks the network
 
 import pytest
+from hypothesis import settings
 
 from tests.videos import moving_square, write_video
+
+settings.register_profile("same", derandomize=True, deadline=None)  # the same examples everywhere, as CI wants them
+settings.register_profile("explore", deadline=None, print_blob=True)  # other examples each time: `make explore`
+settings.load_profile("same")  # `--hypothesis-profile explore` comes after
 
 
 @pytest.fixture(autouse=True)
 def private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test gets its own empty PRISMHUB_HOME and no network."""
+    """Every test gets its own empty PRISMHUB_HOME."""
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("PRISMHUB_HOME", str(home))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return home
 
 

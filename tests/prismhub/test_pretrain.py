@@ -147,6 +147,7 @@ def test_clips_that_could_not_be_read_are_told_at_the_end(tmp_path: Path, capsys
     assert run(["pretrain", path, "--out", str(out), "--stage", "2"]) == 0, "of the parts asked for"
 
 
+@pytest.mark.slow
 def test_torchrun_takes_lost_clips_for_no_failure(tmp_path: Path) -> None:
     corpus = clip_corpus(tmp_path, 12, broken=[3])
     path = write_recipe(tmp_path, corpus=str(corpus), stage1=part(steps=4), stage2=None, max_unreadable=1, compute={})

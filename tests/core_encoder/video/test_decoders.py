@@ -6,11 +6,9 @@ import os
 import random
 import shutil
 import struct
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -23,98 +21,10 @@ from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.preprocessing import Preprocessing
 from core_encoder.video import decoders as video_module
 from core_encoder.video.decoders import decoder_id, open_video, read_clip
+from tests.core_encoder.video.numbered_videos import DECODERS, FILES, IRREGULAR_MS, N, number, numbered, write
 from tests.videos import moving_square
 
-N = 60
-B_FRAMES = {"preset": "medium", "bf": "3"}
-OPEN_GOP = B_FRAMES | {"x264-params": "open-gop=1:keyint=12:min-keyint=12:scenecut=0"}
-DECODERS = [
-    "pyav",
-    pytest.param("decord", marks=pytest.mark.skipif(not video_module.has_decord(), reason="no decord")),
-]
-
-
-def numbered(num_frames: int = N, height: int = 64, width: int = 96) -> np.ndarray:
-    """Frames `(T, H, W, 3)` whose number stands in the top row, in black and white squares of 8 pixels."""
-    frames = moving_square(num_frames, height, width)
-    for t in range(num_frames):
-        for bit in range(10):
-            frames[t, :8, 8 * bit : 8 * bit + 8] = 255 * ((t >> bit) & 1)
-    return frames
-
-
-def number(frame: np.ndarray) -> int:
-    return sum(int(frame[4, 8 * bit + 4].mean() > 128) << bit for bit in range(10))
-
-
-def write(
-    path: Path,
-    frames: np.ndarray,
-    codec: str = "libx264",
-    pixel_format: str = "yuv420p",
-    options: dict[str, str] | None = None,
-    container: dict[str, str] | None = None,
-    times_ms: Sequence[int] | None = None,
-    rotation: int = 0,
-) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w", options=container or {}) as file:
-        stream = file.add_stream(codec, rate=25)
-        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], pixel_format
-        stream.codec_context.gop_size = 12
-        if times_ms is not None:
-            stream.codec_context.time_base = Fraction(1, 1000)
-        if rotation:
-            stream.set_display_rotation(rotation)
-        stream.options = ({"crf": "12", "preset": "ultrafast"} if codec == "libx264" else {}) | (options or {})
-        for t, pixels in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-            if times_ms is not None:
-                frame.pts, frame.time_base = int(times_ms[t]), Fraction(1, 1000)
-            file.mux(stream.encode(frame))
-        file.mux(stream.encode())
-    return path
-
-
-IRREGULAR_MS = np.cumsum(np.random.default_rng(0).integers(10, 100, N)).tolist()
-FILES: dict[str, dict[str, Any]] = {
-    "plain.mp4": {},
-    "faststart.mp4": {"container": {"movflags": "faststart"}},
-    "fragments.mp4": {"container": {"movflags": "frag_keyframe+empty_moov"}},
-    "b_frames.mp4": {"options": B_FRAMES},
-    "b_frames.mkv": {"options": B_FRAMES},
-    "b_frames.avi": {"options": B_FRAMES},
-    "b_frames.ts": {"options": B_FRAMES},
-    "open_gop.mp4": {"options": OPEN_GOP},
-    "open_gop.mkv": {"options": OPEN_GOP},
-    "variable_rate.mp4": {"options": B_FRAMES, "times_ms": IRREGULAR_MS},
-    "variable_rate.mkv": {"options": B_FRAMES, "times_ms": IRREGULAR_MS},
-    "late_start.mp4": {"options": B_FRAMES, "times_ms": [5000 + 40 * t for t in range(N)]},
-    "full_range.mp4": {"pixel_format": "yuvj420p"},
-    "ten_bit.mp4": {"pixel_format": "yuv420p10le"},
-    "interlaced.mp4": {"options": {"x264-params": "interlaced=1:tff=1"}},
-    "mpeg4.avi": {"codec": "mpeg4"},
-    "mpeg1.mpg": {"codec": "mpeg1video"},
-    "mpeg2.ts": {"codec": "mpeg2video", "options": {"bf": "2"}},
-    "flash.flv": {},
-    "vp9.webm": {"codec": "libvpx-vp9", "options": {"cpu-used": "8", "deadline": "realtime"}},
-    "Ein Vidéo 视频 (1).mp4": {"options": B_FRAMES},
-}
-
-
 NOT_FOR_DECORD = (".ts", ".mpg", ".flv")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The file of `FILES` under a name, written once."""
-    folder = tmp_path_factory.mktemp("vidéos with spaces")
-
-    def make(name: str) -> Path:
-        path = folder / name
-        return path if path.exists() else write(path, numbered(), **FILES[name])
-
-    return make
 
 
 @pytest.mark.parametrize("decoder", ["auto", *DECODERS])
@@ -287,112 +197,6 @@ def test_one_frame_is_a_video(tmp_path: Path, decoder: str) -> None:
         assert ClipPlan(4).views_of(video.facts, clip)[0].num_real == 1
 
 
-def unreadable(path: Path, decoder: str) -> str:
-    """The one line that opening and reading every frame of a file ends in."""
-    with pytest.raises(UnreadableVideo) as raised, open_video(path, decoder) as video:
-        video.read(range(video.facts.num_frames))
-    message = str(raised.value)
-    assert raised.value.path == str(path) and message.startswith(str(path)) and "\n" not in message
-    assert len(message) < len(str(path)) + 250, "a reason, not a stack trace"
-    return message
-
-
-@pytest.mark.parametrize("decoder", ["auto", *DECODERS])
-def test_files_that_are_no_videos(tmp_path: Path, decoder: str, capfd: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "empty.mp4").touch()
-    (tmp_path / "text.mp4").write_text("this is not a video\n" * 50)
-    (tmp_path / "folder.mp4").mkdir()
-    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile plain.mp4\n")
-    write(tmp_path / "plain.mp4", numbered(4))
-    with av.open(str(tmp_path / "sound.mp4"), "w") as file:
-        stream = file.add_stream("aac", rate=16000)
-        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        sound.sample_rate = 16000
-        file.mux(stream.encode(sound))
-        file.mux(stream.encode())
-    for name, reason in {
-        "missing.mp4": "no such file",
-        "empty.mp4": "empty",
-        "folder.mp4": "a folder",
-        "text.mp4": "Invalid data",
-        "sound.mp4": "no video stream",
-        "list.mp4": "a playlist",
-    }.items():
-        assert reason in unreadable(tmp_path / name, decoder)
-    assert capfd.readouterr().err == "", "decoders keep quiet; the error says it all"
-
-
-@pytest.mark.parametrize("decoder", ["auto", *DECODERS])
-@pytest.mark.parametrize("share", [0.15, 0.5, 0.8])
-@pytest.mark.parametrize("name", ["plain.mp4", "faststart.mp4", "fragments.mp4", "b_frames.mkv", "b_frames.avi"])
-def test_truncated_files_are_refused(
-    made: Callable[[str], Path],
-    tmp_path: Path,
-    name: str,
-    share: float,
-    decoder: str,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    content = made(name).read_bytes()
-    path = tmp_path / name
-    path.write_bytes(content[: int(len(content) * share)])
-    reason = unreadable(path, decoder)
-    assert "truncated" in reason or name == "plain.mp4", "only that one had its index at the end"
-    assert capfd.readouterr().err == ""
-
-
-@pytest.mark.parametrize("name", ["b_frames.mkv", "b_frames.avi", "faststart.mp4"])
-def test_losing_the_tail_never_shows_a_wrong_frame(made: Callable[[str], Path], tmp_path: Path, name: str) -> None:
-    """Near the end only an index may be gone: all frames are right, or the file is refused."""
-    content = made(name).read_bytes()
-    opened = 0
-    for lost in range(1, 2000, 199):
-        path = tmp_path / name
-        path.write_bytes(content[:-lost])
-        try:
-            with open_video(path) as video:
-                numbers = [number(frame) for frame in video.read(range(video.facts.num_frames))]
-        except UnreadableVideo as error:
-            assert "truncated" in error.reason
-            continue
-        assert numbers == list(range(len(numbers))) and len(numbers) >= N - 7, "less than this Matroska cannot tell"
-        opened += 1
-    assert opened == 0 or not name.endswith(".mp4")
-
-
-def test_a_transport_stream_may_end_anywhere(made: Callable[[str], Path], tmp_path: Path) -> None:
-    content = made("b_frames.ts").read_bytes()
-    path = tmp_path / "cut.ts"
-    path.write_bytes(content[: len(content) // 2])
-    with open_video(path, "auto") as video:
-        whole = range(video.facts.num_frames - 1)
-        assert 20 < len(whole) < 40
-        assert [number(frame) for frame in video.read(whole)] == list(whole)
-
-
-@pytest.mark.parametrize("decoder", ["auto", *DECODERS])
-def test_damaged_bytes_never_crash_or_hang(
-    made: Callable[[str], Path], tmp_path: Path, decoder: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Each damaged file is decoded or refused with one line; PyAV gives no frame that its decoder marks as damaged."""
-    content = made("b_frames.mp4").read_bytes()
-    refused = 0
-    for seed in range(12):
-        rng, damaged = random.Random(seed), bytearray(content)
-        for _ in range(rng.choice([1, 10, 200])):
-            damaged[rng.randrange(48, len(content))] = rng.randrange(256)
-        path = tmp_path / "damaged.mp4"
-        path.write_bytes(damaged)
-        try:
-            with open_video(path, decoder) as video:
-                assert video.read(range(0, video.facts.num_frames, 7)).shape[0] > 0
-        except UnreadableVideo as error:
-            assert "\n" not in str(error) and str(error).startswith(str(path))
-            refused += 1
-    assert refused > 0
-    assert capfd.readouterr().err == ""
-
-
 def test_readers_work_side_by_side_in_threads(made: Callable[[str], Path]) -> None:
     names = ["plain.mp4", "b_frames.mp4", "open_gop.mkv", "b_frames.mkv"] * 6
 
@@ -477,56 +281,3 @@ def test_decoders_are_named_with_their_versions(monkeypatch: pytest.MonkeyPatch,
             call()
     with pytest.raises(InputError, match="'pyva' is unknown; did you mean 'pyav'"):
         open_video(made("plain.mp4"), "pyva")
-
-
-def write_ten_minutes_of_1080p(path: Path) -> None:
-    """6000 frames of H.264 at 10 a second: one group of 100 pictures encoded once and repeated 60 times."""
-    background = np.kron(np.random.default_rng(0).integers(0, 255, (27, 48, 3)), np.ones((40, 40, 1))).astype(np.uint8)
-    encoder = av.CodecContext.create("libx264", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = 1920, 1080, "yuv420p"
-    encoder.time_base, encoder.framerate, encoder.gop_size = Fraction(1, 10), Fraction(10), 100
-    encoder.options = {"preset": "ultrafast", "crf": "28", "threads": "1"}
-    coded = []
-    for t in range(100):
-        background[:, 16 * t : 16 * t + 16] = (t, 255 - t, 128)
-        coded += encoder.encode(av.VideoFrame.from_ndarray(background, format="rgb24"))
-    coded += encoder.encode()
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 1920, 1080, "yuv420p"
-        stream.codec_context.extradata = encoder.extradata
-        for repeat in range(60):
-            for t, packet in enumerate(coded):
-                copy = av.Packet(bytes(packet))
-                copy.stream, copy.time_base, copy.is_keyframe = stream, Fraction(1, 10), packet.is_keyframe
-                copy.pts = copy.dts = 100 * repeat + t
-                file.mux(copy)
-
-
-GROWTH = """
-import sys
-from core_encoder.clip_plan import Clip, ClipPlan
-from core_encoder.preprocessing import Preprocessing
-from core_encoder.video.decoders import open_video, read_clip
-import av, decord, torch
-def peak_mib(line):
-    return int(next(l for l in open("/proc/self/status") if l.startswith(line)).split()[1]) / 1024
-Preprocessing(288).apply(__import__("numpy").zeros((480, 640, 3), "uint8"))
-before = peak_mib("VmRSS")
-frames = read_clip(Clip(sys.argv[1]), ClipPlan(16), Preprocessing(288), sys.argv[2])
-with open_video(sys.argv[1], sys.argv[2]) as video:
-    assert video.facts.num_frames == 6000 and abs(video.facts.duration_s - 600) < 1, video
-assert frames.shape == (16, 288, 288, 3) and frames.std() > 10
-print(peak_mib("VmHWM") - before)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's own account of memory")
-def test_sixteen_frames_of_ten_minutes_of_1080p_stay_under_300_mb(tmp_path: Path) -> None:
-    path = tmp_path / "long.mp4"
-    write_ten_minutes_of_1080p(path)
-    for decoder in ("decord", "pyav") if video_module.has_decord() else ("pyav",):
-        command = [sys.executable, "-c", GROWTH, str(path), decoder]
-        grown = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-        assert grown < 300, f"{decoder} grew by {grown:.0f} MiB"

@@ -17,7 +17,7 @@ _SHOWN = 3
 class Aspect:
     """One entry of a record that makes a run another one when it differs.
 
-    What changed is told from the mapping recorded as `details`, or else by `otherwise`.
+    What changed is told from the mapping recorded as `details`, or else by `otherwise`, or else by two short values.
     """
 
     name: str
@@ -49,6 +49,8 @@ def check_claim(file: Path, record: Mapping[str, Any], aspects: Sequence[Aspect]
         before, now = begun.get(aspect.name), record.get(aspect.name)
         if None not in (before, now) and before != now:
             detail = difference(begun.get(aspect.details), record.get(aspect.details)) or aspect.otherwise
+            if not detail and all(isinstance(value, str | int) and len(str(value)) < 40 for value in (before, now)):
+                detail = f"was {before!r}, now {now!r}"
             told = f" ({detail})" if detail else ""
             raise InputError(f"{file.parent}: was begun with another {aspect.name}{told}; {advice}")
 

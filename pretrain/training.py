@@ -32,9 +32,9 @@ from pretrain.run.run_folder import (
     aside,
     check_folder,
     forget,
-    held,
     holds_run,
     publish,
+    run_lock,
     sweep,
 )
 from pretrain.stages.tokenizer import train_tokenizer
@@ -72,7 +72,7 @@ def pretrain(
     processes = Processes(recipe.compute)
     runs = [PartRun(recipe, part, out, recipe.tokenizer or out / TOKENIZER_FILE) for part in asked]
     with ExitStack() as stack:
-        processes.first(lambda: stack.enter_context(held(out)))
+        processes.first(lambda: stack.enter_context(run_lock(out)))
         processes.first(lambda: _prepare(recipe, out, runs, restart, processes))
         for run in runs:
             processes.first(lambda run=run: _claim(run))  # type: ignore[misc]

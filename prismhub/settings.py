@@ -139,7 +139,7 @@ class PredictSettings(SavedAdapterSettings):
     all_scores: bool = option(False, "Every score, not only the best.")
 
 
-def described(settings: Any) -> dict[str, Any]:
+def settings_record(settings: Any) -> dict[str, Any]:
     """The settings, ready for JSON."""
     return {name: str(value) if isinstance(value, Path) else value for name, value in config_to_dict(settings).items()}
 

@@ -5,7 +5,6 @@ Everything a candidate does depends on its own configuration, the seed and the b
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +20,10 @@ from adapters.features import Batch, Collate, stack
 from adapters.predictions import Prediction
 from adapters.training.training_config import TrainingConfig
 from core_encoder.errors import InputError
+from fit.checkpoint import load_optimizer, optimizer_tensors
+from fit.contrastive import gather
+from fit.parameter_groups import parameter_groups
+from fit.schedule import scheduled_rate
 
 
 @dataclass
@@ -71,7 +74,7 @@ class Candidate:
         fabric, device = self._fabric, self._fabric.device
         self._module.train()
         if fabric.world_size > 1 and self.adapter.even_shares:  # only here have all processes as many rows
-            self.adapter.gather = functools.partial(gather_rows, fabric)  # type: ignore[method-assign]
+            self.adapter.gather = gather  # type: ignore[method-assign]
         sums = torch.zeros(2, dtype=torch.float64)  # loss times weight, weight
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(_step_seed(self.config.seed, step, fabric.global_rank))
@@ -130,9 +133,8 @@ class Candidate:
         """Everything a checkpoint must keep as tensors: weights, best weights, optimizer state."""
         kept = {f"model/{name}": tensor for name, tensor in self.adapter.saved_state().items()}
         kept |= {f"best/{name}": tensor for name, tensor in self.best.items()}
-        for index, state in self._optimizer.state_dict()["state"].items():
-            kept |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in state.items()}
-        return kept
+        state = optimizer_tensors(self.adapter, self._optimizer)
+        return kept | {f"optimizer/{name}": tensor for name, tensor in state.items()}
 
     def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any], where: str) -> None:
         """Take over what `tensors` and `counters` gave."""
@@ -142,12 +144,7 @@ class Candidate:
             parts[part][rest] = tensor
         self.adapter.load_weights(parts["model"], where)
         self.best = parts["best"]
-        whole = self._optimizer.state_dict()
-        whole["state"] = {}
-        for name, tensor in parts["optimizer"].items():
-            index, _, key = name.partition("/")
-            whole["state"].setdefault(int(index), {})[key] = tensor
-        self._optimizer.load_state_dict(whole)
+        load_optimizer(self.adapter, self._optimizer, parts["optimizer"])
         self.progression = Progression(**counters)
 
     def counters(self) -> dict[str, Any]:
@@ -156,28 +153,14 @@ class Candidate:
 
 
 def learning_rate(config: TrainingConfig, step: int, total_steps: int) -> float:
-    """The learning rate of `step` (from 0): linear warm-up, then a cosine that ends at 0."""
-    warmup = round(config.warmup_fraction * total_steps)
-    if step < warmup:
-        return config.lr * (step + 1) / warmup
-    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total_steps - warmup, 1)))
+    """The learning rate of `step` (from 0): linear warm-up, then a cosine towards 0."""
+    warmup_steps = round(config.warmup_fraction * total_steps)
+    return scheduled_rate(step, lr=config.lr, warmup_steps=warmup_steps, end_step=total_steps)
 
 
 def build_optimizer(adapter: Adapter, config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW on what is trainable."""
-    return torch.optim.AdamW(_parameter_groups(adapter, config.weight_decay), lr=config.lr, fused=True)
-
-
-def _parameter_groups(adapter: Adapter, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; norms, biases and learned queries do not."""
-    matrices: list[Tensor] = []
-    others: list[Tensor] = []
-    for name, parameter in adapter.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        is_matrix = parameter.ndim > 1 and name.rpartition(".")[2] == "weight"
-        (matrices if is_matrix else others).append(parameter)
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    """AdamW on what is trainable; norms, biases and learned queries do not decay."""
+    return torch.optim.AdamW(parameter_groups(adapter, config.weight_decay), lr=config.lr, fused=True)
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:
@@ -196,13 +179,6 @@ def as_loss(loss: Any, kind: str) -> Loss:
             "see 'Write an adapter' in docs/adapters.md"
         )
     return Loss(loss[0], float(loss[1]))
-
-
-def gather_rows(fabric: Fabric, rows: Tensor) -> Tensor:
-    """Rows `(B, ...)` of this process -> those of all processes `(world * B, ...)`, with gradients."""
-    whole = fabric.all_gather(rows, sync_grads=True)
-    assert isinstance(whole, Tensor)
-    return whole.flatten(0, 1)
 
 
 def any_active(candidates: Iterable[Candidate]) -> bool:

@@ -9,8 +9,8 @@ read back without training.
 
 from __future__ import annotations
 
+import functools
 import math
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -30,14 +30,25 @@ from adapters.training.training_config import (
 )
 from core_encoder.config import config_from_dict, config_to_dict
 from core_encoder.errors import InputError
-from core_encoder.files.storage import nearest, read_json, read_tensors, write_json
+from core_encoder.files.storage import nearest, read_tensors
+from fit.claim import Aspect, claim
 from fit.run_log import METRICS_FILE
 
 if TYPE_CHECKING:
-    from adapters.training.training_loop import Setting
+    from lightning.fabric import Fabric
+
+    from adapters.training.training_loop import Setting, TrainingRun
 
 
 RUN_FILE = "run.json"
+_ASPECTS = (
+    *(Aspect(name) for name in ("kind", "dim", "targets", "grid")),
+    Aspect("label_names", otherwise="in names or order"),
+    Aspect("head", "head"),
+    Aspect("training", "training"),
+    *(Aspect(name, otherwise="other samples, targets or features") for name in ("train_set", "val_set")),
+    Aspect("encoder"),
+)
 HOW_IT_RUNS = ("accelerator", "devices", "checkpoint_every_s")  # may change between a run and its continuation
 
 
@@ -89,12 +100,13 @@ def train(
     `targets` is the schema of the targets; `label_names` is short for that of single-label classes. `head` is the
     head's config or a mapping; each setting of `grid` overrides options of the head or of `config`.
     Without `metric` the validation loss decides, without `val_set` the last epoch counts. `info` brings what the saved
-    adapter should record of encoder, task and data. With several devices, processes are spawned: the data sets and
-    `metric` must be picklable, and `progress` is not called.
+    adapter should record of encoder, task and data. With several devices, processes are started: the data sets and
+    `metric` must be picklable. Ctrl-C keeps the step it interrupts.
 
     Raises:
         InputError: an option, target or feature is wrong, or `run_dir` holds another run (`restart` drops it).
         TrainingDiverged: the loss of every setting became NaN or infinite.
+        KeyboardInterrupt: Ctrl-C, with the last step kept.
     """
     from adapters.training.training_loop import CHECKPOINT_FILE, TrainingRun, read_state
 
@@ -112,24 +124,23 @@ def train(
         for name in (RUN_FILE, CHECKPOINT_FILE, METRICS_FILE):
             (run_dir / name).unlink(missing_ok=True)
         shutil.rmtree(run_dir / "tensorboard", ignore_errors=True)
-    _claim(
-        run_dir,
-        {
-            "kind": cls.kind,
-            "dim": context.dim,
-            "targets": targets.kind,
-            "label_names": list(targets.label_names),
-            "head": [config_to_dict(setting.head) for setting in settings],
-            "training": [_what_decides(setting.training) for setting in settings],
-            "train_set": digest_of(train_set),
-            "val_set": digest_of(val_set),
-            "encoder": info.features.fingerprint if info and info.features else "",
-        },
-    )
-    run = TrainingRun(cls, settings, context, config, train_set, val_set, metric, run_dir, progress)
+    record = {
+        "kind": cls.kind,
+        "dim": context.dim,
+        "targets": targets.kind,
+        "label_names": list(targets.label_names),
+        "grid": "; ".join(setting.name for setting in settings),
+        "head": _by_setting({setting.name: config_to_dict(setting.head) for setting in settings}),
+        "training": _by_setting({setting.name: _what_decides(setting.training) for setting in settings}),
+        "train_set": digest_of(train_set),
+        "val_set": digest_of(val_set),
+        "encoder": info.features.fingerprint if info and info.features else "",
+    }
+    claim(run_dir / RUN_FILE, record, _ASPECTS, "use another folder or restart it")
+    run = TrainingRun(cls, settings, context, config, train_set, val_set, metric, run_dir)
     state = read_state(run_dir)
     if state is None or not state.done:
-        _launch(run)
+        _launch(run, progress or (lambda now: None))
     return _result(run, info or AdapterInfo())
 
 
@@ -172,79 +183,35 @@ def _what_decides(config: TrainingConfig) -> dict[str, Any]:
     return {name: value for name, value in config_to_dict(config).items() if name not in HOW_IT_RUNS}
 
 
-def _claim(run_dir: Path, identity: dict[str, Any]) -> None:
-    """Make `run_dir` the folder of this run, or refuse it when it holds another one."""
-    file = run_dir / RUN_FILE
-    if not file.exists():
-        write_json(file, identity)
-        return
-    before = read_json(file)
-    if not isinstance(before, dict):
-        raise InputError(f"{file}: not the record of a run; use another folder or restart it")
-    if changed := [name for name in identity if before.get(name) != identity[name]]:
-        what = ", ".join(_difference(name, before.get(name), identity[name]) for name in changed)
-        raise InputError(f"{run_dir}: holds a run of other settings ({what}); use another folder or restart it")
+def _by_setting(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The options of every setting in one mapping: `lr`, or of several `dropout=0.1: lr`."""
+    if len(configs) == 1:
+        return dict(*configs.values())
+    return {f"{name}: {key}": value for name, config in configs.items() for key, value in config.items()}
 
 
-def _difference(name: str, before: Any, now: Any) -> str:
-    if name in ("head", "training") and isinstance(before, list) and len(before) == len(now):
-        pairs = [
-            (key, a.get(key), b[key]) for a, b in zip(before, now, strict=True) for key in b if a.get(key) != b[key]
-        ]
-        return ", ".join(f"{key} was {a!r}, now {b!r}" for key, a, b in pairs[:3])
-    short = all(isinstance(value, str | int) and len(str(value)) < 40 for value in (before, now))
-    return f"{name} was {before!r}, now {now!r}" if short else f"another {name}"
-
-
-def _launch(run: Any) -> None:
-    """Run the loop in this process, or in spawned ones when there are several devices."""
+def _fabric(config: TrainingConfig, devices: int | str, plugins: Any = None) -> Fabric:
     from lightning.fabric import Fabric
 
-    config = run.config
-    outside = (
-        "LOCAL_RANK" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ
-    )  # somebody started the processes already
-
-    def fabric_on(devices: int | str, strategy: str) -> Any:
-        try:
-            return Fabric(
-                accelerator=config.accelerator, devices=devices, precision=config.precision, strategy=strategy
-            )
-        except Exception as error:  # Lightning names an unknown or absent device in exceptions of many types
-            reason = " ".join(str(error).split())
-            raise InputError(f"accelerator {config.accelerator!r} with devices {devices!r}: {reason}") from error
-
-    spawning = None if outside or config.devices == 1 else fabric_on(config.devices, "ddp_spawn")
-    if spawning is None or spawning.world_size == 1:
-        fabric = fabric_on(config.devices if outside else 1, "auto")
-        fabric.launch()
-        run(fabric)
-        return
-    from torch.multiprocessing import ProcessRaisedException
-
     try:
-        failure = spawning.launch(_InProcess(replace(run, progress=None)))
-    except ProcessRaisedException as error:
-        last = str(error).strip().splitlines()[-1]
-        if "core_encoder.errors." in last:
-            raise InputError(last.partition(": ")[2]) from error
-        raise
-    if failure is not None:
-        raise failure
+        return Fabric(accelerator=config.accelerator, devices=devices, precision=config.precision, plugins=plugins)
+    except Exception as error:  # Lightning names an unknown or absent device in exceptions of many types
+        reason = " ".join(str(error).split())
+        raise InputError(f"accelerator {config.accelerator!r} with devices {devices!r}: {reason}") from error
 
 
-class _InProcess:
-    """A run as each spawned process executes it; opaque, because Lightning takes dataclasses among arguments apart."""
+def _launch(run: TrainingRun, progress: ProgressCallback) -> None:
+    """Run the loop in this process, or in started ones when there are several devices."""
+    from fit.launch import start, started_outside, work_here
 
-    def __init__(self, run: Any) -> None:
-        self.run = run
-
-    def __call__(self, fabric: Any) -> TrainingDiverged | None:
-        try:
-            self.run(fabric)
-        except TrainingDiverged as error:  # every process meets it at the same step
-            return error
-        return None
+    config = run.config
+    count = 1 if started_outside() else int(_fabric(config, config.devices).world_size)
+    if count > 1:
+        start(run, functools.partial(_fabric, config), count, progress, (TrainingDiverged,))
+        return
+    fabric = _fabric(config, config.devices if started_outside() else 1)
+    fabric.launch()
+    work_here(fabric, run, progress)
 
 
 def _result(run: Any, info: AdapterInfo) -> TrainingResult:

@@ -7,8 +7,6 @@ needed to go on as if nothing had happened.
 
 from __future__ import annotations
 
-import functools
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -16,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.fabric import Fabric
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from adapters.adapter import Adapter
@@ -26,7 +24,6 @@ from adapters.features import FeatureDataset, epoch_batches, even_batches, read_
 from adapters.training.candidate import Candidate, any_active, learning_rate
 from adapters.training.training_config import (
     MetricFactory,
-    ProgressCallback,
     TrainingConfig,
     TrainingDiverged,
     TrainingProgress,
@@ -34,6 +31,8 @@ from adapters.training.training_config import (
 from adapters.training.validation import score_of, validate
 from core_encoder.errors import InputError
 from core_encoder.files.storage import read_tensors, write_tensors
+from fit.checkpoint import header_for, read_header
+from fit.launch import Interruption, Tell
 from fit.run_log import RunLog
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -74,13 +73,13 @@ class TrainingRun:
     val_set: FeatureDataset  # may be empty
     metric: MetricFactory | None
     run_dir: Path
-    progress: ProgressCallback | None
 
-    def __call__(self, fabric: Fabric) -> None:
+    def __call__(self, fabric: Fabric, interruption: Interruption, tell: Tell) -> None:
         """Train to the end, from the checkpoint in `run_dir` where there is one.
 
         Raises:
             TrainingDiverged: no candidate is left.
+            KeyboardInterrupt: asked for and obeyed, in every process after the same step, which is kept.
         """
         if self.config.accumulate > 1 and self.kind.even_shares:
             raise InputError(f"accumulate: the loss of {self.kind.kind!r} needs the whole batch at once; leave it at 1")
@@ -98,7 +97,7 @@ class TrainingRun:
             total = steps * self.config.epochs
             candidates.append(Candidate(setting.name, adapter, setting.training, total, fabric))
         state = read_checkpoint(self.run_dir, candidates)
-        with TrainingLoop(self, fabric, candidates, state, steps) as loop:
+        with TrainingLoop(self, fabric, interruption, tell, candidates, state, steps) as loop:
             loop.go()
 
     def build(self, setting: Setting) -> Adapter:
@@ -110,9 +109,17 @@ class TrainingLoop:
     """One process's way through a run, from where `state` stands to the end."""
 
     def __init__(
-        self, run: TrainingRun, fabric: Fabric, candidates: list[Candidate], state: RunState, steps_per_epoch: int
+        self,
+        run: TrainingRun,
+        fabric: Fabric,
+        interruption: Interruption,
+        tell: Tell,
+        candidates: list[Candidate],
+        state: RunState,
+        steps_per_epoch: int,
     ) -> None:
         self.run, self.fabric, self.candidates, self.state = run, fabric, candidates, state
+        self.interruption, self.tell = interruption, tell
         self.steps_per_epoch = steps_per_epoch
         self.log = RunLog(run.run_dir, self.step) if fabric.is_global_zero else None
         self.started_s = self.saved_s = time.monotonic()
@@ -164,6 +171,7 @@ class TrainingLoop:
                         rate = learning_rate(candidate.config, self.step - 1, candidate.total_steps)
                         self.log.add(self.step, {"loss": candidate.last_loss, "lr": rate}, setting=candidate.name)
             self._report("train")
+            self._stop_if_asked()
             self._checkpoint_if_due()
 
     def _check(self, candidate: Candidate) -> None:
@@ -181,8 +189,7 @@ class TrainingLoop:
     def _validate(self) -> tuple[dict[str, float], dict[str, float]]:
         """Validation scores and losses of the active candidates."""
         active = [candidate for candidate in self.candidates if candidate.active]
-        tell = functools.partial(self._report, "validate")
-        judgements = validate(active, self.run.val_set, self.run.config.batch_size, self.fabric, tell)
+        judgements = validate(active, self.run.val_set, self.run.config.batch_size, self.fabric, self._validated)
         scores, losses = {}, {}
         for candidate, judgement in zip(active, judgements, strict=True):
             if judgement.broken == "features":
@@ -207,8 +214,27 @@ class TrainingLoop:
             if self.log:
                 self.log.add(self.step, values, setting=candidate.name, epoch=self.state.epoch)
 
+    def _validated(self) -> None:
+        self._report("validate")
+        if self.fabric.world_size == 1:  # several have different numbers of batches, and cannot agree on one
+            self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
+        """Keep the step and stop, in all processes alike, when any of them was asked to.
+
+        Raises:
+            KeyboardInterrupt: now.
+        """
+        asked = torch.tensor(float(self.interruption.asked), device=self.fabric.device)
+        if self.fabric.world_size > 1:
+            asked = self.fabric.all_reduce(asked, reduce_op="sum")
+        if asked:
+            self._checkpoint()
+            self.fabric.barrier()  # the writer is through
+            raise KeyboardInterrupt
+
     def _report(self, phase: Any) -> None:
-        if not self.run.progress or not self.fabric.is_global_zero:
+        if not self.fabric.is_global_zero:
             return
         spent_s = max(time.monotonic() - self.started_s, 1e-9)
         total = self.steps_per_epoch * self.run.config.epochs
@@ -218,7 +244,7 @@ class TrainingLoop:
         known = {name: score for name, score in best.items() if score is not None}
         epoch = min(self.state.epoch + 1, self.run.config.epochs)
         rate, epochs = self.samples / spent_s, self.run.config.epochs
-        self.run.progress(TrainingProgress(phase, epoch, epochs, self.step, total, losses, known, rate, left))
+        self.tell(TrainingProgress(phase, epoch, epochs, self.step, total, losses, known, rate, left))
 
     def _checkpoint_if_due(self) -> None:
         if time.monotonic() - self.saved_s >= self.run.config.checkpoint_every_s:
@@ -235,8 +261,8 @@ def write_checkpoint(run_dir: Path, state: RunState, candidates: Sequence[Candid
     tensors: dict[str, Tensor] = {}
     for index, candidate in enumerate(candidates):
         tensors |= {f"{index}/{name}": tensor for name, tensor in candidate.tensors().items()}
-    whole = vars(state) | {"candidates": [candidate.counters() for candidate in candidates]}
-    write_tensors(run_dir / CHECKPOINT_FILE, tensors, {"state": json.dumps(whole)})
+    about = vars(state) | {"candidates": [candidate.counters() for candidate in candidates]}
+    write_tensors(run_dir / CHECKPOINT_FILE, tensors, header_for(about))
 
 
 def read_state(run_dir: Path) -> RunState | None:
@@ -249,10 +275,9 @@ def read_state(run_dir: Path) -> RunState | None:
     if not file.exists():
         return None
     try:
-        with safe_open(str(file), "pt") as opened:
-            return RunState(**json.loads(opened.metadata()["state"]))
-    except (SafetensorError, TypeError, KeyError, json.JSONDecodeError) as error:
-        raise InputError(f"{file}: not a whole checkpoint ({error}); restart the run") from error
+        return RunState(**read_header(file, "restart the run"))
+    except TypeError as error:
+        raise InputError(f"{file}: not the checkpoint of a run of adapters; restart the run") from error
 
 
 def read_checkpoint(run_dir: Path, candidates: Sequence[Candidate]) -> RunState:

@@ -59,7 +59,7 @@ class Table:
         """How many seeds have all of `cells`."""
         return sum(all(seed in self.hits[COLUMNS[0]].get(cell, {}) for cell in cells) for seed in self.seeds)
 
-    def reached(self, family: str) -> bool | None:
+    def meets_aim(self, family: str) -> bool | None:
         """Whether stage 2 keeps the aim by this probe; None while a seed of stage 2 or the control is missing."""
         motion, looks = (self._whole_difference(label, family, "control") for label in ("motion", "object"))
         if motion is None or looks is None:
@@ -132,7 +132,7 @@ class Table:
                 str(seed): {column: plain(self.difference(column, "stage2", "control", seed)) for column in COLUMNS}
                 for seed in self.seeds
             },
-            "aim_reached": {family: self.reached(family) for family in FAMILIES},
+            "aim_reached": {family: self.meets_aim(family) for family in FAMILIES},
             "shuffling_helps_motion": {family: self.helps("motion", family, "no_shuffling") for family in FAMILIES},
             "global_distillation_helps_objects": {
                 family: self.helps("object", family, "no_global") for family in FAMILIES
@@ -151,9 +151,9 @@ class Table:
     def _answers(self, family: str) -> list[str]:
         """What is claimed, in the words declared beforehand."""
         aim = f"at least {MOTION_GAIN:g} motion points above the control for at most {OBJECT_LOSS:g} points of objects"
-        verdict = {True: "reached", False: "not reached", None: "open, cells are missing"}[self.reached(family)]
+        verdict = {True: "reached", False: "not reached", None: "open, cells are missing"}[self.meets_aim(family)]
         motion = self._whole_difference("motion", family, "control")
-        if motion is not None and self.reached(family) is False:
+        if motion is not None and self.meets_aim(family) is False:
             apart = motion.low > 0 or motion.high < 0
             verdict += f"; motion differs by {_shown(motion, sign=True)}" if apart else "; no difference shown"
         shown = {True: "shown", False: "not shown", None: "open, cells are missing"}

@@ -24,7 +24,7 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class Batch:
+class ClipBatch:
     """One process's share of one global batch.
 
     Attributes:
@@ -59,7 +59,7 @@ class UnreadableCount:
     drawn: int = 0
     unreadable: int = 0
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: ClipBatch) -> None:
         """Count a batch.
 
         Raises:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.preprocessing import Preprocessing
-from pretrain.corpus.batch import Batch, Skipped, UnreadableCount
+from pretrain.corpus.batch import ClipBatch, Skipped, UnreadableCount
 from pretrain.corpus.clip_order import WeightedTurns
 from pretrain.corpus.manifest import Manifest, Tier
 from pretrain.corpus.rows import Row
@@ -144,7 +144,7 @@ class Corpus:
                     "; add clips or make the batch smaller"
                 )
 
-    def batch(self, step: int, batch_size: int, rank: int = 0, world: int = 1) -> Batch:
+    def batch(self, step: int, batch_size: int, rank: int = 0, world: int = 1) -> ClipBatch:
         """The share of `rank` in the global batch at `step`, always the same.
 
         Raises:
@@ -182,7 +182,7 @@ class Corpus:
         stream_state: Any = None,
         skipped: int = 0,
         tell_skipped: Callable[[Sequence[Skipped]], None] | None = None,
-    ) -> Iterator[Batch]:
+    ) -> Iterator[ClipBatch]:
         """The shares of `rank` in the global batches `first_step ... steps - 1`, in order.
 
         Args:
@@ -212,7 +212,7 @@ class Corpus:
                 batch = replace(batch, stream_state=merged(states, world, slots))
             yield batch
 
-    def _batch(self, step: int, batch_size: int, rank: int, world: int, streams: StreamSet | None) -> Batch:
+    def _batch(self, step: int, batch_size: int, rank: int, world: int, streams: StreamSet | None) -> ClipBatch:
         share = batch_size // world
         positions = range(rank * share, (rank + 1) * share)
         mixed = self.mixing == "mix"
@@ -236,7 +236,7 @@ class Corpus:
                 frames = np.empty((share, self._length(tier), *pixels.shape[1:]), np.uint8)  # (b, T, H, W, 3)
             frames[place] = pixels
             rows.append(row)
-        return Batch(
+        return ClipBatch(
             step,
             "mixed" if mixed else self.manifest.tiers[turn].name,
             torch.from_numpy(frames),
@@ -289,7 +289,7 @@ class _BatchMaker(torch.utils.data.Dataset):
         self._slots, self._states = slots, states
         self._streams: dict[int, StreamSet] = {}
 
-    def __getitem__(self, step: int) -> Batch | InputError:
+    def __getitem__(self, step: int) -> ClipBatch | InputError:
         slot = step % self._slots  # of the streams' shards; one worker serves one slot, whatever step a run starts at
         corpus = self._corpus
         try:
@@ -306,7 +306,7 @@ class _BatchMaker(torch.utils.data.Dataset):
             return error
 
 
-def _in_order(maker: _BatchMaker, steps: Sequence[int], workers: int) -> Iterator[Batch | InputError]:
+def _in_order(maker: _BatchMaker, steps: Sequence[int], workers: int) -> Iterator[ClipBatch | InputError]:
     if not workers:
         return (maker[step] for step in steps)
     loader: Any = torch.utils.data.DataLoader(maker, batch_size=None, sampler=steps, num_workers=workers)

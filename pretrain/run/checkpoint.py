@@ -6,17 +6,16 @@ run stood. Order, masks and shuffling are functions of the step, so this is all 
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from core_encoder.errors import InputError
 from core_encoder.files.storage import read_tensors, write_tensors
+from fit.checkpoint import full_tensor, header_for, load_optimizer, optimizer_tensors, read_header, sharded_like
 
 _NAME = re.compile(r"checkpoint-(\d{8})\.safetensors")
 _WEIGHTS, _OPTIMIZER, _EMA = "weights/", "optimizer/", "ema/"
@@ -39,14 +38,12 @@ def save_checkpoint(
     Raises:
         InputError: the disk is full; older checkpoints are still there.
     """
-    tensors = {_WEIGHTS + name: whole(tensor) for name, tensor in module.state_dict().items()}
-    for name, parameter in module.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"{_OPTIMIZER}{name}/{key}"] = whole(torch.as_tensor(value))
-    tensors |= {_EMA + name: whole(tensor) for name, tensor in ema.items()}
+    tensors = {_WEIGHTS + name: full_tensor(tensor) for name, tensor in module.state_dict().items()}
+    tensors |= {_OPTIMIZER + name: tensor for name, tensor in optimizer_tensors(module, optimizer).items()}
+    tensors |= {_EMA + name: full_tensor(tensor) for name, tensor in ema.items()}
     path = folder / f"checkpoint-{step:08d}.safetensors"
     if is_writer:
-        write_tensors(path, tensors, {"about": json.dumps(about | {"step": step})})
+        write_tensors(path, tensors, header_for(about | {"step": step}))
         for old in checkpoints(folder)[:-keep]:
             old.unlink(missing_ok=True)
     return path
@@ -71,12 +68,9 @@ def load_checkpoint(
             raise InputError(f"{path}: holds another model's weights ({name}); restart the run")
     with torch.no_grad():
         for name, tensor in targets.items():
-            _copy(tensors[name], tensor)
-    for name, parameter in module.named_parameters():
-        prefix = f"{_OPTIMIZER}{name}/"
-        kept = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        if kept:
-            optimizer.state[parameter] = {key: _as_state(value, parameter) for key, value in kept.items()}
+            tensor.copy_(sharded_like(tensors[name].to(tensor.device, tensor.dtype), tensor))
+    state = {key.removeprefix(_OPTIMIZER): value for key, value in tensors.items() if key.startswith(_OPTIMIZER)}
+    load_optimizer(module, optimizer, state)
     return about
 
 
@@ -86,12 +80,7 @@ def read_about(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is damaged.
     """
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            about: dict[str, Any] = json.loads((file.metadata() or {})["about"])
-            return about
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: not a whole checkpoint ({error}); delete it to go on from an older one") from error
+    return read_header(path, "delete it to go on from an older one")
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -104,31 +93,3 @@ def latest_checkpoint(folder: Path) -> Path | None:
     for aside in folder.glob(".checkpoint-*.tmp"):
         aside.unlink(missing_ok=True)
     return checkpoints(folder)[-1] if checkpoints(folder) else None
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor that may be sharded over processes."""
-    gathered = getattr(tensor, "full_tensor", None)
-    return (gathered() if gathered else tensor).detach().cpu()
-
-
-def _copy(value: Tensor, target: Tensor) -> None:
-    target.copy_(_shared_like(value.to(target.device, target.dtype), target))
-
-
-def _as_state(value: Tensor, parameter: Tensor) -> Tensor:
-    if value.ndim == 0:
-        return value
-    return _shared_like(value.to(parameter.device), parameter)
-
-
-def _shared_like(value: Tensor, target: Tensor) -> Tensor:
-    """`value` sharded as `target` is; as it is where that is whole, or of another shape (factored moments)."""
-    mesh = getattr(target, "device_mesh", None)
-    if mesh is None:
-        return value
-    from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
-
-    assert isinstance(target, DTensor)
-    placements = target.placements if value.shape == target.shape else [Replicate()] * mesh.ndim
-    return distribute_tensor(value, mesh, placements)

@@ -21,14 +21,15 @@ from core_encoder.errors import InputError
 from core_encoder.files.storage import read_json, write_text, writing_to
 from core_encoder.models.layers import TransformerLayer
 from core_encoder.models.video_text import VideoTextModel
+from fit.checkpoint import full_tensor
+from fit.launch import Interruption, Tell
 from fit.run_log import RunLog
-from pretrain.corpus.batch import Batch, Skipped
-from pretrain.run.checkpoint import checkpoints, latest_checkpoint, load_checkpoint, read_about, save_checkpoint, whole
+from pretrain.corpus.batch import ClipBatch, Skipped
+from pretrain.run.checkpoint import checkpoints, latest_checkpoint, load_checkpoint, read_about, save_checkpoint
 from pretrain.run.export import RECORD, export, published
 from pretrain.run.initial_weights import part_before
 from pretrain.run.part_run import PartRun
 from pretrain.run.probe import HeldOut, evaluate
-from pretrain.run.processes import Interruption, Tell
 from pretrain.run.progress import PartProgress, PretrainingStopped
 from pretrain.run.run_folder import ENCODER, RUN_FILE
 from pretrain.stages.masked_stage import MaskedStage
@@ -54,7 +55,7 @@ class PartLoop:
     run: PartRun
 
     def __call__(self, fabric: Fabric, interruption: Interruption, tell: Tell) -> None:
-        _Pass(self.run, fabric, interruption, tell).go()
+        PartTraining(self.run, fabric, interruption, tell).go()
 
 
 @dataclass
@@ -71,7 +72,7 @@ class _Window:
         return {"clips_per_s": self.clips / span, "tokens_per_s": self.tokens / span, "waiting": self.waited_s / span}
 
 
-class _Pass:
+class PartTraining:
     """One process's pass from the newest checkpoint to the end."""
 
     def __init__(self, run: PartRun, fabric: Fabric, interruption: Interruption, tell: Tell) -> None:
@@ -185,7 +186,7 @@ class _Pass:
         skipped = 0
         for micro in range(config.accumulate):
             asked = time.monotonic()
-            batch: Batch = next(source)
+            batch: ClipBatch = next(source)
             window.waited_s += time.monotonic() - asked
             tiers.add(batch.tier)
             skipped += len(batch.skipped)
@@ -215,7 +216,7 @@ class _Pass:
         """The gradients' norm, after which they are clipped."""
         limit = self.config.clip_grad_norm or math.inf
         norm = self.fabric.clip_gradients(self.module, self.optimizer, max_norm=limit, error_if_nonfinite=False)
-        return float(whole(norm)) if norm is not None else 0.0
+        return float(full_tensor(norm)) if norm is not None else 0.0
 
     def _mean(self, values: dict[str, Any]) -> dict[str, float]:
         """Means over all processes."""
@@ -330,7 +331,8 @@ class _Pass:
         copy = VideoTextModel(model.config)
         own, theirs = ("student.", "vision.") if isinstance(self.stage, MaskedStage) else ("model.", "")
         averaged = {theirs + name.removeprefix(own): value for name, value in self.ema.items() if name.startswith(own)}
-        copy.load_state_dict({name: whole(averaged.get(name, value)) for name, value in model.state_dict().items()})
+        made = {name: averaged.get(name, value) for name, value in model.state_dict().items()}
+        copy.load_state_dict({name: full_tensor(value) for name, value in made.items()})
         return copy
 
     def _export(self) -> None:

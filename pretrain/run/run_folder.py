@@ -27,7 +27,7 @@ _ASIDE = ".aside"  # how the hidden names end of what comes or goes
 
 
 @contextmanager
-def held(out: Path) -> Iterator[None]:
+def run_lock(out: Path) -> Iterator[None]:
     """Keep other runs out of `out` while the block runs.
 
     Raises:

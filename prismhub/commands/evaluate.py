@@ -11,7 +11,7 @@ from core_encoder.files.storage import plain_name, prismhub_home
 from prismhub.features import default_store
 from prismhub.progress import SILENT, Show
 from prismhub.saved import adapter_encoder, recorded_spec
-from prismhub.settings import EvaluateSettings, columns, described, given_or_refused, run_command
+from prismhub.settings import EvaluateSettings, columns, given_or_refused, run_command, settings_record
 
 if TYPE_CHECKING:
     from benchmarks.results import Result
@@ -65,7 +65,7 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
     reading = Reading(settings.store or default_store(), settings.clips_per_batch, settings.workers)
     features = cell_features(task, (split,), encoder, spec, reading, show, settings.max_unreadable)
     predictions = answer_samples(adapter, task, features.samples[split], features.source, show)
-    about = {"config": described(settings), "command": run_command()}
+    about = {"config": settings_record(settings), "command": run_command()}
     result = judge_cell(adapter, task, split, predictions, features, encoder, settings.adapter, settings.seed, **about)
     stem = plain_name(f"{task.name}-{split}-{settings.adapter}-{task.digest(split)[:8]}")
     path = settings.out or prismhub_home() / "results" / f"{stem}.json"

@@ -15,7 +15,7 @@ from core_encoder.errors import InputError
 from core_encoder.files.storage import check_name, plain_name, prismhub_home
 from prismhub.features import default_store, feature_spec, open_encoder
 from prismhub.progress import SILENT, Show
-from prismhub.settings import TrainSettings, columns, described, given_or_refused, run_command
+from prismhub.settings import TrainSettings, columns, given_or_refused, run_command, settings_record
 
 if TYPE_CHECKING:
     from adapters.features import ClipFeatures
@@ -84,7 +84,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
         run,
         show,
         settings.restart,
-        config=described(settings),
+        config=settings_record(settings),
         command=run_command(),
     )
 
@@ -94,7 +94,7 @@ def _identity(settings: TrainSettings, task: Task, sets: Mapping[str, ClipFeatur
     from adapters.features import digest_of
     from adapters.training.train_grid import HOW_IT_RUNS
 
-    decisive = described(settings)
+    decisive = settings_record(settings)
     about = ("quiet", "json", "run", "restart", "workers", "clips_per_batch", "store", "data", "max_unreadable")
     for name in (*HOW_IT_RUNS, *about):
         decisive.pop(name)

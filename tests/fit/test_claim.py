@@ -25,7 +25,7 @@ def test_the_same_run_goes_on_and_another_is_refused(tmp_path: Path) -> None:
     assert str(refused.value) == f"{tmp_path}: was begun with another recipe (lr was 0.1, now 0.2); restart it"
     with pytest.raises(InputError, match=r"another start \(the encoder has changed\); restart it"):
         claim(file, RECORD | {"start": "y"}, ASPECTS, "restart it")
-    with pytest.raises(InputError, match="another recipe; restart it"):
+    with pytest.raises(InputError, match=r"another recipe \(was 'a', now 'b'\); restart it"):
         claim(file, {"recipe": "b"}, ASPECTS, "restart it")
     assert file.read_bytes() == begun
 

@@ -208,8 +208,8 @@ def test_a_finished_run_is_read_back(tmp_path: Path) -> None:
         ({"sets": (toy_features(25), toy_features(13, seed=1))}, "another train_set"),
         ({"sets": (toy_features(26), toy_features(12, seed=1))}, "another val_set"),
         ({"label_names": ("ant", "bee", "cow")}, "another label_names"),
-        ({"kind": "linear", "head": {}}, "kind was 'map_classifier', now 'linear'"),
-        ({"grid": [{}, {"lr": 1e-4}]}, "another head, another training"),
+        ({"kind": "linear", "head": {}}, r"another kind \(was 'map_classifier', now 'linear'\)"),
+        ({"grid": [{}, {"lr": 1e-4}]}, r"another grid \(was 'default', now 'default; lr=0.0001'\)"),
     ],
 )
 def test_a_folder_of_another_run_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -333,10 +333,10 @@ def test_schedule() -> None:
 
 def test_norms_biases_and_queries_do_not_decay() -> None:
     from adapters.kinds.map_classifier import MapClassifier
-    from adapters.training.candidate import _parameter_groups
+    from fit.parameter_groups import parameter_groups
 
     adapter = MapClassifier.build(MapClassifierConfig(positions=True), Context.of_classes(16, LABELS))
-    decayed = {id(p) for p in _parameter_groups(adapter, 0.1)[0]["params"]}
+    decayed = {id(p) for p in parameter_groups(adapter, 0.1)[0]["params"]}
     names = {name for name, p in adapter.named_parameters() if id(p) in decayed}
     layers = ("q", "k", "v", "o", "fc1", "fc2", "position")
     assert names == {"classifier.weight", *(f"rounds.0.{layer}.weight" for layer in layers)}

@@ -141,7 +141,7 @@ def test_a_failed_cell_is_missing_and_stops_no_other(recipe: Recipe, tmp_path: P
     assert failed == {"seed 1, control: stage 1 goes on": "the loss became NaN"}
     table = Table.of(jobs)
     assert table.num_seeds("stage2", "control") == 1 and table.num_seeds("stage2") == 2
-    assert table.reached("plain MAP") is None
+    assert table.meets_aim("plain MAP") is None
     text = table.markdown()
     assert "| seed 1 | missing | missing | missing | missing |" in text and "open, cells are missing" in text
 
@@ -182,8 +182,8 @@ def test_means_and_differences_are_those_of_the_hits(recipe: Recipe, tmp_path: P
     assert [one.value for one in by_seed if one] == pytest.approx([20] * 3)
     loss = table.difference(looks, "stage2", "control")
     assert loss is not None and loss.value == pytest.approx(-5)
-    assert table.reached("plain MAP") is True, "20 motion points for no point of objects"
-    assert table.reached("MAP with positions") is False, "no motion, and 5 points of objects lost"
+    assert table.meets_aim("plain MAP") is True, "20 motion points for no point of objects"
+    assert table.meets_aim("MAP with positions") is False, "no motion, and 5 points of objects lost"
     assert table.mean(motion, "no_global") is None and table.difference(motion, "stage2", "no_global") is None
     record = json.loads(json.dumps(table.to_dict()))
     assert record["accuracy"]["stage2"][motion]["value"] == pytest.approx(60)
@@ -208,7 +208,7 @@ def test_answers_are_given_in_the_declared_words(recipe: Recipe, tmp_path: Path)
         write_json(ours.file, about)
     table = Table.of(jobs)
     plain, placed = FAMILIES
-    assert table.reached(plain) is False and table.reached(placed) is False
+    assert table.meets_aim(plain) is False and table.meets_aim(placed) is False
     text = table.markdown()
     assert "**not reached; motion differs by +4.0 [" in text and "**not reached; no difference shown**" in text
     assert table.helps("motion", plain, "no_shuffling") and not table.helps("motion", placed, "no_shuffling")

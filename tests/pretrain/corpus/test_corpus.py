@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core_encoder.errors import InputError
-from pretrain.corpus.batch import Batch, Skipped, UnreadableCount
+from pretrain.corpus.batch import ClipBatch, Skipped, UnreadableCount
 from pretrain.corpus.corpus import Corpus
 from pretrain.corpus.manifest import HubSpec, Manifest, SyntheticSpec, Tier
 from pretrain.corpus.sources import SyntheticSource, read_row
@@ -34,17 +34,17 @@ def files(manifest: Path, **fields: object) -> Corpus:
     return Corpus(Manifest.load(manifest), **settings)
 
 
-def facts(batch: Batch) -> tuple[object, ...]:
+def facts(batch: ClipBatch) -> tuple[object, ...]:
     labels = tuple(tuple(sorted(one.items())) for one in batch.labels)
     return batch.step, batch.tier, batch.captions, labels, batch.positions, batch.skipped
 
 
-def assert_same(one: Batch, other: Batch) -> None:
+def assert_same(one: ClipBatch, other: ClipBatch) -> None:
     assert facts(one) == facts(other)
     assert torch.equal(one.frames, other.frames)
 
 
-def assert_union(parts: list[Batch], whole: Batch) -> None:
+def assert_union(parts: list[ClipBatch], whole: ClipBatch) -> None:
     assert [part.tier for part in parts] == [whole.tier] * len(parts)
     assert torch.equal(torch.cat([part.frames for part in parts]), whole.frames)
     for field in ("captions", "labels", "positions", "skipped"):
@@ -199,9 +199,9 @@ def test_a_tier_of_broken_videos_stops_at_once(tmp_path: Path) -> None:
 
 
 def test_unreadable_clips_are_a_share_of_those_drawn() -> None:
-    def batch(clips: int, lost: int) -> Batch:
+    def batch(clips: int, lost: int) -> ClipBatch:
         skipped = (Skipped(0, "web", "a.mp4", "damaged"),) * lost
-        return Batch(0, "web", torch.empty(0), ("",) * clips, ({},) * clips, tuple(range(clips)), skipped)
+        return ClipBatch(0, "web", torch.empty(0), ("",) * clips, ({},) * clips, tuple(range(clips)), skipped)
 
     count = UnreadableCount(0.05)
     count.add(batch(8, 5))  # 5 of 13, but of the first hundred only five

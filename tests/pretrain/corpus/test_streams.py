@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from core_encoder.errors import InputError
-from pretrain.corpus.batch import Batch
+from pretrain.corpus.batch import ClipBatch
 from pretrain.corpus.corpus import Corpus
 from pretrain.corpus.manifest import HubSpec, Manifest, SyntheticSpec, Tier
 from tests.pretrain.corpora import write_clips, write_jsonl, write_pictures
@@ -36,7 +36,7 @@ def corpus_of(*tiers: Tier, **fields: Any) -> Corpus:
     return Corpus(Manifest(tiers), **settings)
 
 
-def captions(batches: list[Batch]) -> list[str]:
+def captions(batches: list[ClipBatch]) -> list[str]:
     return [caption for batch in batches for caption in batch.captions]
 
 

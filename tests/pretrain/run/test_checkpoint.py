@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from core_encoder.errors import InputError
 from core_encoder.files import storage
 from core_encoder.files.storage import read_tensors, write_tensors
+from fit.checkpoint import full_tensor
 from pretrain.recipe import PartConfig
-from pretrain.run.checkpoint import checkpoints, latest_checkpoint, load_checkpoint, read_about, save_checkpoint, whole
+from pretrain.run.checkpoint import checkpoints, latest_checkpoint, load_checkpoint, read_about, save_checkpoint
 from pretrain.stages.optimizer import build_optimizer
 
 
@@ -206,6 +207,6 @@ def test_the_header_says_where_the_run_stood(tmp_path: Path) -> None:
     assert read_about(saved(tmp_path, 5, **about)) == json.loads(json.dumps(about)) | {"step": 5}
 
 
-def test_whole_is_a_copy_without_gradients() -> None:
+def test_a_full_tensor_is_a_copy_without_gradients() -> None:
     parameter = nn.Parameter(torch.ones(2))
-    assert not whole(parameter).requires_grad and torch.equal(whole(parameter), torch.ones(2))
+    assert not full_tensor(parameter).requires_grad and torch.equal(full_tensor(parameter), torch.ones(2))

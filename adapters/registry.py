@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from adapters.card import CONFIG_FILE, AdapterInfo, read_info
-from adapters.saved_adapter import aside_of, copy_adapter, write_adapter
+from adapters.saved_adapter import aside_of, copy_adapter, files_of, write_adapter
 from core_encoder.errors import InputError
-from core_encoder.files.storage import check_name, nearest, offline, prismhub_home, write_text
+from core_encoder.files.hub import snapshot
+from core_encoder.files.storage import check_name, nearest, prismhub_home, write_text
 
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
@@ -276,33 +277,11 @@ def _registered_folder(name: str, version: str) -> Path:
     return folder / version
 
 
-def _download(repo_id: str, revision: str | None, local_files_only: bool) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HFValidationError,
-        HTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    what = f"adapter {repo_id!r}" + (f" at revision {revision!r}" if revision else "")
-    cached_only = local_files_only or offline()
-    try:
-        return Path(
-            snapshot_download(
-                repo_id,
-                revision=revision,
-                local_files_only=cached_only,
-                allow_patterns=["*.safetensors", "*.json", "*.md"],
-            )
-        )
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise InputError(f"{what} is not on the Hub, or needs a token (HF_TOKEN)") from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        reason = "the network is switched off" if cached_only else "the Hub cannot be reached"
-        raise InputError(f"{what} is no local folder and not in the local cache, and {reason}") from error
-    except (HFValidationError, HTTPError, OSError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{what} cannot be fetched: {reason}") from error
+def _download(repo: str, revision: str | None, local_files_only: bool) -> Path:
+    """The local copy of an adapter on the Hub: its own files and the assets that its configuration lists."""
+    what = f"adapter {repo}" + (f"@{revision}" if revision else "")
+    instead = "the name or the folder of a saved adapter"
+    folder = snapshot(what, repo, revision, [CONFIG_FILE], instead, local_files_only=local_files_only)
+    if not (folder / CONFIG_FILE).is_file():
+        raise InputError(f"{what}: the repository holds no adapter (no {CONFIG_FILE})")
+    return snapshot(what, repo, revision, sorted(files_of(folder)), instead, local_files_only=local_files_only)

@@ -65,7 +65,7 @@ def save_adapter(adapter: Adapter, folder: str | Path) -> Path:
         InputError: the folder holds something else, or the disk is full.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or set(_files(folder)) - _own_files(folder)):
+    if folder.exists() and (not folder.is_dir() or set(_files(folder)) - files_of(folder)):
         raise InputError(f"{folder}: holds something else than an adapter; choose a new folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with aside_of(folder.parent, folder.name) as aside:
@@ -101,7 +101,7 @@ def read_adapter(cls: type[Kind], folder: str | Path) -> Kind:
 
 def copy_adapter(source: Path, target: Path) -> None:
     """Copy the files of a saved adapter, those its configuration lists and no others."""
-    for path in _own_files(source):
+    for path in files_of(source):
         if (source / path).exists():  # a card may be missing; what must be there is checked on loading
             (target / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / path, target / path)
@@ -188,8 +188,8 @@ def _files(folder: Path) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()]
 
 
-def _own_files(folder: Path) -> set[str]:
-    """The files of the adapter in `folder`; the usual three where there is no readable one."""
+def files_of(folder: Path) -> set[str]:
+    """The files of the adapter in `folder`, which may not all be there; the usual three without a readable config."""
     try:
         info = read_info(folder)
     except InputError:

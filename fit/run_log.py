@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import socket
-import time
+import threading
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
@@ -25,12 +24,20 @@ class RunLog:
     """
 
     def __init__(self, run_dir: Path, after_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
         self._path = run_dir / METRICS_FILE
         kept = [line for line in _whole_lines(self._path) if _step_of(line) <= after_step]
         write_text(self._path, "".join(f"{line}\n" for line in kept))
-        with writing_to(self._path):
-            self._file = self._path.open("a", encoding="utf-8", buffering=1)
-            self._curves = _Curves(run_dir / "tensorboard", after_step + 1)
+        self._tell_of_threads = threading.excepthook
+        threading.excepthook = self._of_a_thread
+        try:
+            with writing_to(self._path):
+                self._file = self._path.open("a", encoding="utf-8", buffering=1)
+                self._curves = SummaryWriter(str(run_dir / "tensorboard"), purge_step=after_step + 1)
+        except BaseException:
+            threading.excepthook = self._tell_of_threads
+            raise
 
     def add(self, step: int, values: dict[str, Any], **context: str | int) -> None:
         """Record `values` (finite numbers) at `step`; a context such as `setting=...` tells curves apart.
@@ -41,7 +48,9 @@ class RunLog:
         curve = next((f"/{name}" for name in context.values() if isinstance(name, str)), "")
         with writing_to(self._path):
             self._file.write(json.dumps({"step": step, **context, **values}) + "\n")
-            self._curves.add(step, {f"{name}{curve}": value for name, value in values.items()})
+            for name, value in values.items():
+                self._curves.add_scalar(f"{name}{curve}", value, step)
+            self._curves.flush()
 
     def __enter__(self) -> Self:
         return self
@@ -55,35 +64,14 @@ class RunLog:
         except (InputError, OSError):  # on a full disk closing fails once more: what failed first is what to tell
             if error is None:
                 raise
+        finally:
+            threading.excepthook = self._tell_of_threads
 
-
-class _Curves:
-    """TensorBoard's events, written at once: its own writer is a thread, which prints a traceback on a full disk."""
-
-    def __init__(self, folder: Path, first_step: int) -> None:
-        from tensorboard.compat.proto.event_pb2 import SessionLog
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}"
-        self._records = RecordWriter(file.open("wb"))
-        self._write(file_version="brain.Event:2")
-        self._write(step=first_step, session_log=SessionLog(status=SessionLog.START))  # hides what came after
-
-    def add(self, step: int, values: dict[str, Any]) -> None:
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        scalars = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-        self._write(step=step, summary=Summary(value=scalars))
-
-    def close(self) -> None:
-        self._records.close()
-
-    def _write(self, **fields: Any) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
-
-        self._records.write(Event(wall_time=time.time(), **fields).SerializeToString())
-        self._records.flush()
+    def _of_a_thread(self, failed: threading.ExceptHookArgs) -> None:
+        """Leave a full disk to be told in one line: TensorBoard's thread passes its error on, and prints it as well."""
+        if type(failed.thread).__module__.startswith("tensorboard.") and isinstance(failed.exc_value, OSError):
+            return
+        self._tell_of_threads(failed)
 
 
 def _whole_lines(file: Path) -> list[str]:

@@ -1,8 +1,9 @@
-"""Encoders on the Hugging Face Hub: download what an encoder needs, nothing else, and work from the cache offline."""
+"""The Hugging Face Hub: download what is needed of a repository, nothing else, and work from the cache offline."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from core_encoder.errors import InputError
@@ -25,51 +26,73 @@ def download(name: str, local_files_only: bool = False) -> Path:
     if found is None:
         raise InputError(f"{name!r} is not a Hub id: expected org/name or org/name@revision")
     repo, revision = found["repo"], found["revision"]
-    local = local_files_only or offline()
-    folder = _snapshot(name, repo, revision, "*.safetensors", local)
+    folder = _with_weights(name, repo, revision, "*.safetensors", local_files_only)
     if any(folder.glob("*.safetensors")) and (folder / "config.json").is_file():
         return folder
-    arrays = sorted(_snapshot(name, repo, revision, "*.npz", local).glob("*.npz"))
+    arrays = sorted(_with_weights(name, repo, revision, "*.npz", local_files_only).glob("*.npz"))
     if len(arrays) == 1:
         return arrays[0]
     reason = f"{len(arrays)} .npz files" if arrays else "neither safetensors with a config.json nor an .npz file"
     raise InputError(f"{name}: the repository holds {reason}; download the file you mean and give its path")
 
 
-def _snapshot(name: str, repo: str, revision: str | None, weights: str, local: bool) -> Path:
+def _with_weights(name: str, repo: str, revision: str | None, weights: str, local_files_only: bool) -> Path:
     """The folder in the cache with the weights that match a pattern, if there are any, and the small files."""
+    patterns = [*_BESIDE_THE_WEIGHTS, weights]
+    instead = "a local folder or .npz file"
+    return snapshot(name, repo, revision, patterns, instead, ignored=_IN_SUBFOLDERS, local_files_only=local_files_only)
+
+
+def snapshot(
+    what: str,
+    repo: str,
+    revision: str | None,
+    patterns: Sequence[str],
+    instead: str,
+    *,
+    ignored: Sequence[str] = (),
+    local_files_only: bool = False,
+) -> Path:
+    """The folder in the cache with the files of a repository that match `patterns` and none of `ignored`.
+
+    `what` begins each message, `instead` is what may be given without network.
+
+    Raises:
+        InputError: unknown, gated, not reachable and not cached.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
         HTTPError,
         LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
+    local = local_files_only or offline()
     try:
         folder = snapshot_download(
             repo,
             revision=revision,
-            allow_patterns=[*_BESIDE_THE_WEIGHTS, weights],
-            ignore_patterns=_IN_SUBFOLDERS,
+            allow_patterns=list(patterns),
+            ignore_patterns=list(ignored) or None,
             local_files_only=local,
         )
         return Path(folder)
     except GatedRepoError as error:
         reason = "access is gated: accept its terms on the Hub and set HF_TOKEN"
-        raise InputError(f"{name}: {reason}") from error
+        raise InputError(f"{what}: {reason}") from error
     except RevisionNotFoundError as error:
-        raise InputError(f"{name}: the repository has no revision {revision!r}") from error
+        raise InputError(f"{what}: the repository has no revision {revision!r}") from error
     except RepositoryNotFoundError as error:
-        raise InputError(f"{name}: no such repository on the Hub, or a private one (then set HF_TOKEN)") from error
+        raise InputError(f"{what}: no such repository on the Hub, or a private one (then set HF_TOKEN)") from error
     except HFValidationError as error:
-        raise InputError(f"{name!r} is not a Hub id: {' '.join(str(error).split())}") from error
-    except LocalEntryNotFoundError as error:
+        raise InputError(f"{what!r} is not a Hub id: {' '.join(str(error).split())}") from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         state = "downloads are switched off" if local else "the Hub cannot be reached"
-        advice = "connect once, or give a local folder or .npz file"
-        raise InputError(f"{name}: not in the local cache, and {state}: {advice}") from error
+        raise InputError(f"{what}: not in the local cache, and {state}: connect once, or give {instead}") from error
     except (HTTPError, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{name}: the download failed ({reason})") from error
+        raise InputError(f"{what}: the download failed ({reason})") from error

@@ -137,7 +137,7 @@ def test_push_load_and_pull(hub: tuple[str, type[FakeHub]], tmp_path: Path) -> N
     lines = ended.stdout.splitlines()
     assert lines[0] == f"{url}/someone/pets"
     assert lines[1].strip() == "pets@v1", "no path of this machine is shared"
-    assert lines[2] == "adapter 'someone/other' is not on the Hub, or needs a token (HF_TOKEN)"
+    assert lines[2] == "adapter someone/other: no such repository on the Hub, or a private one (then set HF_TOKEN)"
     assert set(handler.files) >= {"adapter_model.safetensors", "adapter_config.json", "README.md"}
     mine = (tmp_path / "mine" / "adapter_model.safetensors").read_bytes()
     assert handler.files["adapter_model.safetensors"] == mine

@@ -84,7 +84,7 @@ def test_removing() -> None:
 def test_names_that_are_no_names(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="adapter name"):
         save_to_registry(head(), name)
-    with pytest.raises(InputError, match="cannot be used|no adapter here|is no local folder"):
+    with pytest.raises(InputError, match="cannot be used|no adapter here|not in the local cache"):
         load_adapter(name)
     if "/" not in name:
         with pytest.raises(InputError, match="cannot be used"):
@@ -192,8 +192,8 @@ def test_a_hub_id_without_network_is_one_clear_line() -> None:
     with pytest.raises(InputError) as caught:
         load_adapter("someone/pets@main")
     assert str(caught.value) == (
-        "adapter 'someone/pets' at revision 'main' is no local folder and not in the local cache, "
-        "and the network is switched off"
+        "adapter someone/pets@main: not in the local cache, and downloads are switched off: "
+        "connect once, or give the name or the folder of a saved adapter"
     )
 
 

@@ -13,37 +13,91 @@ from core_encoder.files.storage import nearest
 Config = TypeVar("Config")
 
 
-def option(default: Any, help: str, *, grid: bool = True) -> Any:
-    """A config field with its help text; `grid=False` where settings trained on one pass cannot differ."""
-    return dataclasses.field(default=default, metadata={"help": help, "grid": grid})
+def option(default: Any = dataclasses.MISSING, help: str = "", *, grid: bool = True, positional: bool = False) -> Any:
+    """A config field with its help text; without a default it must be given.
+
+    `grid=False` where settings trained on one pass cannot differ; `positional` options need no name in a command line.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "grid": grid, "positional": positional})
+
+
+def group() -> Any:
+    """A field that holds another config dataclass, whose options are given and stored among those around it."""
+    return dataclasses.field(metadata={"group": True})
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """An option of a config dataclass, or of one of its groups: then `group` names the field that holds it."""
+
+    field: dataclasses.Field[Any]
+    hint: Any
+    group: str = ""
+
+    @property
+    def required(self) -> bool:
+        """Whether it must be given."""
+        return self.field.default is dataclasses.MISSING and self.field.default_factory is dataclasses.MISSING
+
+
+def options_of(cls: type[Any]) -> dict[str, Option]:
+    """Every option of a config dataclass by name, those of its groups among them, in order."""
+    hints, found = get_type_hints(cls), dict[str, Option]()
+    for field in dataclasses.fields(cls):
+        mine = {field.name: Option(field, hints[field.name])}
+        if field.metadata.get("group"):
+            inner = options_of(hints[field.name])
+            mine = {name: dataclasses.replace(one, group=field.name) for name, one in inner.items()}
+        assert not mine.keys() & found.keys(), f"{cls.__name__}: two options of one name: {mine.keys() & found.keys()}"
+        found |= mine
+    return found
 
 
 def config_from_dict(cls: type[Config], values: Mapping[str, Any], where: str = "") -> Config:
     """Build the dataclass `cls` from JSON-like values; text is converted (`"1e-3"` -> `0.001`), lists become tuples.
 
     Raises:
-        InputError: an unknown key (the nearest known one is offered), or a value of the wrong type or range.
+        InputError: an unknown key (the nearest known one is offered), one that is missing, or a value of the wrong type
+            or range.
     """
-    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     prefix = f"{where}: " if where else ""
-    converted = {}
+    known = options_of(cls)
+    converted = convert_options(cls, values, where)
+    for name, one in known.items():
+        if one.required and name not in converted:
+            raise InputError(f"{prefix}option {name!r} is missing: {one.field.metadata.get('help') or 'it is needed'}")
     hints = get_type_hints(cls)
-    for key, value in values.items():
-        if key not in known:
-            raise InputError(f"{prefix}unknown option {key!r}{nearest(str(key), known)}")
-        converted[key] = _convert(hints[key], value, f"{prefix}option {key!r}")
+    groups = {field.name for field in dataclasses.fields(cls) if field.metadata.get("group")}  # type: ignore[arg-type]
     try:
-        return cls(**converted)
+        inner = {
+            name: hints[name](**{key: value for key, value in converted.items() if known[key].group == name})
+            for name in groups
+        }
+        return cls(**inner, **{key: value for key, value in converted.items() if not known[key].group})
     except InputError as error:
         raise InputError(f"{prefix}{error}") from error
 
 
+def convert_options(cls: type[Any], values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """The values that options of `cls` get from JSON-like ones, each by itself.
+
+    Raises:
+        InputError: an unknown key (the nearest known one is offered), or a value of the wrong type.
+    """
+    known, prefix = options_of(cls), f"{where}: " if where else ""
+    for key in values:
+        if key not in known:
+            raise InputError(f"{prefix}unknown option {key!r}{nearest(str(key), known)}")
+    return {key: _convert(known[key].hint, value, f"{prefix}option {key!r}") for key, value in values.items()}
+
+
 def config_to_dict(config: Any) -> dict[str, Any]:
-    """Every field of a config dataclass, ready for JSON; `config_from_dict` reads it back to an equal config."""
-    return {
-        field.name: list(value) if isinstance(value := getattr(config, field.name), tuple) else value
-        for field in dataclasses.fields(config)
+    """Every option of a config dataclass, ready for JSON; `config_from_dict` reads it back to an equal config."""
+    values = {
+        name: getattr(getattr(config, one.group) if one.group else config, name)
+        for name, one in options_of(type(config)).items()
     }
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def expand_grid(choices: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:

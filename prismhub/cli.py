@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from typer.exceptions import Abort, TyperException
@@ -25,7 +25,15 @@ from prismhub.commands import cache as cache_commands
 from prismhub.commands import corpus as corpus_commands
 from prismhub.options import command_signature, gather_lists
 from prismhub.printing import cell_text, number_text, print_json, print_predictions, print_results, print_table
-from prismhub.settings import EncodeSettings, EvaluateSettings, PredictSettings, TrainSettings
+from prismhub.settings import (
+    DemoSettings,
+    EncodeSettings,
+    EvaluateSettings,
+    PredictSettings,
+    PretrainSettings,
+    ShowSettings,
+    TrainSettings,
+)
 
 FAILED_ITEMS = 3
 app = typer.Typer(
@@ -37,8 +45,6 @@ app = typer.Typer(
 app.add_typer(adapters_commands.app, name="adapters")
 app.add_typer(cache_commands.app, name="cache")
 app.add_typer(corpus_commands.app, name="corpus")
-
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
 
 
 def main() -> None:
@@ -91,9 +97,9 @@ def _encode(settings: EncodeSettings) -> None:
     from prismhub.commands.encode import encode
     from prismhub.progress import Show
 
-    done = encode(settings, Show(settings.quiet))
+    done = encode(settings, Show(settings.output.quiet))
     if done.report is None:
-        if settings.json:
+        if settings.output.json:
             print_json(
                 [
                     {"kind": size.spec.kind, "clips": size.num_clips, "views": size.num_views}
@@ -105,7 +111,7 @@ def _encode(settings: EncodeSettings) -> None:
             print("\n".join(map(str, done.estimates)))
         return
     report = done.report
-    if settings.json:
+    if settings.output.json:
         print_json(
             {
                 "stores": [str(folder) for folder in report.folders],
@@ -131,8 +137,8 @@ def _train(settings: TrainSettings) -> None:
     from prismhub.commands.train import train
     from prismhub.progress import Show
 
-    done = train(settings, Show(settings.quiet))
-    if settings.json:
+    done = train(settings, Show(settings.output.quiet))
+    if settings.output.json:
         print_json(
             {
                 "adapter": done.ref,
@@ -169,8 +175,8 @@ def _evaluate(settings: EvaluateSettings) -> None:
     from prismhub.commands.evaluate import evaluate
     from prismhub.progress import Show
 
-    done = evaluate(settings, Show(settings.quiet))
-    if settings.json:
+    done = evaluate(settings, Show(settings.output.quiet))
+    if settings.output.json:
         print_json(asdict(done.result))
     else:
         print_results([done.result])
@@ -186,8 +192,8 @@ def _predict(settings: PredictSettings) -> None:
     from prismhub.commands.predict import predict
     from prismhub.progress import Show
 
-    done = predict(settings, Show(settings.quiet))
-    if settings.json:
+    done = predict(settings, Show(settings.output.quiet))
+    if settings.output.json:
         rows: list[dict[str, Any]] = []
         for prediction in done.predictions:
             record = prediction.describe(settings.top, settings.all_scores)
@@ -201,61 +207,26 @@ def _predict(settings: PredictSettings) -> None:
     _exit_for(done.failures)
 
 
-app.command("encode")(command_signature(EncodeSettings, _encode, positional="videos"))
-app.command("train")(command_signature(TrainSettings, _train))
-app.command("evaluate")(command_signature(EvaluateSettings, _evaluate))
-app.command("predict")(command_signature(PredictSettings, _predict, positional="videos"))
-
-
-@app.command("pretrain")
-def pretrain_command(
-    recipe: Annotated[Path, typer.Argument(help="YAML file of the recipe.", metavar="RECIPE")],
-    stage: Annotated[str | None, typer.Option(help="Only stage 1 or 2 (or one part by its name).")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the run (default: pretrain/NAME in PRISMHUB_HOME).")
-    ] = None,
-    override: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key: stage1.steps=100.")
-    ] = None,
-    accelerator: Annotated[str | None, typer.Option(help="auto, cpu or gpu.")] = None,
-    devices: Annotated[str | None, typer.Option(metavar="INT", help="Processes, one per GPU or per CPU core.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that read clips, for each training process.")] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Begin anew instead of going on.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how large and how long it is.")] = False,
-    gpus: Annotated[int | None, typer.Option(help="GPUs that a dry run reckons with (default: the recipe's).")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no notes, only the result.")] = False,
-    as_json: AsJson = False,
-) -> None:
+def _pretrain(settings: PretrainSettings) -> None:
     """Make a video encoder from a corpus of videos and captions, by a recipe; the same command again goes on.
 
     Example: prismhub pretrain pretrain/recipes/nano.yaml
     """
-    if dry_run:
-        from pretrain.recipe import Recipe
-        from pretrain.run.scale import dry_run as reckon
-
-        idle = {"--stage": stage, "--accelerator": accelerator, "--devices": devices, "--workers": workers}
-        for name, given in {**idle, "--out": out, "--restart": restart or None}.items():
-            if given is not None:
-                raise InputError(
-                    f"{name} has no meaning for --dry-run, which reckons with the whole recipe and --gpus; leave it out"
-                )
-        scale = reckon(Recipe.load(recipe, tuple(override or ())), gpus)
-        if as_json:
-            print_json(scale.describe())
-            return
-        header, *rows = scale.table()
-        print_table(header, rows)
-        return
-    if gpus is not None:
-        raise InputError("--gpus is what --dry-run reckons with; a run takes --devices")
-    from prismhub.commands.pretrain import is_alone, is_first, pretrain
+    from prismhub.commands.pretrain import is_alone, is_first, pretrain, reckon
     from prismhub.progress import Show
 
-    made = pretrain(recipe, stage, out, tuple(override or ()), accelerator, devices, workers, restart, Show(quiet))
+    if settings.dry_run:
+        scale = reckon(settings)
+        if settings.output.json:
+            print_json(scale.describe())
+        else:
+            header, *rows = scale.table()
+            print_table(header, rows)
+        return
+    made = pretrain(settings, Show(settings.output.quiet))
     if not is_first():
         return
-    if as_json:
+    if settings.output.json:
         print_json({"encoder": str(made.encoder), **made.about})
     else:
         print(f"the encoder: {made.encoder}")
@@ -267,25 +238,20 @@ def pretrain_command(
         raise typer.Exit(FAILED_ITEMS)
 
 
-@app.command("demo")
-def demo_command(
-    out: Annotated[str, typer.Option(help="Folder for the videos, the run and the report.")] = "demo",
-    seed: Annotated[int, typer.Option(help="Seed of the videos and of the training.")] = 0,
-) -> None:
+def _demo(settings: DemoSettings) -> None:
     """Write labelled videos, train an adapter on them, evaluate it, use it, and show it all on one HTML page.
 
     Example: prismhub demo --out demo
     """
     from prismhub.commands.demo import demo
 
-    done = demo(Path(out), seed)
+    done = demo(settings.out, settings.seed)
     print_results([done.first.result, done.second.result])
     print(f"the page: {done.page.resolve().as_uri()}")
     print(f"next:  {_program()} train --data my_videos/ --adapter map_classifier --encoder nano --name my-adapter")
 
 
-@app.command("encoders")
-def encoders_command(as_json: AsJson = False) -> None:
+def _encoders(settings: ShowSettings) -> None:
     """List the encoders known by name.
 
     Example: prismhub encoders
@@ -293,15 +259,14 @@ def encoders_command(as_json: AsJson = False) -> None:
     from core_encoder.models.known_encoders import encoders
 
     known = encoders()
-    if as_json:
+    if settings.json:
         print_json([asdict(info) for info in known])
         return
     header = [name.replace("_", " ") for name in asdict(known[0])]
     print_table(header, [[cell_text(value) for value in asdict(info).values()] for info in known])
 
 
-@app.command("env")
-def env_command(as_json: AsJson = False) -> None:
+def _env(settings: ShowSettings) -> None:
     """Print versions and settings, for bug reports.
 
     Example: prismhub env
@@ -321,11 +286,21 @@ def env_command(as_json: AsJson = False) -> None:
         "home": str(prismhub_home()),
         "offline": offline(),
     }
-    if as_json:
+    if settings.json:
         print_json(kept)
         return
     for name, value in kept.items():
         print(f"{name}: {cell_text(value)}")
+
+
+app.command("encode")(command_signature(EncodeSettings, _encode))
+app.command("train")(command_signature(TrainSettings, _train))
+app.command("evaluate")(command_signature(EvaluateSettings, _evaluate))
+app.command("predict")(command_signature(PredictSettings, _predict))
+app.command("pretrain")(command_signature(PretrainSettings, _pretrain))
+app.command("demo")(command_signature(DemoSettings, _demo))
+app.command("encoders")(command_signature(ShowSettings, _encoders))
+app.command("env")(command_signature(ShowSettings, _env))
 
 
 def _spread(values: Sequence[float | None]) -> str:

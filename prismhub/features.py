@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from core_encoder.clip_plan import ClipPlan
 from core_encoder.errors import InputError
 from core_encoder.files.storage import prismhub_home
-from prismhub.settings import EncodingSettings
+from prismhub.settings import EncodingSettings, ReadingSettings
 
 if TYPE_CHECKING:
+    from benchmarks.encoding import Reading
     from core_encoder.encoder import Encoder
     from core_encoder.features.feature_spec import FeatureKind, FeatureSpec
 
@@ -74,6 +75,13 @@ def feature_spec(encoder: Encoder, settings: EncodingSettings, kind: FeatureKind
         preprocessing=preprocessing,
         decoder=settings.decoder,
     )
+
+
+def reading_of(settings: ReadingSettings) -> Reading:
+    """How and where features are read and computed here."""
+    from benchmarks.encoding import Reading
+
+    return Reading(settings.store or default_store(), settings.clips_per_batch, settings.workers)
 
 
 def default_store() -> Path:

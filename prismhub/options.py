@@ -1,4 +1,4 @@
-"""From one dataclass a command's options, its YAML keys and its Python arguments: the fields are the only list.
+"""From one dataclass a command's options, its YAML keys and its Python arguments: its options are the only list.
 
 Precedence: command line over `--config FILE` over the dataclass's defaults.
 """
@@ -10,25 +10,25 @@ import inspect
 import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 
-from core_encoder.config import config_from_dict
+from core_encoder.config import Option, config_from_dict, convert_options, options_of
 from core_encoder.errors import InputError
 from core_encoder.files.storage import read_yaml
 
 Settings = TypeVar("Settings")
 
 
-def command_signature(cls: type[Any], run: Callable[..., None], positional: str | None = None) -> Callable[..., None]:
-    """A function for Typer whose options are the fields of the dataclass `cls`; it calls `run(cls(...))`.
+def command_signature(cls: type[Settings], run: Callable[[Settings], None]) -> Callable[..., None]:
+    """A function for Typer whose options are those of the dataclass `cls`; it calls `run(cls(...))`.
 
     Values stay text until `config_from_dict` converts them, so that the command line, YAML and Python refuse the same
-    things in the same words. `positional` names the one field that is given without a dash.
+    things in the same words.
     """
-    hints = get_type_hints(cls)
-    parameters = [_parameter(field, hints[field.name], field.name == positional) for field in dataclasses.fields(cls)]
+    known = options_of(cls)
+    parameters = [_parameter(one) for one in known.values()]
     config_option = typer.Option("--config", metavar="FILE", help="YAML file with any of these options as keys.")
     parameters.append(
         inspect.Parameter(
@@ -41,7 +41,7 @@ def command_signature(cls: type[Any], run: Callable[..., None], positional: str 
         for name, value in values.items():
             if value == "":
                 raise InputError(f"--{name.replace('_', '-')} is empty; give a value or leave it out")
-        values |= {name: _values(values[name]) for name in values if name != positional}
+        values |= {name: _values(values[name]) for name in values if not known[name].field.metadata.get("positional")}
         run(resolve(cls, config, values))
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -56,12 +56,15 @@ def resolve(cls: type[Settings], config: str | Path | None, given: Mapping[str, 
     Raises:
         InputError: the file is missing or no YAML mapping; a key is unknown (the nearest is offered) or ill-typed.
     """
-    values: dict[str, Any] = {}
+    from_file: dict[str, Any] = {}
     if config is not None:
         from_file = {key: _pairs(value) for key, value in _mapping(config).items()}
-        config_from_dict(cls, from_file, where=str(config))  # errors of the file name the file
-        values |= from_file
-    return config_from_dict(cls, values | dict(given))
+        convert_options(cls, from_file, str(config))  # errors of the file name the file
+        needed = [name for name, one in options_of(cls).items() if one.required]
+        values = {name: given[name] for name in needed if name in given} | from_file
+        if all(name in values for name in needed):
+            config_from_dict(cls, values, str(config))
+    return config_from_dict(cls, from_file | dict(given))
 
 
 def _mapping(path: str | Path) -> dict[str, Any]:
@@ -90,13 +93,13 @@ def gather_lists(arguments: Sequence[str], options: Sequence[str] = ("--grid", "
     return gathered
 
 
-def _parameter(field: dataclasses.Field[Any], hint: Any, positional: bool) -> inspect.Parameter:
-    inner = _without_none(hint)
+def _parameter(one: Option) -> inspect.Parameter:
+    field, inner = one.field, _without_none(one.hint)
     several = get_origin(inner) is tuple
-    help_text = str(field.metadata.get("help", "")) + _default_text(field)
+    help_text = str(field.metadata.get("help", "")) + _default_text(one)
     flag = "--" + field.name.replace("_", "-")
     annotation: Any
-    if positional:
+    if field.metadata.get("positional"):
         annotation = Annotated[
             list[str] | None if several else str | None, typer.Argument(help=help_text, metavar=field.name.upper())
         ]
@@ -115,8 +118,10 @@ def _without_none(hint: Any) -> Any:
     return hint
 
 
-def _default_text(field: dataclasses.Field[Any]) -> str:
-    default = field.default
+def _default_text(one: Option) -> str:
+    default = one.field.default
+    if one.required:
+        return " (required)"
     if default in (None, (), "", False, dataclasses.MISSING):
         return ""
     return f" (default: {default:g})" if isinstance(default, float) else f" (default: {default})"

@@ -8,19 +8,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adapters.training.training_config import TrainingConfig
-from core_encoder.config import config_to_dict, option
+from core_encoder.config import config_to_dict, group, option
 from core_encoder.errors import InputError
-
-_COUNTS = ("num_frames", "views", "clips_per_batch", "workers", "seeds", "top")
 
 
 @dataclass(frozen=True)
 class DataSettings:
     """Which videos, and what is known of them."""
 
-    data: Path | None = option(
-        None, "Folder of videos (one per class, or with metadata), or a CSV, JSONL or list file."
-    )
+    data: Path = option(help="Folder of videos (one per class, or with metadata), or a CSV, JSONL or list file.")
     path_column: str | None = option(None, "Column of the video's path (default: found by name).")
     label_column: str | None = option(None, "Column of the label (default: found by name).")
     split_column: str | None = option(None, "Column of train, val or test (default: found by name).")
@@ -29,6 +25,16 @@ class DataSettings:
     label_separator: str | None = option(None, "Character between several labels in one field.")
     multi_label: bool | None = option(None, "A video may have several labels (default: if any has).")
     max_unreadable: float = option(0.1, "Stop when a larger share of the videos cannot be read; the rest is skipped.")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_unreadable <= 1:
+            raise InputError(f"max_unreadable is a share from 0 to 1, not {self.max_unreadable}")
+
+    @property
+    def columns(self) -> dict[str, str | None]:
+        """The columns of a manifest that the settings name."""
+        names = ("path_column", "label_column", "split_column", "start_column", "end_column", "label_separator")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -39,9 +45,12 @@ class ReadingSettings:
     workers: int = option(2, "Decoding threads.")
     store: Path | None = option(None, "Feature store (default: features/ in PRISMHUB_HOME).")
 
+    def __post_init__(self) -> None:
+        _at_least_one(self, "clips_per_batch", "workers")
+
 
 @dataclass(frozen=True)
-class EncodingSettings(ReadingSettings):
+class EncodingSettings:
     """How videos become features."""
 
     encoder: str = option("nano", "Bundled name, Hub id, checkpoint folder or Flax .npz file.")
@@ -59,6 +68,9 @@ class EncodingSettings(ReadingSettings):
     decoder: Literal["auto", "decord", "pyav"] = option("auto", "Video decoder; part of the cache key.")
     encoder_dtype: Literal["fp32", "bf16", "fp16"] = option("fp32", "Precision the encoder runs in.")
 
+    def __post_init__(self) -> None:
+        _at_least_one(self, "num_frames", "views")
+
 
 @dataclass(frozen=True)
 class OutputSettings:
@@ -67,53 +79,52 @@ class OutputSettings:
     quiet: bool = option(False, "No progress and no notes, only the result.")
     json: bool = option(False, "The result as JSON on stdout.")
 
-    def __post_init__(self) -> None:
-        for name in _COUNTS:
-            value = getattr(self, name, None)
-            if value is not None and value < 1:
-                raise InputError(f"{name} must be at least 1, not {value}")
-        if not 0 <= getattr(self, "max_unreadable", 0.0) <= 1:
-            raise InputError(f"max_unreadable is a share from 0 to 1, not {getattr(self, 'max_unreadable', None)}")
 
-
-@dataclass(frozen=True)
-class EncodeSettings(OutputSettings, EncodingSettings):
+@dataclass(frozen=True, kw_only=True)
+class EncodeSettings:
     """Options of `prismhub encode`."""
 
-    videos: tuple[str, ...] = option((), "Videos, folders of videos, or manifests.")
+    videos: tuple[str, ...] = option(help="Videos, folders of videos, or manifests.", positional=True)
+    encoding: EncodingSettings = group()
     kind: tuple[Literal["tokens", "frames", "clip", "embedding"], ...] = option(
         ("tokens",), "What to keep of each view; several, as in tokens,embedding, in one pass."
     )
     accelerator: str = option("auto", "auto, cpu, gpu or mps.")
+    reading: ReadingSettings = group()
     failures: Path | None = option(None, "List of unreadable videos (default: failures.jsonl in the store).")
     dry_run: bool = option(False, "Only say how large the features will be.")
+    output: OutputSettings = group()
 
 
-@dataclass(frozen=True)
-class TrainSettings(OutputSettings, TrainingConfig, EncodingSettings, DataSettings):
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
     """Options of `prismhub train`."""
 
+    dataset: DataSettings = group()
     adapter: str = option("map_classifier", "Kind of adapter.")
     name: str | None = option(None, "Name in the registry (default: the data's name with the kind).")
     val_fraction: float = option(0.15, "Share of the training videos kept for validation where the data names none.")
     test_fraction: float = option(0.15, "Share kept for the test where the data names no split at all.")
+    encoding: EncodingSettings = group()
+    reading: ReadingSettings = group()
     head: tuple[str, ...] = option((), "Options of the head, as key=value ...")
     grid: tuple[str, ...] = option((), "Settings trained side by side, as key=value,value ...; the best is kept.")
+    training: TrainingConfig = group()
     seeds: int = option(1, "Train so many times with seeds from --seed on; gives mean and standard deviation.")
     metric: str | None = option(None, "Validation metric (default: top1, or map when multi-label).")
     run: Path | None = option(None, "Folder of the run (default: runs/ in PRISMHUB_HOME).")
     restart: bool = option(False, "Train anew instead of going on.")
+    output: OutputSettings = group()
 
     def __post_init__(self) -> None:
-        OutputSettings.__post_init__(self)
-        TrainingConfig.__post_init__(self)
+        _at_least_one(self, "seeds")
 
 
 @dataclass(frozen=True)
-class SavedAdapterSettings(OutputSettings, ReadingSettings):
+class SavedAdapterSettings:
     """Which saved adapter, and how its encoder runs."""
 
-    adapter: str = option("", "Adapter: registry name[@version], folder or Hub id.")
+    adapter: str = option(help="Adapter: registry name[@version], folder or Hub id.")
     encoder: str | None = option(None, "Where the adapter's encoder lies (default: where it was in training).")
     accelerator: str = option("auto", "auto, cpu, gpu or mps.")
     encoder_dtype: Literal["fp32", "bf16", "fp16"] | None = option(
@@ -121,22 +132,205 @@ class SavedAdapterSettings(OutputSettings, ReadingSettings):
     )
 
 
-@dataclass(frozen=True)
-class EvaluateSettings(SavedAdapterSettings, DataSettings):
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings:
     """Options of `prismhub evaluate`."""
 
+    saved: SavedAdapterSettings = group()
+    dataset: DataSettings = group()
     split: Literal["test", "val", "train", "all"] | None = option(None, "Split (default: test, val, or all there is).")
+    reading: ReadingSettings = group()
     seed: int = option(0, "Seed of the bootstrap.")
     out: Path | None = option(None, "Where to write the result (default: results/ in PRISMHUB_HOME).")
+    output: OutputSettings = group()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictSettings:
+    """Options of `prismhub predict`."""
+
+    videos: tuple[str, ...] = option(help="Videos or folders of videos.", positional=True)
+    saved: SavedAdapterSettings = group()
+    reading: ReadingSettings = group()
+    top: int | None = option(None, "So many best answers of each video (default: what the adapter finds right).")
+    all_scores: bool = option(False, "Every score, not only the best.")
+    output: OutputSettings = group()
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "top")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainSettings:
+    """Options of `prismhub pretrain`."""
+
+    recipe: Path = option(help="YAML file of the recipe.", positional=True)
+    stage: str | None = option(None, "Only stage 1 or 2 (or one part by its name).")
+    out: Path | None = option(None, "Folder of the run (default: pretrain/NAME in PRISMHUB_HOME).")
+    set: tuple[str, ...] = option((), "Override keys of the recipe, as in stage1.steps=100.")
+    accelerator: str | None = option(None, "auto, cpu or gpu.")
+    devices: str | None = option(None, "Processes, one per GPU or per CPU core; or auto.")
+    workers: int | None = option(None, "Processes that read clips, for each training process.")
+    restart: bool = option(False, "Begin anew instead of going on.")
+    dry_run: bool = option(False, "Only say how large and how long it is.")
+    gpus: int | None = option(None, "GPUs that a dry run reckons with (default: the recipe's).")
+    output: OutputSettings = group()
 
 
 @dataclass(frozen=True)
-class PredictSettings(SavedAdapterSettings):
-    """Options of `prismhub predict`."""
+class MeasuringSettings:
+    """Which corpus, and how its clips are measured."""
 
-    videos: tuple[str, ...] = option((), "Videos or folders of videos.")
-    top: int | None = option(None, "So many best answers of each video (default: what the adapter finds right).")
-    all_scores: bool = option(False, "Every score, not only the best.")
+    manifest: Path = option(help="YAML file of the corpus's tiers.", positional=True)
+    encoder: str | None = option(None, "Encoder: name, folder, file or Hub id.")
+    accelerator: str = option("auto", "auto, cpu, gpu or mps.")
+    workers: int = option(2, "Decoding threads.")
+    clips_per_batch: int = option(8, "Clips encoded at once.")
+    measures: Path | None = option(None, "Where measures are kept (default: curation/ in PRISMHUB_HOME).")
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "workers", "clips_per_batch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusStatsSettings:
+    """Options of `prismhub corpus stats`."""
+
+    measuring: MeasuringSettings = group()
+    out: Path | None = option(None, "Folder of the page (default: MANIFEST-stats beside it).")
+    sample: int | None = option(None, "Measure so many clips of each tier (default: all).")
+    output: OutputSettings = group()
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "sample")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusFilterSettings:
+    """Options of `prismhub corpus filter`."""
+
+    measuring: MeasuringSettings = group()
+    out: Path = option(help="Folder of the new manifest, its tables and what was dropped.")
+    min_grounding: float | None = option(None, "Least cosine of clip and caption.")
+    min_motion: float | None = option(None, "Least motion magnitude; static clips have about 0.")
+    min_duration: float | None = option(None, "Least duration in seconds.")
+    max_duration: float | None = option(None, "Greatest duration in seconds.")
+    min_words: int | None = option(None, "Least length of a caption.")
+    max_words: int | None = option(None, "Greatest length of a caption.")
+    drop_unreadable: bool = option(False, "Leave out unreadable clips.")
+    output: OutputSettings = group()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusDedupSettings:
+    """Options of `prismhub corpus dedup`."""
+
+    measuring: MeasuringSettings = group()
+    out: Path = option(help="Folder of the new manifest, its tables and what was dropped.")
+    near: float | None = option(None, "Cosine of embeddings from which two clips count as one (needs --encoder).")
+    against: tuple[str, ...] = option((), "Evaluation sets: folders of videos, or manifests.")
+    output: OutputSettings = group()
+
+
+@dataclass(frozen=True)
+class CacheListSettings:
+    """Options of `prismhub cache list`."""
+
+    store: Path | None = option(None, "Feature store (default: features/ in PRISMHUB_HOME).")
+    json: bool = option(False, "The result as JSON on stdout.")
+
+
+@dataclass(frozen=True)
+class CacheVerifySettings:
+    """Options of `prismhub cache verify`."""
+
+    videos: tuple[str, ...] = option((), "Videos or folders to encode again and compare.", positional=True)
+    store: Path | None = option(None, "Feature store (default: features/ in PRISMHUB_HOME).")
+    encoder: str | None = option(None, "Encoder of the features, for the comparison.")
+    sample: int = option(8, "So many clips are compared.")
+
+
+@dataclass(frozen=True)
+class CachePruneSettings:
+    """Options of `prismhub cache prune`."""
+
+    store: Path | None = option(None, "Feature store (default: features/ in PRISMHUB_HOME).")
+    older_than_days: float | None = option(None, "Remove stores not written to for so long.")
+    encoder: str | None = option(None, "Remove the stores of this encoder (its name).")
+    everything: bool = option(False, "Remove all stores that the other options choose.")
+    check_bytes: bool = option(False, "Read every byte and remove corrupt shards too.")
+    dry_run: bool = option(False, "Only say what would go.")
+
+
+@dataclass(frozen=True)
+class CacheConvertSettings:
+    """Options of `prismhub cache convert`."""
+
+    store: Path | None = option(None, "Feature store (default: features/ in PRISMHUB_HOME).")
+    remove: bool = option(False, "Remove the old stores while they are taken over.")
+
+
+@dataclass(frozen=True)
+class AdapterKindsSettings:
+    """Options of `prismhub adapters kinds`."""
+
+    kind: str | None = option(None, "One kind, with its options (default: all).", positional=True)
+    json: bool = option(False, "The result as JSON on stdout.")
+
+
+@dataclass(frozen=True)
+class AdapterListSettings:
+    """Options of `prismhub adapters list`."""
+
+    pattern: str = option("*", "Names to list; * and ? match.", positional=True)
+    json: bool = option(False, "The result as JSON on stdout.")
+
+
+@dataclass(frozen=True)
+class AdapterShowSettings:
+    """Options of `prismhub adapters show`."""
+
+    ref: str = option(help="Registry name[@version], folder, or Hub id[@revision].", positional=True)
+    json: bool = option(False, "Its configuration as JSON on stdout.")
+
+
+@dataclass(frozen=True)
+class AdapterRemoveSettings:
+    """Options of `prismhub adapters rm`."""
+
+    ref: str = option(help="name@version, or name for all its versions.", positional=True)
+
+
+@dataclass(frozen=True)
+class AdapterPushSettings:
+    """Options of `prismhub adapters push`."""
+
+    ref: str = option(help="Registry name[@version], folder, or Hub id[@revision].", positional=True)
+    repo: str = option(help="Hub id: owner/name.", positional=True)
+    private: bool = option(False, "Make a new repository private.")
+
+
+@dataclass(frozen=True)
+class AdapterPullSettings:
+    """Options of `prismhub adapters pull`."""
+
+    ref: str = option(help="Hub id[@revision], or folder.", positional=True)
+    name: str | None = option(None, "Name in the registry (default: its own).")
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """Options of `prismhub demo`."""
+
+    out: Path = option(Path("demo"), "Folder for the videos, the run and the report.")
+    seed: int = option(0, "Seed of the videos and of the training.")
+
+
+@dataclass(frozen=True)
+class ShowSettings:
+    """Options of `prismhub encoders` and `prismhub env`."""
+
+    json: bool = option(False, "The result as JSON on stdout.")
 
 
 def settings_record(settings: Any) -> dict[str, Any]:
@@ -144,23 +338,13 @@ def settings_record(settings: Any) -> dict[str, Any]:
     return {name: str(value) if isinstance(value, Path) else value for name, value in config_to_dict(settings).items()}
 
 
-def columns(settings: DataSettings) -> dict[str, str | None]:
-    """The columns of a manifest that the settings name."""
-    names = ("path_column", "label_column", "split_column", "start_column", "end_column", "label_separator")
-    return {name: getattr(settings, name) for name in names}
-
-
-def given_or_refused(value: Any, name: str) -> Any:
-    """`value`, which the command cannot do without.
-
-    Raises:
-        InputError: it was not given.
-    """
-    if not value:
-        raise InputError(f"--{name} is missing")
-    return value
-
-
 def run_command() -> str | None:
     """The command line of this process, where it is one of ours."""
     return " ".join(["prismhub", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "prismhub" else None
+
+
+def _at_least_one(settings: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise InputError(f"{name} must be at least 1, not {value}")

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from core_encoder.errors import InputError
+from prismhub.options import command_signature
 from prismhub.printing import print_json, print_table
+from prismhub.settings import (
+    AdapterKindsSettings,
+    AdapterListSettings,
+    AdapterPullSettings,
+    AdapterPushSettings,
+    AdapterRemoveSettings,
+    AdapterShowSettings,
+)
 
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
 
 app = typer.Typer(help="Saved adapters: the local registry and the Hub.", no_args_is_help=True)
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
-Pattern = Annotated[str, typer.Argument(help="Names to list; * and ? match.")]
-Ref = Annotated[str, typer.Argument(help="Registry name[@version], folder, or Hub id[@revision].")]
 
 
-@app.command("kinds")
-def adapters_kinds(
-    kind: Annotated[str | None, typer.Argument(help="One kind, with its options (default: all).")] = None,
-    as_json: AsJson = False,
-) -> None:
+def adapters_kinds(settings: AdapterKindsSettings) -> None:
     """List the kinds of adapters that can be trained, or the options that `--head` and `--grid` take for one.
 
     Example: prismhub adapters kinds map_classifier
     """
     from adapters.registry import adapter_kind, adapter_kinds
 
+    kind = settings.kind
     about: dict[str, tuple[str, str, list[tuple[str, str, str]]]] = {}
     for name in [kind] if kind else adapter_kinds():
         try:
@@ -38,7 +41,7 @@ def adapters_kinds(
             if kind:
                 raise
             about[name] = ("-", str(error), [])
-    if as_json:
+    if settings.json:
         print_json(about)
         return
     print_table(["kind", "features", "what it is"], [[name, *summary[:2]] for name, summary in about.items()])
@@ -46,16 +49,15 @@ def adapters_kinds(
         print_table(["option", "default", "what it does"], [[*row] for row in about[kind][2]])
 
 
-@app.command("list")
-def adapters_list(pattern: Pattern = "*", as_json: AsJson = False) -> None:
+def adapters_list(settings: AdapterListSettings) -> None:
     """List the adapters in the registry.
 
     Example: prismhub adapters list 'birds-*'
     """
     from adapters.registry import list_adapters
 
-    rows = list_adapters(pattern)
-    if as_json:
+    rows = list_adapters(settings.pattern)
+    if settings.json:
         print_json([asdict(row) | {"path": str(row.path), "ref": row.ref} for row in rows])
         return
     header = ["adapter", "kind", "encoder", "task", "classes", "metric", "created"]
@@ -73,8 +75,7 @@ def _summary(kind: type[Adapter]) -> tuple[str, str, list[tuple[str, str, str]]]
     return kind.feature_kind, " ".join(first.split()), options
 
 
-@app.command("show")
-def adapters_show(ref: Ref, as_json: AsJson = False) -> None:
+def adapters_show(settings: AdapterShowSettings) -> None:
     """Show the model card of an adapter, or its configuration with --json.
 
     Example: prismhub adapters show my-adapter
@@ -82,48 +83,47 @@ def adapters_show(ref: Ref, as_json: AsJson = False) -> None:
     from adapters.card import model_card
     from adapters.registry import describe_adapter
 
-    info = describe_adapter(ref)
-    if as_json:
+    info = describe_adapter(settings.ref)
+    if settings.json:
         print_json(info.to_json())
     else:
-        print(model_card(info, ref))
+        print(model_card(info, settings.ref))
 
 
-@app.command("rm")
-def adapters_rm(ref: Annotated[str, typer.Argument(help="name@version, or name for all its versions.")]) -> None:
+def adapters_rm(settings: AdapterRemoveSettings) -> None:
     """Remove a version of an adapter, or all of them.
 
     Example: prismhub adapters rm my-adapter@v1
     """
     from adapters.registry import remove_adapter
 
-    for path in remove_adapter(ref):
+    for path in remove_adapter(settings.ref):
         print(f"removed {path}")
 
 
-@app.command("push")
-def adapters_push(
-    ref: Ref,
-    repo: Annotated[str, typer.Argument(help="Hub id: owner/name.")],
-    private: Annotated[bool, typer.Option(help="Make a new repository private.")] = False,
-) -> None:
+def adapters_push(settings: AdapterPushSettings) -> None:
     """Publish an adapter on the Hub.
 
     Example: prismhub adapters push my-adapter me/my-adapter --private
     """
     from adapters.registry import load_adapter
 
-    print(load_adapter(ref).push_to_hub(repo, private=private))
+    print(load_adapter(settings.ref).push_to_hub(settings.repo, private=settings.private))
 
 
-@app.command("pull")
-def adapters_pull(
-    ref: Ref, name: Annotated[str | None, typer.Option(help="Name in the registry (default: its own).")] = None
-) -> None:
+def adapters_pull(settings: AdapterPullSettings) -> None:
     """Copy an adapter from the Hub or a folder into the registry.
 
     Example: prismhub adapters pull me/my-adapter
     """
     from adapters.registry import pull
 
-    print(f"saved as {pull(ref, name).ref}")
+    print(f"saved as {pull(settings.ref, settings.name).ref}")
+
+
+app.command("kinds")(command_signature(AdapterKindsSettings, adapters_kinds))
+app.command("list")(command_signature(AdapterListSettings, adapters_list))
+app.command("show")(command_signature(AdapterShowSettings, adapters_show))
+app.command("rm")(command_signature(AdapterRemoveSettings, adapters_rm))
+app.command("push")(command_signature(AdapterPushSettings, adapters_push))
+app.command("pull")(command_signature(AdapterPullSettings, adapters_pull))

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from core_encoder.errors import InputError, UnreadableVideo
+from prismhub.options import command_signature
 from prismhub.printing import print_json, print_table
+from prismhub.settings import CacheConvertSettings, CacheListSettings, CachePruneSettings, CacheVerifySettings
 
 if TYPE_CHECKING:
     from core_encoder.features.old_store import Conversion, OldStore
     from core_encoder.features.store_upkeep import VerifyReport
 
 app = typer.Typer(help="The feature store.", no_args_is_help=True)
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
-StoreRoot = Annotated[str | None, typer.Option("--store", help="Feature store (default: features/ in PRISMHUB_HOME).")]
 
 
-@app.command("list")
-def cache_list(store: StoreRoot = None, as_json: AsJson = False) -> None:
+def cache_list(settings: CacheListSettings) -> None:
     """List the stored features: encoder, kind, clips, size.
 
     Example: prismhub cache list
@@ -30,11 +29,11 @@ def cache_list(store: StoreRoot = None, as_json: AsJson = False) -> None:
     from core_encoder.features.store_upkeep import list_stores
     from core_encoder.files.storage import readable_bytes
 
-    root = _store_root(store)
+    root = _store_of(settings)
     for old in old_stores(root):
         mention_old_store(root, old.spec)
     found = list_stores(root)
-    if as_json:
+    if settings.json:
         print_json(
             [
                 {"folder": str(one.folder), "spec": one.spec.describe(), "clips": one.num_clips}
@@ -60,13 +59,7 @@ def cache_list(store: StoreRoot = None, as_json: AsJson = False) -> None:
     print_table(header, rows)
 
 
-@app.command("verify")
-def cache_verify(
-    videos: Annotated[list[str] | None, typer.Argument(help="Videos or folders to encode again and compare.")] = None,
-    store: StoreRoot = None,
-    encoder: Annotated[str | None, typer.Option(help="Encoder of the features, for the comparison.")] = None,
-    sample: Annotated[int, typer.Option(help="So many clips are compared.")] = 8,
-) -> None:
+def cache_verify(settings: CacheVerifySettings) -> None:
     """Check every stored record; with videos, encode a few again and print the differences.
 
     Example: prismhub cache verify my_videos/ --encoder nano
@@ -77,24 +70,25 @@ def cache_verify(
     from prismhub.clips import find_clips
     from prismhub.features import open_encoder
 
-    if bool(videos) != bool(encoder):
+    encoder = settings.encoder
+    if bool(settings.videos) != bool(encoder):
         raise InputError("comparing needs both: videos, and --encoder NAME")
-    stores = list_stores(_store_root(store))
+    stores = list_stores(_store_of(settings))
     digests: dict[str, str] = {}
     if encoder:
         fingerprint = open_encoder(encoder).fingerprint
         stores = [one for one in stores if one.spec.fingerprint == fingerprint]
-        for clip in find_clips(videos or []):
+        for clip in find_clips(settings.videos):
             try:
                 digests[video_digest(clip.path)] = clip.path
             except UnreadableVideo as error:
                 print(f"not compared: {error}")
     sound, compared = True, 0
     for info in stores:
-        held = {key.digest for key in FeatureStore.open(info.folder).clip_keys()}
-        known = [path for digest, path in digests.items() if digest in held]
+        stored = {key.digest for key in FeatureStore.open(info.folder).clip_keys()}
+        known = [path for digest, path in digests.items() if digest in stored]
         model = open_encoder(encoder, dtype=info.spec.precision) if encoder and known else None
-        report = verify_store(info.folder, model, known, sample)
+        report = verify_store(info.folder, model, known, settings.sample)
         _print_verified(report)
         sound, compared = sound and report.ok, compared + len(known)
     if encoder and not compared:
@@ -103,15 +97,7 @@ def cache_verify(
         raise typer.Exit(1)
 
 
-@app.command("prune")
-def cache_prune(
-    store: StoreRoot = None,
-    older_than_days: Annotated[float | None, typer.Option(help="Remove stores not written to for so long.")] = None,
-    encoder: Annotated[str | None, typer.Option(help="Remove the stores of this encoder (its name).")] = None,
-    everything: Annotated[bool, typer.Option(help="Remove all stores that the other options choose.")] = False,
-    check_bytes: Annotated[bool, typer.Option(help="Read every byte and remove corrupt shards too.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Only say what would go.")] = False,
-) -> None:
+def cache_prune(settings: CachePruneSettings) -> None:
     """Remove broken shards and leftovers of killed runs; with options, whole stores.
 
     Example: prismhub cache prune --older-than-days 90 --dry-run
@@ -120,22 +106,18 @@ def cache_prune(
     from core_encoder.files.storage import readable_bytes
 
     report = prune_stores(
-        _store_root(store),
-        older_than_days=older_than_days,
-        encoder=encoder,
-        everything=everything,
-        check_bytes=check_bytes,
-        dry_run=dry_run,
+        _store_of(settings),
+        older_than_days=settings.older_than_days,
+        encoder=settings.encoder,
+        everything=settings.everything,
+        check_bytes=settings.check_bytes,
+        dry_run=settings.dry_run,
     )
     done = "would remove" if report.dry_run else "removed"
     print(f"{done} {len(report.removed)} files, {readable_bytes(report.num_bytes)}")
 
 
-@app.command("convert")
-def cache_convert(
-    store: StoreRoot = None,
-    remove: Annotated[bool, typer.Option(help="Remove the old stores while they are taken over.")] = False,
-) -> None:
+def cache_convert(settings: CacheConvertSettings) -> None:
     """Take over the features that version 1 stored, bit for bit; run it again after an interruption.
 
     Example: prismhub cache convert
@@ -143,13 +125,13 @@ def cache_convert(
     from core_encoder.features.old_store import convert_store, old_stores
     from prismhub.progress import Show
 
-    root = _store_root(store)
+    root = _store_of(settings)
     found = old_stores(root)
     if not found:
         print(f"{root}: no features of an older version")
     for old in found:
         with Show(quiet=False).bar("converting") as bar:
-            conversion = convert_store(old, remove=remove, progress=bar.update)
+            conversion = convert_store(old, remove=settings.remove, progress=bar.update)
         _print_converted(old, conversion)
 
 
@@ -181,7 +163,13 @@ def _print_verified(report: VerifyReport) -> None:
         print(f"  {name}: not compared: {reason}")
 
 
-def _store_root(given: str | None) -> Path:
+def _store_of(settings: CacheListSettings | CacheVerifySettings | CachePruneSettings | CacheConvertSettings) -> Path:
     from prismhub.features import default_store
 
-    return Path(given).expanduser() if given else default_store()
+    return settings.store.expanduser() if settings.store else default_store()
+
+
+app.command("list")(command_signature(CacheListSettings, cache_list))
+app.command("verify")(command_signature(CacheVerifySettings, cache_verify))
+app.command("prune")(command_signature(CachePruneSettings, cache_prune))
+app.command("convert")(command_signature(CacheConvertSettings, cache_convert))

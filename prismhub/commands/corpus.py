@@ -6,15 +6,17 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from core_encoder.errors import InputError
+from prismhub.options import command_signature
 from prismhub.printing import print_json, print_table
 from prismhub.progress import Show
+from prismhub.settings import CorpusDedupSettings, CorpusFilterSettings, CorpusStatsSettings, MeasuringSettings
 
 if TYPE_CHECKING:
     from core_encoder.encoder import Encoder
@@ -28,34 +30,8 @@ app = typer.Typer(help="Curate a corpus for pretraining.", no_args_is_help=True)
 FAILED_ITEMS = 3
 UNREADABLE = "unreadable.jsonl"
 
-ManifestFile = Annotated[Path, typer.Argument(metavar="MANIFEST", help="YAML file of the corpus's tiers.")]
-NewFolder = Annotated[Path, typer.Option("--out", help="Folder of the new manifest, its tables and what was dropped.")]
-EncoderName = Annotated[str | None, typer.Option("--encoder", help="Encoder: name, folder, file or Hub id.")]
-Accelerator = Annotated[str, typer.Option(help="auto, cpu, gpu or mps.")]
-Workers = Annotated[int, typer.Option(min=1, help="Decoding threads.")]
-ClipsPerBatch = Annotated[int, typer.Option(min=1, help="Clips encoded at once.")]
-Measures = Annotated[
-    Path | None, typer.Option("--measures", help="Where measures are kept (default: curation/ in PRISMHUB_HOME).")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notes, only the result.")]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
 
-
-@app.command("stats")
-def corpus_stats(
-    manifest: ManifestFile,
-    encoder: EncoderName = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the page (default: MANIFEST-stats beside it).")] = None,
-    sample: Annotated[
-        int | None, typer.Option(min=1, help="Measure so many clips of each tier (default: all).")
-    ] = None,
-    accelerator: Accelerator = "auto",
-    workers: Workers = 2,
-    clips_per_batch: ClipsPerBatch = 8,
-    measures: Measures = None,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
+def corpus_stats(settings: CorpusStatsSettings) -> None:
     """Measure every clip of a corpus: a table, and a page with histograms. --encoder adds grounding scores.
 
     Example: prismhub corpus stats corpus.yaml --encoder google/videoprism-lvt-base-f16r288
@@ -65,23 +41,24 @@ def corpus_stats(
     from pretrain.curation.corpus_stats import choose, tier_stats
     from prismhub.pages.corpus_report import HEADER, table_rows, write_corpus_report
 
-    show = Show(quiet)
+    show, measuring = Show(settings.output.quiet), settings.measuring
+    manifest, encoder = measuring.manifest, measuring.encoder
     corpus = Manifest.load(manifest)
     sources = [open_tier(tier) for tier in corpus.tiers]
-    model = _video_text_encoder(encoder, accelerator) if encoder else None
-    folder = out or manifest.with_name(f"{manifest.stem}-stats")
+    model = _video_text_encoder(encoder, measuring.accelerator) if encoder else None
+    folder = settings.out or manifest.with_name(f"{manifest.stem}-stats")
     found = []
     for tier, source in zip(corpus.tiers, sources, strict=True):
-        part = TierMeasures(tier, source, model, measures)
-        numbers = choose(len(source), sample)
-        _take([part], numbers, workers, clips_per_batch, show)
+        part = TierMeasures(tier, source, model, measuring.measures)
+        numbers = choose(len(source), settings.sample)
+        _take([part], numbers, measuring, show)
         found.append(tier_stats(tier, len(source), part.read(numbers)))
     command = shlex.join(["prismhub", *sys.argv[1:]]) if sys.argv[1:2] == ["corpus"] else "prismhub corpus stats"
     fingerprint = model.fingerprint if model else ""
     page = write_corpus_report(folder / "index.html", manifest, found, encoder or "", fingerprint, command)
     unreadable = [one for stats in found for one in stats.unreadable]
     _list_unreadable(folder, unreadable)
-    if as_json:
+    if settings.output.json:
         print_json({"page": str(page), "encoder": encoder, "tiers": [one.describe() for one in found]})
     else:
         print_table(HEADER, table_rows(found))
@@ -89,25 +66,7 @@ def corpus_stats(
     _end(folder, unreadable, show)
 
 
-@app.command("filter")
-def corpus_filter(
-    manifest: ManifestFile,
-    out: NewFolder,
-    encoder: EncoderName = None,
-    min_grounding: Annotated[float | None, typer.Option(help="Least cosine of clip and caption.")] = None,
-    min_motion: Annotated[float | None, typer.Option(help="Least motion magnitude; static clips have about 0.")] = None,
-    min_duration: Annotated[float | None, typer.Option(help="Least duration in seconds.")] = None,
-    max_duration: Annotated[float | None, typer.Option(help="Greatest duration in seconds.")] = None,
-    min_words: Annotated[int | None, typer.Option(help="Least length of a caption.")] = None,
-    max_words: Annotated[int | None, typer.Option(help="Greatest length of a caption.")] = None,
-    drop_unreadable: Annotated[bool, typer.Option("--drop-unreadable", help="Leave out unreadable clips.")] = False,
-    accelerator: Accelerator = "auto",
-    workers: Workers = 2,
-    clips_per_batch: ClipsPerBatch = 8,
-    measures: Measures = None,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
+def corpus_filter(settings: CorpusFilterSettings) -> None:
     """Write a new manifest without the clips outside the limits, and the list of what was dropped and why.
 
     Example: prismhub corpus filter corpus.yaml --out filtered --min-motion 0.005 --min-words 3 --drop-unreadable
@@ -115,43 +74,29 @@ def corpus_filter(
     from pretrain.curation.corpus_filter import Limits
     from pretrain.curation.curated_corpus import write_corpus
 
-    limits = Limits(
-        min_grounding, min_motion, min_duration, max_duration, min_words, max_words, drop_unreadable
-    )  # fmt: skip
-    if min_grounding is not None and encoder is None:
+    measuring, out, encoder = settings.measuring, settings.out, settings.measuring.encoder
+    limits = Limits(**{field.name: getattr(settings, field.name) for field in fields(Limits)})
+    if limits.min_grounding is not None and encoder is None:
         raise InputError("--min-grounding needs --encoder: a video-text encoder that judges clips and captions")
-    if encoder is not None and min_grounding is None:
+    if encoder is not None and limits.min_grounding is None:
         raise InputError("--encoder judges clips and captions: say how well they must agree with --min-grounding")
-    show = Show(quiet)
-    corpus = _corpus(manifest, out)
-    model = _video_text_encoder(encoder, accelerator) if encoder else None
-    parts = _parts(corpus, model, measures, show)
-    _take(_measured(parts), None, workers, clips_per_batch, show)
-    made_by: dict[str, Any] = {"command": "filter", "manifest": str(manifest.absolute()), "limits": asdict(limits)}
+    show = Show(settings.output.quiet)
+    corpus = _corpus(measuring.manifest, out)
+    model = _video_text_encoder(encoder, measuring.accelerator) if encoder else None
+    parts = _parts(corpus, model, measuring.measures, show)
+    _take(_measured(parts), None, measuring, show)
+    made_by: dict[str, Any] = {
+        "command": "filter",
+        "manifest": str(measuring.manifest.absolute()),
+        "limits": asdict(limits),
+    }
     if model:
         made_by["encoder"] = {"name": model.name, "fingerprint": model.fingerprint}
     counts = write_corpus(out, parts, lambda part, clip: limits.reasons(clip), made_by)
-    _report(out, counts, show, as_json)
+    _report(out, counts, show, settings.output.json)
 
 
-@app.command("dedup")
-def corpus_dedup(
-    manifest: ManifestFile,
-    out: NewFolder,
-    encoder: EncoderName = None,
-    near: Annotated[
-        float | None, typer.Option(help="Cosine of embeddings from which two clips count as one (needs --encoder).")
-    ] = None,
-    against: Annotated[
-        list[str] | None, typer.Option(help="Evaluation set: folder of videos, or manifest; may be repeated.")
-    ] = None,
-    accelerator: Accelerator = "auto",
-    workers: Workers = 2,
-    clips_per_batch: ClipsPerBatch = 8,
-    measures: Measures = None,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
+def corpus_dedup(settings: CorpusDedupSettings) -> None:
     """Write a new manifest without duplicates: equal bytes and bounds, and with --encoder equal looks.
 
     Example: prismhub corpus dedup corpus.yaml --out unique --encoder nano --near 0.95 --against my_test_videos/
@@ -160,23 +105,25 @@ def corpus_dedup(
     from pretrain.curation.curated_corpus import write_corpus
     from prismhub.features import open_encoder
 
-    if near is not None and encoder is None:
+    measuring, out, encoder = settings.measuring, settings.out, settings.measuring.encoder
+    if settings.near is not None and encoder is None:
         raise InputError("--near needs --encoder: its embeddings are compared")
-    near = 0.95 if near is None else near
+    near = 0.95 if settings.near is None else settings.near
     if not -1 < near <= 1:
         raise InputError(f"--near is a cosine, above -1 and at most 1, not {near:g}")
-    show = Show(quiet)
-    corpus = _corpus(manifest, out)
-    model = open_encoder(encoder, accelerator) if encoder else None
-    parts = _parts(corpus, model, measures, show)
-    theirs = evaluation_sets(against or [], model, measures)
-    _take(_measured(parts), None, workers, clips_per_batch, show)
-    _take(theirs, None, workers, clips_per_batch, show)
+    show = Show(settings.output.quiet)
+    corpus = _corpus(measuring.manifest, out)
+    model = open_encoder(encoder, measuring.accelerator) if encoder else None
+    parts = _parts(corpus, model, measuring.measures, show)
+    against = list(settings.against)
+    theirs = evaluation_sets(against, model, measuring.measures)
+    _take(_measured(parts), None, measuring, show)
+    _take(theirs, None, measuring, show)
     found = exact_duplicates(_measured(parts), theirs)
     if model is not None:
         with show.bar("comparing blocks of clips") as bar:
             found |= near_duplicates(_measured(parts), theirs, near, found, out, bar.update)
-    made_by: dict[str, Any] = {"command": "dedup", "manifest": str(manifest.absolute()), "against": against or []}
+    made_by: dict[str, Any] = {"command": "dedup", "manifest": str(measuring.manifest.absolute()), "against": against}
     if model:
         made_by |= {"encoder": {"name": model.name, "fingerprint": model.fingerprint}, "near": near}
     counts = write_corpus(out, parts, verdict_of(found), made_by)
@@ -185,7 +132,7 @@ def corpus_dedup(
     ]  # what nothing could be compared with
     for part, clip in missed:
         show.note(f"not compared: {clip.row.path} of {part.tier.name}: {clip.reason}")
-    _report(out, counts, show, as_json, failed=len(missed))
+    _report(out, counts, show, settings.output.json, failed=len(missed))
 
 
 def _video_text_encoder(name: str, accelerator: str) -> Encoder:
@@ -226,11 +173,13 @@ def _measured(parts: Sequence[TierMeasures | Tier]) -> list[TierMeasures]:
 
 
 def _take(
-    parts: Sequence[TierMeasures], numbers: Sequence[int] | None, workers: int, clips_per_batch: int, show: Show
+    parts: Sequence[TierMeasures], numbers: Sequence[int] | None, measuring: MeasuringSettings, show: Show
 ) -> None:
     for part in parts:
         with show.bar(f"measuring {part.tier.name}") as bar:
-            part.take(numbers, workers=workers, clips_per_batch=clips_per_batch, progress=bar.update)
+            part.take(
+                numbers, workers=measuring.workers, clips_per_batch=measuring.clips_per_batch, progress=bar.update
+            )
 
 
 def _report(out: Path, counts: Sequence[TierCount], show: Show, as_json: bool, failed: int = 0) -> None:
@@ -284,3 +233,8 @@ def _end(folder: Path, unreadable: Sequence[Unreadable], show: Show, failed: int
         show.note(f"{what} cannot be read, listed in {folder / UNREADABLE}")
     if unreadable or failed:
         raise typer.Exit(FAILED_ITEMS)
+
+
+app.command("stats")(command_signature(CorpusStatsSettings, corpus_stats))
+app.command("filter")(command_signature(CorpusFilterSettings, corpus_filter))
+app.command("dedup")(command_signature(CorpusDedupSettings, corpus_dedup))

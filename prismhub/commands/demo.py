@@ -59,6 +59,7 @@ def demo(out: Path, seed: int = 0, show: Show | None = None) -> Demo:
         out: folder for the videos, `index.html` and `result.png`. Features and adapters go to PRISMHUB_HOME.
     """
     from adapters.registry import load_adapter
+    from core_encoder.config import config_from_dict
     from prismhub.commands.train import train
     from prismhub.pages.report import write_report
     from prismhub.pages.report_picture import report_picture
@@ -72,10 +73,12 @@ def demo(out: Path, seed: int = 0, show: Show | None = None) -> Demo:
     common = {"encoder": "nano", "epochs": EPOCHS, "seed": seed}
     show.note("2. encode each video once, train 4 settings of map_classifier side by side on the features")
     with watch.step("encode and train: what happens, to what"):
-        first = train(TrainSettings(data=videos, name=ADAPTER, grid=GRID, **common), show)  # type: ignore[arg-type]
+        asked = {"data": videos, "name": ADAPTER, "grid": GRID, **common}
+        first = train(config_from_dict(TrainSettings, asked), show)
     show.note("3. another question of the same videos: which motion? Nothing is decoded or encoded again")
     with watch.step("train again on cached features: which motion"):
-        second = train(TrainSettings(data=videos / "motion.csv", name=SECOND_ADAPTER, **common), show)  # type: ignore[arg-type]
+        asked = {"data": videos / "motion.csv", "name": SECOND_ADAPTER, **common}
+        second = train(config_from_dict(TrainSettings, asked), show)
     show.note(f"4. load {first.ref!r} by name and ask it about a new video")
     with watch.step("load by name and predict a new video"):
         new_video, truth = _new_video(out, seed)

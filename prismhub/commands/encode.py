@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.encoding import Reading, encode_missing, state_size
+from benchmarks.encoding import encode_missing, state_size
 from prismhub.clips import find_clips
-from prismhub.features import default_store, feature_spec, open_encoder
+from prismhub.features import feature_spec, open_encoder, reading_of
 from prismhub.progress import SILENT, Show
 from prismhub.settings import EncodeSettings
 
@@ -31,10 +31,9 @@ def encode(settings: EncodeSettings, show: Show = SILENT) -> Encoded:
         InputError: no video, an unknown encoder, or the features do not fit on the disk.
     """
     clips = find_clips(settings.videos)
-    encoder = open_encoder(settings.encoder, settings.accelerator, settings.encoder_dtype)
-    specs = [feature_spec(encoder, settings, kind, settings.layers) for kind in settings.kind]
-    root = settings.store or default_store()
+    encoder = open_encoder(settings.encoding.encoder, settings.accelerator, settings.encoding.encoder_dtype)
+    specs = [feature_spec(encoder, settings.encoding, kind, settings.encoding.layers) for kind in settings.kind]
+    reading = reading_of(settings.reading)
     if settings.dry_run:
-        return Encoded(tuple(state_size(encoder, clips, spec, root) for spec in specs), None)
-    reading = Reading(root, settings.clips_per_batch, settings.workers)
+        return Encoded(tuple(state_size(encoder, clips, spec, reading.root) for spec in specs), None)
     return Encoded((), encode_missing(encoder, clips, specs, reading, show, settings.failures))

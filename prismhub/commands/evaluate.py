@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from core_encoder.errors import InputError
 from core_encoder.files.storage import plain_name, prismhub_home
-from prismhub.features import default_store
+from prismhub.features import reading_of
 from prismhub.progress import SILENT, Show
 from prismhub.saved import adapter_encoder, recorded_spec
-from prismhub.settings import EvaluateSettings, columns, given_or_refused, run_command, settings_record
+from prismhub.settings import EvaluateSettings, run_command, settings_record
 
 if TYPE_CHECKING:
     from benchmarks.results import Result
@@ -41,33 +41,33 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
     """
     from adapters.registry import describe_adapter, load_adapter
     from benchmarks.cell import answer_samples, cell_features, described_targets, judge_cell
-    from benchmarks.encoding import Reading
     from benchmarks.results import write_predictions
     from tasks.own_data import evaluation_split
 
+    saved, dataset = settings.saved, settings.dataset
     if settings.out is not None and settings.out.is_dir():
         raise InputError(f"{settings.out}: is a folder; --out wants a file such as {settings.out / 'result.json'}")
-    info = describe_adapter(given_or_refused(settings.adapter, "adapter"))
+    info = describe_adapter(saved.adapter)
     chosen = evaluation_split(
-        given_or_refused(settings.data, "data"),
+        dataset.data,
         info.targets,
         info.training,
         split=settings.split,
-        multi_label=settings.multi_label,
-        columns=columns(settings),
+        multi_label=dataset.multi_label,
+        columns=dataset.columns,
     )
     task, split = chosen.task, chosen.split
     if chosen.note:
         show.note(f"note: {chosen.note}")
-    spec = recorded_spec(info, settings, show)
-    adapter = load_adapter(settings.adapter)
-    encoder = adapter_encoder(adapter, settings, spec)
-    reading = Reading(settings.store or default_store(), settings.clips_per_batch, settings.workers)
-    features = cell_features(task, (split,), encoder, spec, reading, show, settings.max_unreadable)
+    spec = recorded_spec(info, saved, show)
+    adapter = load_adapter(saved.adapter)
+    encoder = adapter_encoder(adapter, saved, spec)
+    reading = reading_of(settings.reading)
+    features = cell_features(task, (split,), encoder, spec, reading, show, dataset.max_unreadable)
     predictions = answer_samples(adapter, task, features.samples[split], features.source, show)
     about = {"config": settings_record(settings), "command": run_command()}
-    result = judge_cell(adapter, task, split, predictions, features, encoder, settings.adapter, settings.seed, **about)
-    stem = plain_name(f"{task.name}-{split}-{settings.adapter}-{task.digest(split)[:8]}")
+    result = judge_cell(adapter, task, split, predictions, features, encoder, saved.adapter, settings.seed, **about)
+    stem = plain_name(f"{task.name}-{split}-{saved.adapter}-{task.digest(split)[:8]}")
     path = settings.out or prismhub_home() / "results" / f"{stem}.json"
     result.write(path)
     targets = described_targets(task, features.samples[split])

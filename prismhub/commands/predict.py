@@ -9,7 +9,7 @@ from prismhub.clips import find_clips
 from prismhub.features import default_store
 from prismhub.progress import SILENT, Show
 from prismhub.saved import adapter_encoder, recorded_spec
-from prismhub.settings import PredictSettings, given_or_refused
+from prismhub.settings import PredictSettings
 
 if TYPE_CHECKING:
     from core_encoder.features.failures import Failure
@@ -37,17 +37,18 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
     from tasks.readers.annotations import bounds_text
 
     clips = find_clips(settings.videos)
-    info = describe_adapter(given_or_refused(settings.adapter, "adapter"))
-    spec = recorded_spec(info, settings, show)
-    adapter = load_adapter(settings.adapter)
-    encoder = adapter_encoder(adapter, settings, spec)
-    root = settings.store or default_store()
-    source = FeatureSource(encoder, spec, root, batch_size=settings.clips_per_batch, num_workers=settings.workers)
+    info = describe_adapter(settings.saved.adapter)
+    spec = recorded_spec(info, settings.saved, show)
+    adapter = load_adapter(settings.saved.adapter)
+    encoder = adapter_encoder(adapter, settings.saved, spec)
+    reading = settings.reading
+    root, size = reading.store or default_store(), reading.clips_per_batch
+    source = FeatureSource(encoder, spec, root, batch_size=size, num_workers=reading.workers)
     known = [Truth(clip.path + bounds_text(clip)) for clip in clips]
     predictions: list[Any] = []
     failures: list[Failure] = []
     with show.bar("predicting") as bar:
-        for done, found in enumerate(predict_clips(adapter, clips, known, source, settings.clips_per_batch), start=1):
+        for done, found in enumerate(predict_clips(adapter, clips, known, source, size), start=1):
             if isinstance(found, Failure):
                 failures.append(found)
             else:

@@ -6,12 +6,16 @@ import os
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest, prismhub_home, read_json
 from pretrain.run.progress import PartProgress
 from prismhub.progress import Bar, Show
+from prismhub.settings import PretrainSettings
+
+if TYPE_CHECKING:
+    from pretrain.run.scale import DryRun
 
 STAGES = {"1": ("images", "stage1"), "2": ("stage2", "alignment")}
 
@@ -65,23 +69,32 @@ def parts_of(stage: str | None) -> tuple[str, ...]:
     raise InputError(f"--stage {stage!r} is unknown{nearest(stage, [*STAGES, *PARTS])}")
 
 
-def pretrain(
-    recipe_file: Path,
-    stage: str | None = None,
-    out: Path | None = None,
-    overrides: tuple[str, ...] = (),
-    accelerator: str | None = None,
-    devices: str | None = None,
-    workers: int | None = None,
-    restart: bool = False,
-    show: Show | None = None,
-) -> Made:
+def reckon(settings: PretrainSettings) -> DryRun:
+    """How large and how long the run of a recipe is, for a dry run.
+
+    Raises:
+        InputError: the recipe does not do, or an option is given that would change nothing.
+    """
+    from pretrain.recipe import Recipe
+    from pretrain.run.scale import dry_run
+
+    for name in ("stage", "accelerator", "devices", "workers", "out", "restart"):
+        if getattr(settings, name):
+            raise InputError(
+                f"--{name} has no meaning for --dry-run, which reckons with the whole recipe and --gpus; leave it out"
+            )
+    return dry_run(Recipe.load(settings.recipe, settings.set), settings.gpus)
+
+
+def pretrain(settings: PretrainSettings, show: Show | None = None) -> Made:
     """Run a recipe.
 
     Raises:
         InputError: the recipe, the corpus or the folder do not do.
         PretrainingStopped: the loss became NaN, or the embeddings collapsed.
     """
+    if settings.gpus is not None:
+        raise InputError("--gpus is what --dry-run reckons with; a run takes --devices")
     show = show or Show()
     if not is_first():
         show = Show(quiet=True)
@@ -93,12 +106,13 @@ def pretrain(
     from pretrain.run.part_loop import SKIPPED_FILE
     from pretrain.training import pretrain as run
 
-    recipe = Recipe.load(recipe_file, overrides).with_compute(accelerator=accelerator, devices=devices, workers=workers)
-    folder = out or prismhub_home() / "pretrain" / recipe.name
-    asked = tuple(part for part in parts_of(stage) if part in recipe.parts) or parts_of(stage)
+    machine = {name: getattr(settings, name) for name in ("accelerator", "devices", "workers")}
+    recipe = Recipe.load(settings.recipe, settings.set).with_compute(**machine)
+    folder = settings.out or prismhub_home() / "pretrain" / recipe.name
+    asked = tuple(part for part in parts_of(settings.stage) if part in recipe.parts) or parts_of(settings.stage)
     show.note(f"recipe {recipe.name}: {', '.join(asked or recipe.parts)}; into {folder}")
     with closing(PartBar(show)) as bar:
-        encoder = run(recipe, folder, asked, restart=restart, progress=bar)
+        encoder = run(recipe, folder, asked, restart=settings.restart, progress=bar)
     about = read_json(encoder / RECORD)
     skipped = {part: about["parts"].get(part, {}).get("skipped", 0) for part in asked or recipe.parts}
     unread = tuple(f"{count} in {part} ({folder / part / SKIPPED_FILE})" for part, count in skipped.items() if count)

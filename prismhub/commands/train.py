@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters.training.training_config import TrainingConfig
 from core_encoder.config import parse_grid
 from core_encoder.errors import InputError
 from core_encoder.files.storage import check_name, plain_name, prismhub_home
-from prismhub.features import default_store, feature_spec, open_encoder
+from prismhub.features import feature_spec, open_encoder, reading_of
 from prismhub.progress import SILENT, Show
-from prismhub.settings import TrainSettings, columns, given_or_refused, run_command, settings_record
+from prismhub.settings import TrainSettings, run_command, settings_record
 
 if TYPE_CHECKING:
     from adapters.features import ClipFeatures
@@ -37,42 +35,46 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     from adapters.registry import adapter_kind
     from adapters.training.train_grid import resolve_settings
     from benchmarks.cell import SPLITS, Cell, cell_features, data_sets, train_cell
-    from benchmarks.encoding import Reading
     from tasks.own_data import read_task
 
-    data = given_or_refused(settings.data, "data")
+    dataset, training = settings.dataset, settings.training
     kind = adapter_kind(settings.adapter)
     drawn = {"val_fraction": settings.val_fraction, "test_fraction": settings.test_fraction}
     task = read_task(
-        data, kind.target_kind, multi_label=settings.multi_label, seed=settings.seed, columns=columns(settings), **drawn
+        dataset.data,
+        kind.target_kind,
+        multi_label=dataset.multi_label,
+        seed=training.seed,
+        columns=dataset.columns,
+        **drawn,
     )
     head = _assignments(settings.head) | kind.options_for(task.schema)
-    if settings.layers:
-        head["layers"] = settings.layers
+    if settings.encoding.layers:
+        head["layers"] = settings.encoding.layers
     cell = Cell(
         name=check_name(settings.name or plain_name(f"{task.name}-{settings.adapter}"), "adapter name"),
         task=task,
         kind=kind,
         head=head,
-        training=TrainingConfig(**{field.name: getattr(settings, field.name) for field in fields(TrainingConfig)}),
+        training=training,
         grid=parse_grid(settings.grid),
         seeds=settings.seeds,
         metric=settings.metric,
-        max_unreadable=settings.max_unreadable,
-        record={"split_seed": settings.seed, **drawn},
+        max_unreadable=dataset.max_unreadable,
+        record={"split_seed": training.seed, **drawn},
     )
     cell.check()  # whatever can be wrong with the settings is said here: the features may take hours
     if settings.run is not None and settings.run.exists() and not settings.run.is_dir():
         raise InputError(f"{settings.run}: is a file; --run wants a folder")
     for warning in task.warnings:
         show.note(f"note: {warning}")
-    encoder = open_encoder(settings.encoder, settings.accelerator, settings.encoder_dtype)
+    encoder = open_encoder(settings.encoding.encoder, training.accelerator, settings.encoding.encoder_dtype)
     resolved = resolve_settings(kind, head, cell.training, cell.grid)
-    spec = feature_spec(encoder, settings, kind.feature_kind, getattr(resolved[0].head, "layers", ()))
+    spec = feature_spec(encoder, settings.encoding, kind.feature_kind, getattr(resolved[0].head, "layers", ()))
     for setting in resolved:
         kind.build(setting.head, Context(encoder.dim, task.schema, spec))
-    reading = Reading(settings.store or default_store(), settings.clips_per_batch, settings.workers)
-    features = cell_features(task, SPLITS, encoder, spec, reading, show, settings.max_unreadable)
+    reading = reading_of(settings.reading)
+    features = cell_features(task, SPLITS, encoder, spec, reading, show, dataset.max_unreadable)
     sets = data_sets(cell, features)
     run = settings.run or prismhub_home() / "runs" / f"{cell.name}-{_identity(settings, task, sets)}"
     return train_cell(
@@ -80,7 +82,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
         features,
         sets,
         encoder,
-        AdapterInfo(encoder_source=_portable_source(settings.encoder)),
+        AdapterInfo(encoder_source=_portable_source(settings.encoding.encoder)),
         run,
         show,
         settings.restart,

@@ -22,7 +22,7 @@ def test_missing_and_empty_folders(says: Callable[..., str], tmp_path: Path) -> 
     (tmp_path / "empty").mkdir()
     assert "empty" in says(2, "train", "--data", str(tmp_path / "empty"), *FAST)
     assert "empty" in says(2, "encode", str(tmp_path / "empty"), "--quiet")
-    assert "--data is missing" in says(2, "train", *FAST)
+    assert "'data' is missing" in says(2, "train", *FAST)
 
 
 def test_label_column_that_does_not_exist_names_the_nearest(says: Callable[..., str], tmp_path: Path) -> None:
@@ -98,7 +98,9 @@ def test_wrong_settings_are_refused_before_anything_is_encoded(
     ],
 )
 def test_counts_and_shares_out_of_range(says: Callable[..., str], command: str, option: str, value: str) -> None:
-    assert option[2:].replace("-", "_") in says(2, command, option, value)
+    needed = {"train": ["--data", "x"], "encode": ["x"], "predict": ["x", "--adapter", "a"]}
+    needed["evaluate"] = ["--data", "x", "--adapter", "a"]
+    assert option[2:].replace("-", "_") in says(2, command, *needed[command], option, value)
 
 
 def test_checkpoint_with_missing_or_extra_tensors(says: Callable[..., str], classes: Path, tmp_path: Path) -> None:

@@ -79,8 +79,10 @@ def full_disk(log: RunLog, what: str) -> None:
         log._file = FULL.open("a", encoding="utf-8", buffering=1)
     else:
         (events,) = Path(log._curves.get_logdir()).iterdir()
-        events.unlink()
-        events.symlink_to(FULL)
+        log._curves.flush()  # its thread may still be at the first record
+        aside = events.with_name("full")
+        aside.symlink_to(FULL)
+        aside.replace(events)
 
 
 @needs_a_full_device

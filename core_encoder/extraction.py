@@ -18,10 +18,11 @@ from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.encoder import Encoder
 from core_encoder.errors import InputError
 from core_encoder.features.derivation import FinerStores
+from core_encoder.features.dtypes import PRECISIONS
 from core_encoder.features.encoding import Bottleneck, EncodingRun, ViewEncoded
 from core_encoder.features.estimate import estimate
 from core_encoder.features.failures import Failure, FailureLog
-from core_encoder.features.feature_spec import PRECISIONS, ClipKey, FeatureKind, FeatureSpec, StoredDtype
+from core_encoder.features.feature_spec import ClipKey, FeatureKind, FeatureSpec, StoredDtype
 from core_encoder.features.feature_store import FeatureStore, ShardWriter
 from core_encoder.features.shard import UnstorableFeatures
 from core_encoder.models.known_encoders import encoders

@@ -25,7 +25,7 @@ def open_encoder(source: str, accelerator: str = "auto", dtype: str = "fp32") ->
         InputError: the accelerator is unknown or not in this machine, or the encoder cannot be loaded.
     """
     from core_encoder.encoder import load_encoder
-    from core_encoder.features.feature_spec import TORCH_DTYPES
+    from core_encoder.features.dtypes import TORCH_DTYPES
 
     return load_encoder(source, device=find_device(accelerator), dtype=TORCH_DTYPES[dtype])
 

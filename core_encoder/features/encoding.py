@@ -18,7 +18,8 @@ from core_encoder.clip_plan import Clip, View
 from core_encoder.encoder import Encoder, VideoFeatures
 from core_encoder.errors import EncoderMismatch, InputError
 from core_encoder.features.derivation import coarsen
-from core_encoder.features.feature_spec import PRECISIONS, ClipKey, FeatureKey, FeatureSpec, RecordInfo
+from core_encoder.features.dtypes import PRECISIONS
+from core_encoder.features.feature_spec import ClipKey, FeatureKey, FeatureSpec, RecordInfo
 from core_encoder.features.feature_store import FeatureStore
 from core_encoder.preprocessing import to_video_tensor
 from core_encoder.video.decoders import decoder_id

@@ -6,21 +6,23 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest
 from core_encoder.preprocessing import Preprocessing
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
 FeatureKind = Literal["tokens", "frames", "clip", "embedding"]
 StoredDtype = Literal["fp32", "fp16", "bf16", "int8"]
-TORCH_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.int8}
-PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+_PRECISIONS = ("fp32", "fp16", "bf16")
+_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
 _VERSION = 2
 _OLD_VERSION = 1  # padded clips had the temporal positions of the clip without its padding; a JSON entry a record
 
@@ -61,8 +63,8 @@ class FeatureSpec:
             given = getattr(self, name)
             if given not in get_args(choice):
                 raise InputError(f"feature {name} {given!r} is unknown{nearest(str(given), get_args(choice))}")
-        if self.precision not in PRECISIONS.values():
-            raise InputError(f"precision {self.precision!r} is unknown{nearest(self.precision, PRECISIONS.values())}")
+        if self.precision not in _PRECISIONS:
+            raise InputError(f"precision {self.precision!r} is unknown{nearest(self.precision, _PRECISIONS)}")
         if self.grid is not None:
             object.__setattr__(self, "grid", tuple(self.grid))
         if self.layers and self.kind == "embedding":
@@ -129,6 +131,10 @@ class FeatureSpec:
     @property
     def float_dtype(self) -> torch.dtype:
         """The dtype in which values are handed out unless another is asked for: as stored, fp32 for int8."""
+        import torch
+
+        from core_encoder.features.dtypes import TORCH_DTYPES
+
         return torch.float32 if self.dtype == "int8" else TORCH_DTYPES[self.dtype]
 
     def record_shape(self, num_patches: int, dim: int) -> tuple[int, ...]:
@@ -141,9 +147,9 @@ class FeatureSpec:
 
     def record_bytes(self, num_patches: int, dim: int) -> int:
         """The bytes of one record on disk, with its part of a shard's header."""
-        values = torch.Size(self.record_shape(num_patches, dim)).numel()
+        values = prod(self.record_shape(num_patches, dim))
         scales = values // dim if self.dtype == "int8" else 0
-        return values * TORCH_DTYPES[self.dtype].itemsize + scales * 4 + 500 + 12 * self.plan.num_frames
+        return values * _BYTES[self.dtype] + scales * 4 + 500 + 12 * self.plan.num_frames
 
 
 class ClipKey(NamedTuple):
@@ -212,6 +218,8 @@ class Record:
     @property
     def frame_mask(self) -> Tensor:
         """Bool `(T,)`, False where a frame is padding."""
+        import torch
+
         return torch.arange(len(self.info.times_s)) < self.info.num_real
 
     @property

@@ -19,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from core_encoder.errors import InputError
-from core_encoder.features.feature_spec import TORCH_DTYPES, FeatureKey, FeatureSpec, RecordInfo
+from core_encoder.features.dtypes import TORCH_DTYPES
+from core_encoder.features.feature_spec import FeatureKey, FeatureSpec, RecordInfo
 from core_encoder.features.feature_store import SPEC_FILE, FeatureStore, ShardWriter
 from core_encoder.files.storage import read_json, write_json, writing_to
 

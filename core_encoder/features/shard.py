@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core_encoder.errors import InputError
-from core_encoder.features.feature_spec import PRECISIONS, TORCH_DTYPES, FeatureKey, RecordInfo, StoredDtype
+from core_encoder.features.dtypes import PRECISIONS, TORCH_DTYPES
+from core_encoder.features.feature_spec import FeatureKey, RecordInfo, StoredDtype
 from core_encoder.files.storage import atomic_path
 
 _DTYPES = {  # the format's names

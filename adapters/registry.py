@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from adapters.card import CONFIG_FILE, AdapterInfo, read_info
 from adapters.saved_adapter import aside_of, copy_adapter, files_of, write_adapter
@@ -27,11 +27,25 @@ from core_encoder.files.storage import check_name, nearest, prismhub_home, write
 
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
+    from adapters.context import TargetKind
     from core_encoder.encoder import Encoder
 
 ENTRY_POINTS = "prismhub.adapters"
 LAST_FILE = ".last"  # the highest version number ever given: a name@version never means other weights
-_BUILT_IN = {"map_classifier": "adapters.kinds.map_classifier:MapClassifier", "linear": "adapters.kinds.linear:Linear"}
+
+
+class _BuiltIn(NamedTuple):
+    """Where a kind of ours is, and what it learns: known without importing it, for it brings torch."""
+
+    module: str
+    name: str
+    target_kind: TargetKind
+
+
+_BUILT_IN = {
+    "map_classifier": _BuiltIn("adapters.kinds.map_classifier", "MapClassifier", "classes"),
+    "linear": _BuiltIn("adapters.kinds.linear", "Linear", "classes"),
+}
 _registered: dict[str, type[Adapter]] = {}
 _VERSION = re.compile(r"v([1-9]\d*)")
 log = logging.getLogger(__name__)
@@ -65,8 +79,7 @@ def adapter_kind(name: str) -> type[Adapter]:
         InputError: no such kind (the nearest one is offered), or its plug-in cannot be imported.
     """
     if name in _BUILT_IN:
-        module, _, attribute = _BUILT_IN[name].partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return getattr(importlib.import_module(_BUILT_IN[name].module), _BUILT_IN[name].name)
     if name in _registered:
         return _registered[name]
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS, name=name):
@@ -78,6 +91,15 @@ def adapter_kind(name: str) -> type[Adapter]:
             raise InputError(f"adapter kind {name!r} of {_owner(point)} is no adapter whose `kind` is {name!r}")
         return found
     raise InputError(f"unknown adapter kind {name!r}{nearest(name, adapter_kinds())}")
+
+
+def target_kind(name: str) -> TargetKind:
+    """What adapters of a kind learn; kinds of ours are not imported for it.
+
+    Raises:
+        InputError: no such kind, or its plug-in cannot be imported.
+    """
+    return _BUILT_IN[name].target_kind if name in _BUILT_IN else adapter_kind(name).target_kind
 
 
 def _owner(point: importlib.metadata.EntryPoint) -> str:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.encoding import Reading, Watch, encode_missing
 from core_encoder.errors import InputError
-from core_encoder.files.storage import nearest
 
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
@@ -65,13 +64,12 @@ class Cell:
         Raises:
             InputError: an unknown option or metric, a split without targets, or a choice with nothing to choose by.
         """
-        from adapters.training.train_grid import resolve_settings
+        from adapters.training.grid import resolve_settings
 
         task = self.task
         task.samples("train")
         task.check_targets()
-        if self.choosing_metric not in task.metrics:
-            raise InputError(f"unknown metric {self.choosing_metric!r}{nearest(self.choosing_metric, task.metrics)}")
+        task.check_metric(self.choosing_metric)
         resolve_settings(self.kind, self.head, self.training, self.grid)
         choosing = {
             "--grid": len(self.grid) > 1,

@@ -13,14 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from core_encoder.errors import InputError
-from core_encoder.files.storage import nearest, write_text
-from core_encoder.models.known_encoders import encoders
+from core_encoder.files.storage import write_text
+from core_encoder.models.known_encoders import encoder_path
 from core_encoder.models.text_tower import Tokenizer
 from core_encoder.models.video_text import VideoTextModel
 from core_encoder.preprocessing import Preprocessing
 
 _TEXTS_AT_ONCE = 64
-_BUNDLED = Path(__file__).parent
 
 
 @dataclass
@@ -265,7 +264,7 @@ def load_encoder(
     Raises:
         InputError: the source is unknown, missing, damaged or of a kind that is not supported.
     """
-    encoder = _from_files(_BUNDLED / "nano" if source == "nano" else source, local_files_only)
+    encoder = _from_files(source, local_files_only)
     try:
         target = torch.device(device)
         return encoder if (encoder.device, encoder.dtype) == (target, dtype) else encoder.to(target, dtype)
@@ -290,27 +289,12 @@ def _from_files(source: str | Path, local_files_only: bool) -> Encoder:
 
 def _locate(source: str | Path, local_files_only: bool) -> tuple[Path, str]:
     """The folder or file that `source` means, and a short name for it."""
-    from core_encoder.files.hub import HUB_ID, download
+    from core_encoder.files.hub import download
 
-    try:
-        path = Path(source).expanduser()
-        is_folder, is_file = path.is_dir(), path.is_file()
-    except (OSError, RuntimeError) as error:  # a name that is too long, a home that is not there
-        raise InputError(f"{source}: cannot be looked up ({getattr(error, 'strerror', None) or error})") from error
-    if is_folder:
-        return path, path.resolve().name
-    if is_file:
-        if path.suffix == ".npz":
-            return path, path.stem
-        raise InputError(f"{path}: give the folder that holds it, or a Flax .npz file")
-    text = str(source)
-    looks_like_path = isinstance(source, Path) or text.startswith(("/", ".", "~")) or "\\" in text
-    if looks_like_path or text.count("/") > 1 or text.endswith((".npz", ".safetensors", "/")):
-        raise InputError(f"{source}: no such file or folder")
-    if HUB_ID.fullmatch(text):
-        return download(text, local_files_only), text
-    known = [info.name for info in encoders()]
-    raise InputError(f"no encoder is called {text!r}, and no such folder exists{nearest(text, known)}")
+    path = encoder_path(source)
+    if path is None:
+        return download(str(source), local_files_only), str(source)
+    return path, path.stem if path.is_file() else path.resolve().name
 
 
 def save_encoder(encoder: Encoder, folder: str | Path) -> Path:

@@ -20,9 +20,7 @@ from typing import Any, Literal
 from core_encoder.config import config_from_dict, option
 from core_encoder.errors import InputError
 from core_encoder.files.storage import check_name, expanded, nearest, parse_yaml, read_yaml
-from core_encoder.models.text_tower import TextConfig
-from core_encoder.models.video_text import VideoHeadConfig, VideoTextConfig
-from core_encoder.models.vivit import PRESETS, ViViTConfig
+from core_encoder.models.model_configs import PRESETS, TextConfig, VideoHeadConfig, VideoTextConfig, ViViTConfig
 from pretrain.stages.masking import hidden_tokens, visible_patches
 
 PARTS = ("images", "stage1", "stage2", "alignment")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from adapters.training.training_config import Accelerator
 from core_encoder.clip_plan import ClipPlan
 from core_encoder.errors import InputError
-from core_encoder.files.storage import prismhub_home
+from core_encoder.files.storage import nearest, prismhub_home
+from core_encoder.models.known_encoders import encoder_path
 from prismhub.settings import EncodingSettings, ReadingSettings
 
 if TYPE_CHECKING:
@@ -24,10 +26,12 @@ def open_encoder(source: str, accelerator: str = "auto", dtype: str = "fp32") ->
     Raises:
         InputError: the accelerator is unknown or not in this machine, or the encoder cannot be loaded.
     """
+    encoder_path(source)
+    device = find_device(accelerator)
     from core_encoder.encoder import load_encoder
     from core_encoder.features.dtypes import TORCH_DTYPES
 
-    return load_encoder(source, device=find_device(accelerator), dtype=TORCH_DTYPES[dtype])
+    return load_encoder(source, device=device, dtype=TORCH_DTYPES[dtype])
 
 
 def find_device(accelerator: str) -> str:
@@ -36,6 +40,8 @@ def find_device(accelerator: str) -> str:
     Raises:
         InputError: the accelerator is unknown or not in this machine.
     """
+    if accelerator not in get_args(Accelerator):
+        raise InputError(f"accelerator {accelerator!r} is unknown{nearest(accelerator, get_args(Accelerator))}")
     import torch
 
     present = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from adapters.training.training_config import TrainingConfig
+from adapters.training.training_config import Accelerator, TrainingConfig
 from core_encoder.config import config_to_dict, group, option
 from core_encoder.errors import InputError
 
@@ -89,7 +89,7 @@ class EncodeSettings:
     kind: tuple[Literal["tokens", "frames", "clip", "embedding"], ...] = option(
         ("tokens",), "What to keep of each view; several, as in tokens,embedding, in one pass."
     )
-    accelerator: str = option("auto", "auto, cpu, gpu or mps.")
+    accelerator: Accelerator = option("auto", "auto, cpu, gpu or mps.")
     reading: ReadingSettings = group()
     failures: Path | None = option(None, "List of unreadable videos (default: failures.jsonl in the store).")
     dry_run: bool = option(False, "Only say how large the features will be.")
@@ -126,7 +126,7 @@ class SavedAdapterSettings:
 
     adapter: str = option(help="Adapter: registry name[@version], folder or Hub id.")
     encoder: str | None = option(None, "Where the adapter's encoder lies (default: where it was in training).")
-    accelerator: str = option("auto", "auto, cpu, gpu or mps.")
+    accelerator: Accelerator = option("auto", "auto, cpu, gpu or mps.")
     encoder_dtype: Literal["fp32", "bf16", "fp16"] | None = option(
         None, "Precision the encoder runs in (default: as in training)."
     )
@@ -183,7 +183,7 @@ class MeasuringSettings:
 
     manifest: Path = option(help="YAML file of the corpus's tiers.", positional=True)
     encoder: str | None = option(None, "Encoder: name, folder, file or Hub id.")
-    accelerator: str = option("auto", "auto, cpu, gpu or mps.")
+    accelerator: Accelerator = option("auto", "auto, cpu, gpu or mps.")
     workers: int = option(2, "Decoding threads.")
     clips_per_batch: int = option(8, "Clips encoded at once.")
     measures: Path | None = option(None, "Where measures are kept (default: curation/ in PRISMHUB_HOME).")

@@ -119,6 +119,15 @@ class Task(ABC):
             InputError: which sample, and why.
         """
 
+    def check_metric(self, name: str) -> None:
+        """Refuse a metric that the task does not have.
+
+        Raises:
+            InputError: which, and the nearest one.
+        """
+        if name not in self.metrics:
+            raise InputError(f"unknown metric {name!r}{nearest(name, self.metrics)}")
+
     def check_targets(self) -> None:  # noqa: B027 (not every family can lack targets)
         """Refuse splits in which there is nothing to learn or to judge.
 

@@ -13,7 +13,7 @@ import functools
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,22 +22,24 @@ from adapters.card import AdapterInfo
 from adapters.context import Context, TargetSchema
 from adapters.features import FeatureDataset, digest_of
 from adapters.registry import adapter_kind
+from adapters.training.grid import resolve_settings
 from adapters.training.training_config import (
+    HOW_IT_RUNS,
     MetricFactory,
     ProgressCallback,
     TrainingConfig,
     TrainingDiverged,
 )
-from core_encoder.config import config_from_dict, config_to_dict
+from core_encoder.config import config_to_dict
 from core_encoder.errors import InputError
-from core_encoder.files.storage import nearest, read_tensors
+from core_encoder.files.storage import read_tensors
 from fit.claim import Aspect, claim
 from fit.run_log import METRICS_FILE
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-    from adapters.training.training_loop import Setting, TrainingRun
+    from adapters.training.training_loop import TrainingRun
 
 
 RUN_FILE = "run.json"
@@ -49,7 +51,6 @@ _ASPECTS = (
     *(Aspect(name, otherwise="other samples, targets or features") for name in ("train_set", "val_set")),
     Aspect("encoder"),
 )
-HOW_IT_RUNS = ("accelerator", "devices", "checkpoint_every_s")  # may change between a run and its continuation
 
 
 @dataclass(frozen=True)
@@ -142,41 +143,6 @@ def train(
     if state is None or not state.done:
         _launch(run, progress or (lambda now: None))
     return _result(run, info or AdapterInfo())
-
-
-def resolve_settings(
-    cls: type[Adapter], head: Any, config: TrainingConfig, grid: Sequence[Mapping[str, Any]] = ({},)
-) -> tuple[Setting, ...]:
-    """Every setting of the grid with its two configs; what `train` will do, to be refused before features are made.
-
-    Raises:
-        InputError: an unknown option, a value out of range, or one that cannot vary within a grid.
-    """
-    from adapters.training.training_loop import Setting
-
-    base = dict(head or {}) if head is None or isinstance(head, Mapping) else config_to_dict(head)
-    free = {
-        f.name: owner for owner in (cls.Config, TrainingConfig) for f in fields(owner) if f.metadata.get("grid", True)
-    }
-    shared = {f.name for owner in (cls.Config, TrainingConfig) for f in fields(owner)} - free.keys()
-    settings = []
-    for overrides in grid or ({},):
-        for name in overrides:
-            if name in shared:
-                raise InputError(f"grid: {name!r} cannot vary between settings that share one pass over the features")
-            if name not in free:
-                raise InputError(f"grid: unknown option {name!r}{nearest(name, free)}")
-        mine = {name: value for name, value in overrides.items() if free[name] is not TrainingConfig}
-        rest = {name: value for name, value in overrides.items() if free[name] is TrainingConfig}
-        head_config: Any = config_from_dict(cls.Config, base | mine, cls.kind)
-        training = config_from_dict(TrainingConfig, config_to_dict(config) | rest, "training")
-        values = {n: getattr(training if free[n] is TrainingConfig else head_config, n) for n in overrides}
-        label = " ".join(f"{n}={v:g}" if isinstance(v, float) else f"{n}={v}" for n, v in values.items())
-        settings.append(Setting(label or "default", values, head_config, training))
-    names = [setting.name for setting in settings]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise InputError(f"grid: setting {sorted(twice)[0]!r} comes twice")
-    return tuple(settings)
 
 
 def _what_decides(config: TrainingConfig) -> dict[str, Any]:

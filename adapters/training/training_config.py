@@ -13,6 +13,9 @@ from core_encoder.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+HOW_IT_RUNS = ("accelerator", "devices", "checkpoint_every_s")  # may change between a run and its continuation
+Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -26,7 +29,7 @@ class TrainingConfig:
     clip_grad_norm: float = option(1.0, "the largest gradient norm of a step; 0 leaves gradients alone")
     patience: int | None = option(None, "stop after so many epochs without a better validation score; by default never")
     seed: int = option(0, "seed of initial weights, sample order and dropout", grid=False)
-    accelerator: str = option("auto", "Lightning's accelerator: auto, cpu, gpu, mps", grid=False)
+    accelerator: Accelerator = option("auto", "Lightning's accelerator: auto, cpu, gpu, mps", grid=False)
     devices: int | Literal["auto"] = option(1, "how many devices (processes on a CPU)", grid=False)
     precision: Literal["32-true", "bf16-mixed"] = option("32-true", "Lightning's precision", grid=False)
     accumulate: int = option(1, "parts of a step that are computed one after the other, to save memory", grid=False)

@@ -22,6 +22,7 @@ from adapters.adapter import Adapter
 from adapters.context import Context
 from adapters.features import FeatureDataset, epoch_batches, even_batches, read_ahead
 from adapters.training.candidate import Candidate, any_active, learning_rate
+from adapters.training.grid import Setting
 from adapters.training.training_config import (
     MetricFactory,
     TrainingConfig,
@@ -38,16 +39,6 @@ from fit.run_log import RunLog
 CHECKPOINT_FILE = "checkpoint.safetensors"
 LOG_EVERY_STEPS = 10
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One point of the grid, resolved: its readable name, what it overrides, and the two configs that result."""
-
-    name: str
-    overrides: dict[str, Any]
-    head: Any
-    training: TrainingConfig
 
 
 @dataclass

@@ -22,7 +22,7 @@ from adapters.training.train_grid import train
 from adapters.training.training_config import TrainingConfig
 from core_encoder.config import expand_grid
 from core_encoder.encoder import Encoder
-from core_encoder.models.video_text import VideoTextConfig
+from core_encoder.models.model_configs import VideoTextConfig
 from core_encoder.preprocessing import Preprocessing, to_video_tensor
 from pretrain.run.initial_weights import fresh_model
 from pretrain.world.drawing import COLOURS, SHAPES, TEXTURES

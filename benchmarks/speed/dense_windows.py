@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.speed.timing import Report, arguments, take_turns
-from core_encoder.models.vivit import PRESETS, ViViT, initialize
+from core_encoder.models.model_configs import PRESETS
+from core_encoder.models.vivit import ViViT, initialize
 
 
 def each_window(model: ViViT, video: Tensor, length: int) -> Iterator[Tensor]:

@@ -42,12 +42,26 @@ class Estimate:
     def fits(self) -> bool:
         return self.total_bytes <= self.free_bytes
 
+    @property
+    def copies(self) -> float:
+        """How often a frame of a long video is kept: once for every dense window that holds it; vectors keep none."""
+        plan = self.spec.plan
+        if plan.sampling != "dense" or self.spec.kind in ("clip", "embedding"):
+            return 0.0
+        return plan.num_frames / (plan.window_stride or plan.num_frames)
+
     def __str__(self) -> str:
         about = "" if self.exact else "about "
+        vectors = readable_bytes(self.num_views * self.bytes_per_view["clip"])
+        overlap = (
+            f"; windows overlap, each frame is kept {self.copies:g} times: kind 'clip' is a vector a window, {vectors}"
+            if self.copies > 1
+            else ""
+        )
         return (
             f"{self.num_clips} clips, {self.num_cached} of them cached; to encode: {about}{self.num_views} views, "
             f"{readable_bytes(self.total_bytes)} of {self.spec.kind} in {self.spec.dtype}; "
-            f"{readable_bytes(self.free_bytes)} free"
+            f"{readable_bytes(self.free_bytes)} free{overlap}"
         )
 
     def check(self, folder: Path, beside: int = 0) -> None:

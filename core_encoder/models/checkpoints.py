@@ -11,12 +11,15 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from core_encoder.errors import InputError
 from core_encoder.files.storage import atomic_path, read_json, read_tensors, write_json, write_tensors
+from core_encoder.models.model_configs import VideoTextConfig
 from core_encoder.models.text_tower import TextTokenizer, Tokenizer
 from core_encoder.models.transformers_format import (
     Source,
@@ -25,7 +28,7 @@ from core_encoder.models.transformers_format import (
     read_config,
     transformers_sources,
 )
-from core_encoder.models.video_text import VideoTextConfig, VideoTextModel
+from core_encoder.models.video_text import VideoTextModel
 from core_encoder.preprocessing import Preprocessing
 
 log = logging.getLogger(__name__)
@@ -125,9 +128,24 @@ def write_folder(folder: Path, model: VideoTextModel, tokenizer: Tokenizer | Non
         tokenizer.save(folder)
 
 
+class _Undrawn(TorchFunctionMode):
+    """Initial weights are not drawn: memory that is never touched costs nothing, and a checkpoint brings the values.
+
+    A model on the meta device would do, but there torch imports its compiler for some draws, which takes a second.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
 def build(config: VideoTextConfig) -> VideoTextModel:
     """The model without any weights yet."""
-    with torch.device("meta"):
+    with _Undrawn():
         return VideoTextModel(config)
 
 

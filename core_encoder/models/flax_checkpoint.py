@@ -20,10 +20,10 @@ from torch import Tensor
 
 from core_encoder.errors import InputError
 from core_encoder.models.checkpoints import Checkpoint, assign, build
-from core_encoder.models.text_tower import TextConfig, TextTokenizer, sinusoids
+from core_encoder.models.model_configs import TextConfig, VideoHeadConfig, VideoTextConfig, ViViTConfig
+from core_encoder.models.text_tower import TextTokenizer, sinusoids
 from core_encoder.models.transformers_format import Source
-from core_encoder.models.video_text import VideoHeadConfig, VideoTextConfig, VideoTextModel
-from core_encoder.models.vivit import ViViTConfig
+from core_encoder.models.video_text import VideoTextModel
 from core_encoder.preprocessing import Preprocessing
 
 _STACK = "transformers_stack/x_layers/"

@@ -1,8 +1,15 @@
-"""The encoders that have a name: bundled ones and published ones."""
+"""The encoders that have a name, bundled and published, and what a source of an encoder means. No torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from core_encoder.errors import InputError
+from core_encoder.files.hub import HUB_ID
+from core_encoder.files.storage import nearest
+
+_BUNDLED = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -31,3 +38,30 @@ _KNOWN = (
 def encoders() -> list[EncoderInfo]:
     """The encoders known by name: bundled ones, then published ones."""
     return list(_KNOWN)
+
+
+def encoder_path(source: str | Path) -> Path | None:
+    """The folder or Flax file that `source` means here; None for a Hub id.
+
+    Raises:
+        InputError: no such encoder, file or folder; the nearest name is offered.
+    """
+    if source in {info.name for info in _KNOWN if info.bundled}:
+        return _BUNDLED / str(source)
+    try:
+        path = Path(source).expanduser()
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except (OSError, RuntimeError) as error:  # a name that is too long, a home that is not there
+        raise InputError(f"{source}: cannot be looked up ({getattr(error, 'strerror', None) or error})") from error
+    if is_folder or (is_file and path.suffix == ".npz"):
+        return path
+    if is_file:
+        raise InputError(f"{path}: give the folder that holds it, or a Flax .npz file")
+    text = str(source)
+    looks_like_path = isinstance(source, Path) or text.startswith(("/", ".", "~")) or "\\" in text
+    if looks_like_path or text.count("/") > 1 or text.endswith((".npz", ".safetensors", "/")):
+        raise InputError(f"{source}: no such file or folder")
+    if HUB_ID.fullmatch(text):
+        return None
+    known = [info.name for info in _KNOWN]
+    raise InputError(f"no encoder is called {text!r}, and no such folder exists{nearest(text, known)}")

@@ -134,7 +134,7 @@ class AttentionPooling(nn.Module):
         if inner_dim % heads:
             raise ValueError(f"{heads} heads do not divide an inner width of {inner_dim}")
         self.heads = heads
-        self.query = nn.Parameter(torch.randn(1, 1, dim) * dim**-0.5)
+        self.query = nn.Parameter(nn.init.normal_(torch.empty(1, 1, dim), std=dim**-0.5))
         self.q = nn.Linear(dim, inner_dim)
         self.k = nn.Linear(dim, inner_dim)
         self.v = nn.Linear(dim, inner_dim)

@@ -11,7 +11,6 @@ import math
 import shutil
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,35 +20,12 @@ from torch import Tensor, nn
 from core_encoder.errors import InputError
 from core_encoder.files.storage import atomic_path
 from core_encoder.models.layers import LayerNorm, TransformerLayer
+from core_encoder.models.model_configs import TextConfig
 
 log = logging.getLogger(__name__)
 
 SENTENCEPIECE_FILES = ("spiece.model", "sentencepiece.model", "c4_en.model")
 _PUNCTUATION_TO_SPACE = str.maketrans(string.punctuation, " " * len(string.punctuation))
-
-
-@dataclass(frozen=True)
-class TextConfig:
-    """The numbers of a text tower; texts are cut after `max_length` tokens.
-
-    Raises:
-        ValueError: a size is not positive, `heads` does not divide `width`, or `width` is odd.
-    """
-
-    vocab_size: int = 32000
-    width: int = 768
-    heads: int = 12
-    mlp_dim: int = 3072
-    layers: int = 12
-    max_length: int = 64
-    cap: float = 50.0
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            if not getattr(self, field.name) > 0:
-                raise ValueError(f"{field.name} must be positive, not {getattr(self, field.name)}")
-        if self.width % self.heads or self.width % 2:
-            raise ValueError(f"width {self.width} must be even and a multiple of heads {self.heads}")
 
 
 class TextTower(nn.Module):

@@ -9,9 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from core_encoder.models.text_tower import TextConfig
-from core_encoder.models.video_text import VideoHeadConfig, VideoTextConfig, VideoTextModel
-from core_encoder.models.vivit import ViViTConfig
+from core_encoder.models.model_configs import TextConfig, VideoHeadConfig, VideoTextConfig, ViViTConfig
+from core_encoder.models.video_text import VideoTextModel
 
 
 @dataclass(frozen=True)

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from core_encoder.models.layers import LayerNorm, TransformerLayer
+from core_encoder.models.model_configs import VideoHeadConfig, VideoTextConfig, ViViTConfig
 from core_encoder.models.pooling import AttentionPooling
-from core_encoder.models.text_tower import TextConfig, TextTower
-from core_encoder.models.vivit import ViViT, ViViTConfig, frames_to_mask
-
-
-@dataclass(frozen=True)
-class VideoHeadConfig:
-    """The auxiliary layers and the inner width of the attention pooling."""
-
-    auxiliary_layers: int = 2
-    pooling_dim: int = 3072
-
-
-@dataclass(frozen=True)
-class VideoTextConfig:
-    """An encoder, and what stands on it: nothing, a video head, or a video head and a text tower."""
-
-    vision: ViViTConfig
-    video_head: VideoHeadConfig | None = None
-    text: TextConfig | None = None
+from core_encoder.models.text_tower import TextTower
+from core_encoder.models.vivit import ViViT, frames_to_mask
 
 
 class VideoHead(nn.Module):

@@ -12,7 +12,7 @@ Shapes, for `base` and 16 frames of 288 x 288:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -20,87 +20,7 @@ from torch import Tensor, nn
 
 from core_encoder.models.attention import TokenGroups
 from core_encoder.models.layers import LayerNorm, TransformerLayer
-
-
-@dataclass(frozen=True)
-class ViViTConfig:
-    """The numbers of one encoder; `cap` bounds attention logits by `cap * tanh(logits / cap)`.
-
-    Raises:
-        ValueError: a size is not positive, `heads` does not divide `width`, or `patch_size` not `image_size`.
-    """
-
-    width: int
-    heads: int
-    mlp_dim: int
-    spatial_layers: int
-    temporal_layers: int
-    patch_size: int
-    image_size: int
-    num_frames: int
-    cap: float = 50.0
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            if not getattr(self, field.name) > 0:
-                raise ValueError(f"{field.name} must be positive, not {getattr(self, field.name)}")
-        if self.width % self.heads:
-            raise ValueError(f"heads {self.heads} must divide width {self.width}")
-        if self.image_size % self.patch_size:
-            raise ValueError(f"patch_size {self.patch_size} must divide image_size {self.image_size}")
-
-    @property
-    def grid(self) -> int:
-        """Patches along one side of a frame of the trained size."""
-        return self.image_size // self.patch_size
-
-    @property
-    def num_layers(self) -> int:
-        return self.spatial_layers + self.temporal_layers
-
-
-PRESETS = {
-    "nano": ViViTConfig(
-        width=128,
-        heads=4,
-        mlp_dim=512,
-        spatial_layers=4,
-        temporal_layers=2,
-        patch_size=8,
-        image_size=48,
-        num_frames=8,
-    ),
-    "base": ViViTConfig(
-        width=768,
-        heads=12,
-        mlp_dim=3072,
-        spatial_layers=12,
-        temporal_layers=4,
-        patch_size=18,
-        image_size=288,
-        num_frames=16,
-    ),
-    "large": ViViTConfig(
-        width=1024,
-        heads=16,
-        mlp_dim=4096,
-        spatial_layers=24,
-        temporal_layers=4,
-        patch_size=18,
-        image_size=288,
-        num_frames=8,
-    ),
-    "giant": ViViTConfig(
-        width=1408,
-        heads=16,
-        mlp_dim=6144,
-        spatial_layers=40,
-        temporal_layers=4,
-        patch_size=18,
-        image_size=288,
-        num_frames=8,
-    ),
-}
+from core_encoder.models.model_configs import ViViTConfig
 
 
 class ViViT(nn.Module):

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core_encoder.models.video_text import VideoHeadConfig
-from core_encoder.models.vivit import ViViTConfig
+from core_encoder.models.model_configs import VideoHeadConfig, ViViTConfig
 from pretrain.stages.masking import block_mask, sample_rng
 
 _FLOAT32 = 4

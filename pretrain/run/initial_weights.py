@@ -11,8 +11,9 @@ from core_encoder.encoder import Encoder, load_encoder
 from core_encoder.errors import InputError
 from core_encoder.files.storage import read_json
 from core_encoder.models.layers import TransformerLayer
+from core_encoder.models.model_configs import VideoTextConfig
 from core_encoder.models.text_tower import TextTokenizer, Tokenizer
-from core_encoder.models.video_text import VideoTextConfig, VideoTextModel
+from core_encoder.models.video_text import VideoTextModel
 from core_encoder.models.vivit import ViViT, initialize
 from pretrain.recipe import ContrastiveConfig, MaskedConfig, Recipe
 from pretrain.run.export import RECORD, open_model

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BoolArray = NDArray[np.bool_]
 
@@ -117,10 +119,14 @@ def batch_masks(
 
     Example: `batch_masks(lambda rng: tube_mask(8, 36, 0.5, rng), seed=0, stage=1, step=7, positions=batch.positions)`.
     """
+    import torch
+
     return torch.from_numpy(np.stack([draw(sample_rng(seed, stage, step, position)) for position in positions]))
 
 
 def batch_orders(length: int, seed: int, stage: int, step: int, positions: Sequence[int]) -> Tensor:
     """A `shuffle_order` for each of the samples at `positions` of a global batch: int64 (B, length)."""
+    import torch
+
     orders = [shuffle_order(length, sample_rng(seed, stage, step, position, use=1)) for position in positions]
     return torch.from_numpy(np.stack(orders))

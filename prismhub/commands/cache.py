@@ -64,21 +64,26 @@ def cache_verify(settings: CacheVerifySettings) -> None:
 
     Example: prismhub cache verify my_videos/ --encoder nano
     """
-    from core_encoder.features.feature_store import FeatureStore
-    from core_encoder.features.store_upkeep import list_stores, verify_store
-    from core_encoder.video.video_files import video_digest
+    from core_encoder.models.known_encoders import encoder_path
     from prismhub.clips import find_clips
-    from prismhub.features import open_encoder
 
     encoder = settings.encoder
     if bool(settings.videos) != bool(encoder):
         raise InputError("comparing needs both: videos, and --encoder NAME")
+    clips = find_clips(settings.videos) if encoder else []
+    if encoder:
+        encoder_path(encoder)
+    from core_encoder.features.feature_store import FeatureStore
+    from core_encoder.features.store_upkeep import list_stores, verify_store
+    from core_encoder.video.video_files import video_digest
+    from prismhub.features import open_encoder
+
     stores = list_stores(_store_of(settings))
     digests: dict[str, str] = {}
     if encoder:
         fingerprint = open_encoder(encoder).fingerprint
         stores = [one for one in stores if one.spec.fingerprint == fingerprint]
-        for clip in find_clips(settings.videos):
+        for clip in clips:
             try:
                 digests[video_digest(clip.path)] = clip.path
             except UnreadableVideo as error:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from core_encoder.errors import InputError
 from core_encoder.files.storage import write_text
 from prismhub.progress import Show
 from prismhub.settings import TrainSettings
@@ -57,7 +58,12 @@ def demo(out: Path, seed: int = 0, show: Show | None = None) -> Demo:
 
     Args:
         out: folder for the videos, `index.html` and `result.png`. Features and adapters go to PRISMHUB_HOME.
+
+    Raises:
+        InputError: `out` is a file, or the disk is full.
     """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file; --out wants a folder")
     from adapters.registry import load_adapter
     from core_encoder.config import config_from_dict
     from prismhub.commands.train import train

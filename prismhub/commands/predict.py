@@ -29,16 +29,18 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
     Raises:
         InputError: no such adapter or video, or the encoder is not the one the adapter was trained on.
     """
-    from adapters.predicting import predict_clips
-    from adapters.predictions import Truth
     from adapters.registry import describe_adapter, load_adapter
-    from core_encoder.features.failures import Failure
-    from core_encoder.features.feature_source import FeatureSource
-    from tasks.readers.annotations import bounds_text
 
     clips = find_clips(settings.videos)
     info = describe_adapter(settings.saved.adapter)
     spec = recorded_spec(info, settings.saved, show)
+
+    from adapters.predicting import predict_clips
+    from adapters.predictions import Truth
+    from core_encoder.features.failures import Failure
+    from core_encoder.features.feature_source import FeatureSource
+    from tasks.readers.annotations import bounds_text
+
     adapter = load_adapter(settings.saved.adapter)
     encoder = adapter_encoder(adapter, settings.saved, spec)
     reading = settings.reading

@@ -76,14 +76,16 @@ def reckon(settings: PretrainSettings) -> DryRun:
         InputError: the recipe does not do, or an option is given that would change nothing.
     """
     from pretrain.recipe import Recipe
-    from pretrain.run.scale import dry_run
 
     for name in ("stage", "accelerator", "devices", "workers", "out", "restart"):
         if getattr(settings, name):
             raise InputError(
                 f"--{name} has no meaning for --dry-run, which reckons with the whole recipe and --gpus; leave it out"
             )
-    return dry_run(Recipe.load(settings.recipe, settings.set), settings.gpus)
+    recipe = Recipe.load(settings.recipe, settings.set)
+    from pretrain.run.scale import dry_run
+
+    return dry_run(recipe, settings.gpus)
 
 
 def pretrain(settings: PretrainSettings, show: Show | None = None) -> Made:
@@ -102,14 +104,16 @@ def pretrain(settings: PretrainSettings, show: Show | None = None) -> Made:
         os.environ.setdefault("PYTHONWARNINGS", "ignore")  # of libraries, in the processes that train
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one process per core instead of threads that wait for each other
     from pretrain.recipe import Recipe
-    from pretrain.run.export import RECORD
-    from pretrain.run.part_loop import SKIPPED_FILE
-    from pretrain.training import pretrain as run
 
     machine = {name: getattr(settings, name) for name in ("accelerator", "devices", "workers")}
     recipe = Recipe.load(settings.recipe, settings.set).with_compute(**machine)
     folder = settings.out or prismhub_home() / "pretrain" / recipe.name
     asked = tuple(part for part in parts_of(settings.stage) if part in recipe.parts) or parts_of(settings.stage)
+
+    from pretrain.run.export import RECORD
+    from pretrain.run.part_loop import SKIPPED_FILE
+    from pretrain.training import pretrain as run
+
     show.note(f"recipe {recipe.name}: {', '.join(asked or recipe.parts)}; into {folder}")
     with closing(PartBar(show)) as bar:
         encoder = run(recipe, folder, asked, restart=settings.restart, progress=bar)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from core_encoder.config import parse_grid
 from core_encoder.errors import InputError
 from core_encoder.files.storage import check_name, plain_name, prismhub_home
+from core_encoder.models.known_encoders import encoder_path, encoders
 from prismhub.features import feature_spec, open_encoder, reading_of
 from prismhub.progress import SILENT, Show
 from prismhub.settings import TrainSettings, run_command, settings_record
@@ -32,23 +33,30 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     """
     from adapters.card import AdapterInfo
     from adapters.context import Context
-    from adapters.registry import adapter_kind
-    from adapters.training.train_grid import resolve_settings
+    from adapters.registry import adapter_kind, target_kind
+    from adapters.training.grid import resolve_settings
     from benchmarks.cell import SPLITS, Cell, cell_features, data_sets, train_cell
     from tasks.own_data import read_task
 
     dataset, training = settings.dataset, settings.training
-    kind = adapter_kind(settings.adapter)
+    head, grid = _assignments(settings.head), parse_grid(settings.grid)
+    if settings.name is not None:
+        check_name(settings.name, "adapter name")
+    if settings.run is not None and settings.run.exists() and not settings.run.is_dir():
+        raise InputError(f"{settings.run}: is a file; --run wants a folder")
+    encoder_path(settings.encoding.encoder)
     drawn = {"val_fraction": settings.val_fraction, "test_fraction": settings.test_fraction}
     task = read_task(
         dataset.data,
-        kind.target_kind,
+        target_kind(settings.adapter),
         multi_label=dataset.multi_label,
         seed=training.seed,
         columns=dataset.columns,
         **drawn,
     )
-    head = _assignments(settings.head) | kind.options_for(task.schema)
+    task.check_metric(settings.metric or task.main_metric)
+    kind = adapter_kind(settings.adapter)  # brings torch: what is wrong without it is said by now
+    head |= kind.options_for(task.schema)
     if settings.encoding.layers:
         head["layers"] = settings.encoding.layers
     cell = Cell(
@@ -57,15 +65,13 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
         kind=kind,
         head=head,
         training=training,
-        grid=parse_grid(settings.grid),
+        grid=grid,
         seeds=settings.seeds,
         metric=settings.metric,
         max_unreadable=dataset.max_unreadable,
         record={"split_seed": training.seed, **drawn},
     )
-    cell.check()  # whatever can be wrong with the settings is said here: the features may take hours
-    if settings.run is not None and settings.run.exists() and not settings.run.is_dir():
-        raise InputError(f"{settings.run}: is a file; --run wants a folder")
+    cell.check()  # whatever else can be wrong with the settings is said here: the features may take hours
     for warning in task.warnings:
         show.note(f"note: {warning}")
     encoder = open_encoder(settings.encoding.encoder, training.accelerator, settings.encoding.encoder_dtype)
@@ -94,7 +100,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
 def _identity(settings: TrainSettings, task: Task, sets: Mapping[str, ClipFeatures]) -> str:
     """A short hash of all that decides a run, the bytes of the videos among it: anything else gets another folder."""
     from adapters.features import digest_of
-    from adapters.training.train_grid import HOW_IT_RUNS
+    from adapters.training.training_config import HOW_IT_RUNS
 
     decisive = settings_record(settings)
     about = ("quiet", "json", "run", "restart", "workers", "clips_per_batch", "store", "data", "max_unreadable")
@@ -118,8 +124,6 @@ def _assignments(words: Sequence[str]) -> dict[str, Any]:
 
 def _portable_source(source: str) -> str:
     """A folder or file is recorded whole, so that the adapter finds its encoder from wherever it is used."""
-    from core_encoder.models.known_encoders import encoders
-
     path = Path(source).expanduser()
     bundled = source in {info.name for info in encoders() if info.bundled}  # a name wins over a folder called so
     return str(path.absolute()) if path.exists() and not bundled else source

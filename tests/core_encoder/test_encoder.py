@@ -15,9 +15,7 @@ from core_encoder.encoder import Encoder, load_encoder, save_encoder
 from core_encoder.errors import InputError
 from core_encoder.models.checkpoints import build
 from core_encoder.models.known_encoders import encoders
-from core_encoder.models.text_tower import TextConfig
-from core_encoder.models.video_text import VideoHeadConfig, VideoTextConfig
-from core_encoder.models.vivit import PRESETS, ViViTConfig
+from core_encoder.models.model_configs import PRESETS, TextConfig, VideoHeadConfig, VideoTextConfig, ViViTConfig
 from core_encoder.preprocessing import Preprocessing
 from tests.core_encoder.checkpoint_files import save, video_text_model, vision_model
 

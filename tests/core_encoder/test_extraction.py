@@ -206,6 +206,18 @@ def test_the_estimate_is_the_size_on_disk(nano: Encoder, videos: list[Clip], tmp
             assert "10 clips, 10 of them cached" in str(after)
 
 
+def test_the_estimate_says_how_often_overlapping_windows_keep_a_frame(
+    nano: Encoder, videos: list[Clip], tmp_path: Path
+) -> None:
+    overlapping = replace(DENSE, window_stride=2)
+    for kind, copies in (("tokens", 4), ("frames", 4), ("clip", 0), ("embedding", 0)):
+        expected = estimate(nano, videos, spec_for(nano, overlapping, kind=kind), tmp_path)  # type: ignore[arg-type]
+        assert expected.copies == copies
+        assert ("each frame is kept 4 times: kind 'clip' is a vector a window" in str(expected)) == (copies > 1)
+    assert "kept" not in str(estimate(nano, videos, spec_for(nano, replace(DENSE, window_stride=8)), tmp_path))
+    assert "kept" not in str(estimate(nano, videos, spec_for(nano), tmp_path))
+
+
 def test_another_encoder_and_another_decoder_are_refused(nano: Encoder, videos: list[Clip], tmp_path: Path) -> None:
     spec = spec_for(nano)
     with pytest.raises(EncoderMismatch, match="not the encoder in hand"):

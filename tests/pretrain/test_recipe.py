@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from core_encoder.errors import InputError
-from core_encoder.models.vivit import PRESETS
+from core_encoder.models.model_configs import PRESETS
 from pretrain.recipe import PARTS, ComputeConfig, ContrastiveConfig, MaskedConfig, PartConfig, Recipe
 from tests import ROOT
 from tests.pretrain.tiny_models import VISION, tiny_recipe, write_recipe

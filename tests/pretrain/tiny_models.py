@@ -10,9 +10,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from core_encoder.models.text_tower import TextConfig
-from core_encoder.models.video_text import VideoHeadConfig, VideoTextConfig, VideoTextModel
-from core_encoder.models.vivit import ViViTConfig
+from core_encoder.models.model_configs import TextConfig, VideoHeadConfig, VideoTextConfig, ViViTConfig
+from core_encoder.models.video_text import VideoTextModel
 
 # 4 frames of 2 x 2 patches: 16 tokens.
 VISION = ViViTConfig(

@@ -25,9 +25,8 @@ from benchmarks.pretraining.world_probes import draw_clips, random_encoder
 from core_encoder.encoder import Encoder, save_encoder
 from core_encoder.errors import InputError
 from core_encoder.files.storage import write_json
-from core_encoder.models.text_tower import TextConfig, TextTokenizer
-from core_encoder.models.video_text import VideoHeadConfig, VideoTextConfig
-from core_encoder.models.vivit import ViViTConfig
+from core_encoder.models.model_configs import TextConfig, VideoHeadConfig, VideoTextConfig, ViViTConfig
+from core_encoder.models.text_tower import TextTokenizer
 from core_encoder.preprocessing import to_video_tensor
 from pretrain.run.export import RECORD
 from pretrain.stages.tokenizer import train_tokenizer

@@ -25,8 +25,7 @@ from benchmarks.pretraining.world_probes import (
     random_encoder,
 )
 from core_encoder.encoder import Encoder
-from core_encoder.models.video_text import VideoTextConfig
-from core_encoder.models.vivit import ViViTConfig
+from core_encoder.models.model_configs import VideoTextConfig, ViViTConfig
 from pretrain.corpus.manifest import Manifest
 from pretrain.run.initial_weights import initial_model
 from pretrain.world.world_objects import HELD_OUT_OBJECTS, SEEN_OBJECTS

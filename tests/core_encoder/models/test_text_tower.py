@@ -11,7 +11,8 @@ import torch
 from transformers import VideoPrismTextModel
 
 from core_encoder.errors import InputError
-from core_encoder.models.text_tower import TextConfig, TextTokenizer, TextTower, canonicalize, sinusoids
+from core_encoder.models.model_configs import TextConfig
+from core_encoder.models.text_tower import TextTokenizer, TextTower, canonicalize, sinusoids
 from tests.core_encoder.checkpoint_files import jax_sinusoids, scatter, sentencepiece_model, transformers_tokenizer
 
 CONFIG = TextConfig(vocab_size=50, width=12, heads=2, mlp_dim=20, layers=3, max_length=10)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from core_encoder.models.video_text import VideoHead, VideoHeadConfig, VideoTextConfig, VideoTextModel, l2_normalize
-from core_encoder.models.vivit import ViViTConfig
+from core_encoder.models.model_configs import VideoHeadConfig, VideoTextConfig, ViViTConfig
+from core_encoder.models.video_text import VideoHead, VideoTextModel, l2_normalize
 from tests.core_encoder.checkpoint_files import scatter
 
 VISION = ViViTConfig(

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from core_encoder.models.vivit import PRESETS, ViViT, ViViTConfig, frames_to_mask, initialize
+from core_encoder.models.model_configs import PRESETS, ViViTConfig
+from core_encoder.models.vivit import ViViT, frames_to_mask, initialize
 
 SMALL = ViViTConfig(
     width=24, heads=3, mlp_dim=40, spatial_layers=3, temporal_layers=2, patch_size=4, image_size=12, num_frames=5

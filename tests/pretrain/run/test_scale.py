@@ -15,9 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from core_encoder.errors import InputError
 from core_encoder.models.known_encoders import encoders
-from core_encoder.models.text_tower import TextConfig
-from core_encoder.models.video_text import VideoHeadConfig, VideoTextModel
-from core_encoder.models.vivit import ViViT, ViViTConfig
+from core_encoder.models.model_configs import TextConfig, VideoHeadConfig, ViViTConfig
+from core_encoder.models.video_text import VideoTextModel
+from core_encoder.models.vivit import ViViT
 from pretrain.recipe import ComputeConfig, ContrastiveConfig, MaskedConfig, Recipe
 from pretrain.run.scale import H100_FLOPS, dry_run
 from pretrain.stages.contrastive_stage import ContrastiveStage

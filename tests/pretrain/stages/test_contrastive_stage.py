@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core_encoder.models.video_text import VideoTextConfig, VideoTextModel
+from core_encoder.models.model_configs import VideoTextConfig
+from core_encoder.models.video_text import VideoTextModel
 from core_encoder.preprocessing import to_video_tensor
 from fit.contrastive import spread
 from pretrain.recipe import ContrastiveConfig

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core_encoder.errors import InputError
-from core_encoder.models.video_text import VideoTextConfig, VideoTextModel
+from core_encoder.models.model_configs import VideoTextConfig
+from core_encoder.models.video_text import VideoTextModel
 from core_encoder.preprocessing import to_video_tensor
 from pretrain.recipe import PARTS, MaskedConfig
 from pretrain.stages.masked_stage import MaskedStage, cosine_distance

@@ -1,0 +1,113 @@
+"""What a command imports before it knows that it has something to do, and what asking a saved adapter imports."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from adapters.registry import _BUILT_IN, adapter_kind, target_kind
+from tests.prismhub.small_data import write_classes
+
+RUN = """
+import contextlib, io, json, sys
+from prismhub.cli import run
+said = []
+for command in json.loads(sys.argv[1]):
+    stderr = io.StringIO()
+    with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(io.StringIO()):
+        code = run(command)
+    loaded = [name for name in json.loads(sys.argv[2]) if name in sys.modules]
+    said.append([code, stderr.getvalue(), loaded])
+print(json.dumps(said))
+"""
+
+
+def run_fresh(commands: Sequence[Sequence[str]], watched: Sequence[str]) -> list[tuple[int, str, list[str]]]:
+    """Run commands one after the other in a new process: exit code, stderr and which watched modules are imported."""
+    words = [
+        sys.executable,
+        "-c",
+        RUN,
+        json.dumps([list(map(str, one)) for one in commands]),
+        json.dumps(list(watched)),
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    return [(code, text, loaded) for code, text, loaded in json.loads(done.stdout)]
+
+
+def test_the_command_line_starts_without_torch() -> None:
+    code = "import sys, prismhub.cli; sys.exit(any(name in sys.modules for name in ('torch', 'lightning', 'numpy')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_is_wrong_without_a_model_is_said_before_torch_is_imported(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for name in ("x", "y"):
+        (data / name).mkdir(parents=True)
+        for number in range(3):
+            (data / name / f"{number}.mp4").write_bytes(b"no video")
+    (tmp_path / "empty.csv").write_text("path,label\na.mp4,\n")
+    (tmp_path / "t.yaml").write_text("epocs: 3")
+    (tmp_path / "r.yaml").write_text("stage1: {stps: 3}")
+    (tmp_path / "corpus.yaml").write_text("tiers: 3")
+    none = str(tmp_path / "none")
+    train = ["train", "--data", str(data)]
+    wrong = {
+        "no such file or folder": ["encode", none],
+        "did you mean 'nano'?": ["encode", str(data), "--encoder", "nanno"],
+        "option 'feature_dtype' cannot be 'fp12'": ["encode", str(data), "--feature-dtype", "fp12"],
+        f"{none}: no such file or folder": ["train", "--data", none],
+        "line 2: label is empty": ["train", "--data", str(tmp_path / "empty.csv")],
+        "did you mean 'linear'?": [*train, "--adapter", "linea"],
+        "adapter name '../x' cannot be used": [*train, "--name", "../x"],
+        "did you mean 'top1'?": [*train, "--metric", "tp1"],
+        "no encoder is called 'nanoo'": [*train, "--encoder", "nanoo"],
+        "is not of the form key=value": [*train, "--head", "dropout"],
+        "is not of the form option=value,value": [*train, "--grid", "lr"],
+        "unknown option 'epocs'; did you mean 'epochs'?": [*train, "--config", str(tmp_path / "t.yaml")],
+        "option 'accelerator' cannot be 'gpuu'": [*train, "--accelerator", "gpuu"],
+        "val_fraction must be": [*train, "--val-fraction", "3"],
+        "--run wants a folder": [*train, "--run", str(tmp_path / "t.yaml")],
+        "no adapter named 'ada'; none is known": ["evaluate", "--data", str(data), "--adapter", "ada"],
+        "no adapter here": ["predict", str(data), "--adapter", "./none"],
+        "none.mp4: no such file or folder": ["predict", none + ".mp4", "--adapter", "x"],
+        "cannot be read": ["pretrain", none + ".yaml"],
+        "r.yaml: 'vision' is missing": ["pretrain", str(tmp_path / "r.yaml")],
+        "corpus.yaml": ["corpus", "stats", str(tmp_path / "corpus.yaml"), "--out", str(tmp_path / "out")],
+        "comparing needs both": ["cache", "verify", str(data)],
+        "no adapter named 'adb'; none is known": ["adapters", "show", "adb"],
+        "--out wants a folder": ["demo", "--out", str(tmp_path / "t.yaml")],
+        "No such option": ["env", "--x"],
+    }
+    for (says, command), (code, text, loaded) in zip(
+        wrong.items(), run_fresh(list(wrong.values()), ["torch"]), strict=True
+    ):
+        assert code == 2 and says in text and text.count("\n") == 1, (command, text)
+        assert not loaded, command
+
+
+@pytest.mark.usefixtures("trained")
+def test_asking_a_saved_adapter_needs_no_training_framework(splits: Path) -> None:
+    videos = str(splits / "test")
+    commands = [["predict", videos, "--adapter", "x"], ["evaluate", "--data", str(splits), "--adapter", "x"]]
+    frameworks = ["lightning", "torchmetrics", "transformers", "torch._dynamo", "tensorboard"]
+    for code, text, loaded in run_fresh(commands, ["torch", *frameworks]):
+        assert code == 0, text
+        assert loaded == ["torch"]
+
+
+def test_reading_a_task_needs_no_torch(tmp_path: Path) -> None:
+    write_classes(tmp_path / "data", per_class=2)
+    code = "import sys, tasks; tasks.ClassificationTask.read(sys.argv[1]); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "data")], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", list(_BUILT_IN))
+def test_what_kinds_of_ours_learn_is_known_without_importing_them(name: str) -> None:
+    assert target_kind(name) == adapter_kind(name).target_kind
+    assert adapter_kind(name).kind == name

@@ -47,8 +47,11 @@ def validate(
     """
     rank, world = fabric.global_rank, fabric.world_size
     own = [Judgement() for _ in candidates]
-    mine = [batch[rank::world] for batch in even_batches(range(len(dataset)), batch_size)]
-    mine = [places for places in mine if places]
+    batches = even_batches(range(len(dataset)), batch_size)
+    if candidates[0].adapter.even_shares:  # a loss over a whole batch is the same however many processes there are
+        mine = batches[rank::world]
+    else:
+        mine = [share for batch in batches if (share := batch[rank::world])]
     for places, batch in zip(mine, read_ahead(dataset, mine, candidates[0].collate), strict=True):
         batch = batch.to(fabric.device)
         for candidate, judgement in zip(candidates, own, strict=True):

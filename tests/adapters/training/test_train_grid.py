@@ -314,7 +314,7 @@ def test_a_metric_without_a_value_is_an_error(tmp_path: Path) -> None:
         ({"grid": [{"lr": 1e-3}, {"lr": "0.001"}]}, "setting 'lr=0.001' comes twice"),
         ({"kind": "map_clasifier"}, "unknown adapter kind 'map_clasifier'; did you mean 'map_classifier'"),
         ({"sets": ((), None)}, "no sample to train on"),
-        ({"config": TrainingConfig(accelerator="warp")}, "accelerator 'warp'"),
+        ({"config": TrainingConfig(accelerator="warp")}, "option 'accelerator' cannot be 'warp'"),
         ({"config": TrainingConfig(accelerator="mps", devices=2)}, "accelerator 'mps' with devices 2: "),
     ],
 )

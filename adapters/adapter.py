@@ -217,6 +217,7 @@ class Adapter(nn.Module, ABC):
         *,
         mask: Tensor | None = None,
         ids: Sequence[str] | None = None,
+        given: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         encoder: Encoder | None = None,
         cache: str | Path | None = None,
         decoder: str = "auto",
@@ -224,21 +225,24 @@ class Adapter(nn.Module, ABC):
     ) -> list[Any]:
         """Answer for videos (paths or `Clip`s, one or many) or for a batch of features: a list of `Prediction`s.
 
-        Videos are sampled and encoded as the training videos were; the answers of a video's views become one. With
+        Videos are sampled and encoded as the training videos were; the answers of a video's views become one. `given`
+        is what the head is told beside the video (`{"question": ...}`), once for all or one mapping each. With
         `cache`, a folder, their features are looked up and kept there. `encoder` spares loading it by its name.
 
         Raises:
-            InputError: the features do not fit the head, or no encoder is known.
+            InputError: the features do not fit the head, no encoder is known, or `ids` or `given` are not as many.
             EncoderMismatch: `encoder` is not the one the adapter was trained on.
             UnreadableVideo: a video cannot be decoded.
         """
-        from adapters.predicting import predict_features, predict_videos
+        from adapters.predicting import predict_features, predict_videos, truths_of
 
         if isinstance(inputs, Tensor):
-            return predict_features(self, inputs, mask, ids, batch_size)
-        given = [inputs] if isinstance(inputs, str | os.PathLike | Clip) else list(inputs)
-        clips = [item if isinstance(item, Clip) else Clip(os.fspath(item)) for item in given]
-        return predict_videos(self, clips, ids, encoder, cache, decoder, batch_size)
+            known = truths_of([str(i) for i in range(len(inputs))], ids, given)
+            return predict_features(self, inputs, mask, known, batch_size)
+        asked = [inputs] if isinstance(inputs, str | os.PathLike | Clip) else list(inputs)
+        clips = [item if isinstance(item, Clip) else Clip(os.fspath(item)) for item in asked]
+        known = truths_of([clip.path for clip in clips], ids, given)
+        return predict_videos(self, clips, known, encoder, cache, decoder, batch_size)
 
     def use_encoder(self, encoder: Encoder) -> None:
         """Predict with this encoder from now on, instead of loading the recorded one.

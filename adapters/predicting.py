@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from adapters.features import Batch, Times, example_of
+from adapters.features import Batch, Example, Times, example_of
 from adapters.predictions import Prediction, Truth
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError, UnreadableVideo
@@ -88,23 +88,39 @@ def predict_clips(
             yield found if isinstance(found, Failure) else answer_records(adapter, found, one, batch_size)
 
 
+def truths_of(
+    names: Sequence[str], ids: Sequence[str] | None, given: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+) -> list[Truth]:
+    """What is known of samples that are asked about: `ids` or else `names`, and what is given beside each.
+
+    Raises:
+        InputError: there are not as many ids, or not as many givens.
+    """
+    ids = list(names if ids is None else ids)
+    several = [given or {}] * len(names) if given is None or isinstance(given, Mapping) else list(given)
+    if not len(ids) == len(several) == len(names):
+        raise InputError(f"{len(names)} samples, {len(ids)} ids and {len(several)} givens must be equally many")
+    return [Truth(name, None, inputs) for name, inputs in zip(ids, several, strict=True)]
+
+
 def predict_features(
-    adapter: Adapter, features: Tensor, mask: Tensor | None, ids: Sequence[str] | None, batch_size: int
+    adapter: Adapter, features: Tensor, mask: Tensor | None, known: Sequence[Truth], batch_size: int
 ) -> list[Prediction]:
     """The answer for each row of a batch of features."""
-    names = [str(i) for i in range(len(features))] if ids is None else list(ids)
+    masks = [None] * len(features) if mask is None else list(mask)
+    examples = [
+        Example(row, frames, None, one.id, one.inputs) for row, frames, one in zip(features, masks, known, strict=True)
+    ]
     answers: list[Prediction] = []
-    for first in range(0, len(features), batch_size):
-        span = slice(first, first + batch_size)
-        part = Batch(features[span], None if mask is None else mask[span], None, names[span])
-        answers += answer_batch(adapter, part)
+    for first in range(0, len(examples), batch_size):
+        answers += answer_batch(adapter, adapter.collate(examples[first : first + batch_size]))
     return answers
 
 
 def predict_videos(
     adapter: Adapter,
     clips: Sequence[Clip],
-    ids: Sequence[str] | None,
+    known: Sequence[Truth],
     encoder: Encoder | None,
     cache: str | Path | None,
     decoder: str,
@@ -129,9 +145,8 @@ def predict_videos(
     if cache is not None:
         extract(model, clips, spec, cache, batch_size=batch_size)
     source = FeatureSource(model, spec, cache or prismhub_home() / "features", batch_size=batch_size)
-    names = [clip.path for clip in clips] if ids is None else list(ids)
     answers = []
-    for found in predict_clips(adapter, clips, [Truth(name) for name in names], source, batch_size):
+    for found in predict_clips(adapter, clips, known, source, batch_size):
         if isinstance(found, Failure):
             raise UnreadableVideo(found.path, found.reason)
         answers.append(found)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         MacroAccuracy,
         MeanClassAccuracy,
         MultiLabelMAP,
+        SampleMetric,
         TopKAccuracy,
     )
     from tasks.readers.annotations import label_names, read_samples
@@ -39,6 +40,7 @@ _HOME = {
     "MacroAccuracy": "metrics.classification",
     "MeanClassAccuracy": "metrics.classification",
     "MultiLabelMAP": "metrics.classification",
+    "SampleMetric": "metrics.classification",
     "TopKAccuracy": "metrics.classification",
     "average_views": "metrics.class_statistics",
     "bootstrap_interval": "metrics.bootstrap",
@@ -59,6 +61,7 @@ __all__ = [
     "MacroAccuracy",
     "MeanClassAccuracy",
     "MultiLabelMAP",
+    "SampleMetric",
     "TopKAccuracy",
     "average_views",
     "bootstrap_interval",

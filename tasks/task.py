@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -33,6 +34,9 @@ class LazySplits(Mapping[str, Sequence[Sample]]):
             self._read[split] = tuple(self._readers[split]())
         return self._read[split]
 
+    def __contains__(self, split: object) -> bool:
+        return split in self._readers
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._readers)
 
@@ -62,6 +66,22 @@ class Task(ABC):
     protocol: str
     family: ClassVar[str]
     card: ClassVar[CardText]  # what the model cards of its adapters say
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "judge" not in vars(cls):
+            return
+        lacking = [name for name in ("family", "card") if not hasattr(cls, name)]
+        lacking += [
+            name
+            for name in ("schema", "targets", "metric")
+            if getattr(getattr(cls, name), "__isabstractmethod__", False)
+        ]
+        if lacking:
+            raise InputError(
+                f"task {cls.__name__} is not whole, or of an older prismhub: it judges but lacks {', '.join(lacking)}; "
+                "see 'Write a task' in docs/tasks.md"
+            )
 
     def __post_init__(self) -> None:
         if self.main_metric not in self.metrics:
@@ -151,12 +171,16 @@ class Task(ABC):
         """
         if split not in self.splits:
             raise InputError(f"task {self.name}: no {split!r} split{nearest(split, self.splits)}")
-        fresh = isinstance(self.splits, LazySplits) and not self.splits.was_read(split)
         samples = self.splits[split]
-        if fresh or not isinstance(self.splits, LazySplits):
+        if split not in self._checked:
             for sample in samples:
                 self.check(sample)
+            self._checked.add(split)
         return samples
+
+    @functools.cached_property
+    def _checked(self) -> set[str]:
+        return set()
 
     def truths(self, samples: Sequence[Sample]) -> list[Truth]:
         """What is known of samples, as metrics take it."""

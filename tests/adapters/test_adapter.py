@@ -19,6 +19,7 @@ from adapters.kinds.linear import Linear
 from adapters.kinds.map_classifier import MapClassifier
 from adapters.registry import load_adapter, save_to_registry
 from adapters.scores import Score, Scores
+from adapters.training.candidate import as_loss
 from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.encoder import Encoder, load_encoder
 from core_encoder.errors import EncoderMismatch, InputError, UnreadableVideo
@@ -218,3 +219,14 @@ def test_pushing_without_token_or_network(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "none"))
     with pytest.raises(InputError, match="no Hugging Face token: run `hf auth login` or set HF_TOKEN"):
         adapter.push_to_hub("someone/insects")
+
+
+def test_adapters_of_an_older_contract_get_a_clear_sentence() -> None:
+    def build(self: Any, config: Any, dim: int, label_names: Any = ()) -> None: ...
+
+    with pytest.raises(InputError, match=r"Old is of an older prismhub: __init__ takes \(config, context\)"):
+        type("Old", (Linear,), {"kind": "old", "__init__": build})
+    with pytest.raises(InputError, match="Old is of an older prismhub: `scores` became `answer`"):
+        type("Old", (Linear,), {"kind": "old", "scores": build})
+    with pytest.raises(InputError, match=r"adapter 'old': `loss` must return Loss\(value, weight\), not Tensor"):
+        as_loss(torch.tensor(1.0), "old")

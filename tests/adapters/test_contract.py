@@ -1,4 +1,7 @@
-"""What every head must keep, for every registered kind; a new kind adds one line to `CASES` when it has variants."""
+"""What every head of class scores must keep, for every known kind; a new one adds a line to `VARIANTS` if it has any.
+
+Kinds of other answers are held to `test_kinds_of_answers.py`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from adapters.adapter import Adapter
 from adapters.card import CONFIG_FILE, WEIGHTS_FILE
 from adapters.context import Context
 from adapters.features import read_batch
-from adapters.registry import adapter_kind
+from adapters.registry import adapter_kind, target_kind
 from core_encoder.clip_plan import ClipPlan
 from core_encoder.config import config_from_dict, config_to_dict
 from core_encoder.errors import EncoderMismatch, InputError
@@ -31,7 +34,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     ],
     "linear": [{"multi_label": True, "dropout": 0.5, "class_weights": "eql"}, {"class_weights": "balanced"}],
 }
-CASES = [(kind, config) for kind in adapter_kinds() for config in [{}, *VARIANTS.get(kind, [])]]
+OF_CLASSES = [kind for kind in adapter_kinds() if target_kind(kind) == "classes"]
+CASES = [(kind, config) for kind in OF_CLASSES for config in [{}, *VARIANTS.get(kind, [])]]
 FINGERPRINT = "ab" * 32
 
 pytestmark = pytest.mark.parametrize(("kind", "config"), CASES, ids=[f"{k}-{c or 'default'}" for k, c in CASES])

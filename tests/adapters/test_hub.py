@@ -10,15 +10,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
+from adapters.adapter import Adapter
 from adapters.context import Context
 from adapters.kinds.linear import Linear
 from tests import ROOT
+from tests.adapters.toy_kinds import ToyText, context_of
 
 
 class FakeHub(BaseHTTPRequestHandler):
@@ -83,7 +87,7 @@ class FakeHub(BaseHTTPRequestHandler):
         elif path.startswith("/api/models/someone/pets"):
             siblings = [{"rfilename": name} for name in self.files]
             self.answer({"id": "someone/pets", "sha": self.commit, "siblings": siblings, "private": False, "tags": []})
-        elif path.startswith("/someone/pets/resolve/") and (name := path.rsplit("/", 1)[1]) in self.files:
+        elif (name := unquote(path).removeprefix("/someone/pets/resolve/").partition("/")[2]) in self.files:
             content = self.files[name]
             etag = hashlib.sha1(content).hexdigest()
             self.answer(content, ETag=f'"{etag}"', **{"X-Repo-Commit": self.commit})
@@ -105,14 +109,18 @@ def hub() -> Iterator[tuple[str, type[FakeHub]]]:
 
 CHILD = """
 import torch
-from adapters import list_adapters, load_adapter, pull
+from adapters import list_adapters, load_adapter, pull, register_adapter
 from core_encoder.errors import InputError
+from tests.adapters.toy_kinds import ToyText
 import sys
+register_adapter(ToyText)
 adapter = load_adapter(sys.argv[1])
 print(adapter.push_to_hub("someone/pets", private=True))
 loaded = load_adapter("someone/pets@main")
 assert all(torch.equal(t, adapter.state_dict()[n]) for n, t in loaded.state_dict().items())
-print(pull("someone/pets").ref, loaded.info.encoder_source)
+row = pull("someone/pets")
+print(row.ref, loaded.info.encoder_source)
+print(*sorted(path.relative_to(row.path).as_posix() for path in row.path.rglob("*") if path.is_file()))
 for ref in ("someone/other", "someone/pets@gone"):
     try:
         load_adapter(ref)
@@ -122,13 +130,14 @@ for ref in ("someone/other", "someone/pets@gone"):
 
 
 @pytest.mark.slow
-def test_push_load_and_pull(hub: tuple[str, type[FakeHub]], tmp_path: Path) -> None:
-    from dataclasses import replace
-
+@pytest.mark.parametrize("kind", [Linear, ToyText], ids=lambda kind: kind.kind)
+def test_push_load_and_pull(kind: type[Adapter], hub: tuple[str, type[FakeHub]], tmp_path: Path) -> None:
     url, handler = hub
-    adapter = Linear.build({}, Context.of_classes(4, ("ant", "bee")))
+    context = context_of(ToyText) if kind is ToyText else Context.of_classes(4, ("ant", "bee"))
+    adapter = kind.build({}, context)
     adapter.info = replace(adapter.info, encoder_source=str(tmp_path))
     adapter.save_pretrained(tmp_path / "mine")
+    handler.files |= {"model.py": b"print()", "lora/notes.txt": b"of someone"}  # nothing that the configuration lists
     home = str(tmp_path / "hf")
     environment = {**os.environ, "HF_ENDPOINT": url, "HF_TOKEN": "hf_test", "HF_HOME": home, "HF_HUB_OFFLINE": "0"}
     command = [sys.executable, "-c", CHILD, str(tmp_path / "mine")]
@@ -137,7 +146,8 @@ def test_push_load_and_pull(hub: tuple[str, type[FakeHub]], tmp_path: Path) -> N
     lines = ended.stdout.splitlines()
     assert lines[0] == f"{url}/someone/pets"
     assert lines[1].strip() == "pets@v1", "no path of this machine is shared"
-    assert lines[2] == "adapter someone/other: no such repository on the Hub, or a private one (then set HF_TOKEN)"
-    assert set(handler.files) >= {"adapter_model.safetensors", "adapter_config.json", "README.md"}
-    mine = (tmp_path / "mine" / "adapter_model.safetensors").read_bytes()
-    assert handler.files["adapter_model.safetensors"] == mine
+    files = {path.relative_to(tmp_path / "mine").as_posix() for path in (tmp_path / "mine").rglob("*.*")}
+    assert set(lines[2].split()) == files >= {*adapter.info.assets, "adapter_model.safetensors", "README.md"}
+    assert lines[3] == "adapter someone/other: no such repository on the Hub, or a private one (then set HF_TOKEN)"
+    for name in files - {"adapter_config.json", "README.md"}:
+        assert handler.files[name] == (tmp_path / "mine" / name).read_bytes()

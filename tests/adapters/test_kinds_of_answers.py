@@ -23,6 +23,7 @@ from core_encoder.errors import InputError
 from tests.adapters.toy_kinds import (
     CAPTIONS,
     KINDS,
+    QUESTIONS,
     ToyBoxes,
     ToyPairs,
     ToySegments,
@@ -258,6 +259,18 @@ def test_windows_are_not_joined_unless_the_kind_says_how() -> None:
     assert adapter.merge([one], [None]) is one
     with pytest.raises(InputError, match="'toy_text' does not join the answers of several views"):
         adapter.merge([one, one], [None, None])
+
+
+def test_what_is_given_beside_a_video_reaches_the_head(tmp_path: Path) -> None:
+    adapter = run(tmp_path, ToyText).best
+    examples = data_of(ToyText, 4, seed=2)
+    features = torch.stack([example.features for example in examples])
+    for asked, words in zip(QUESTIONS, (["cat", "dog", "cat", "dog"], ["runs", "runs", "sits", "sits"]), strict=True):
+        assert [one.text for one in adapter.predict(features, given={"question": asked})] == words
+    each = [{"question": QUESTIONS[place % 2]} for place in range(4)]
+    assert [one.text for one in adapter.predict(features, given=each, batch_size=3)] == ["cat", "runs", "cat", "sits"]
+    with pytest.raises(InputError, match="4 samples, 4 ids and 3 givens must be equally many"):
+        adapter.predict(features, given=each[:3])
 
 
 def test_lists_of_targets_have_digests() -> None:

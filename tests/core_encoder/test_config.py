@@ -7,7 +7,16 @@ import pytest
 from adapters import adapter_kinds
 from adapters.registry import adapter_kind
 from adapters.training.training_config import TrainingConfig
-from core_encoder.config import config_from_dict, expand_grid, option, parse_grid
+from core_encoder.config import (
+    config_from_dict,
+    config_to_dict,
+    convert_options,
+    expand_grid,
+    group,
+    option,
+    options_of,
+    parse_grid,
+)
 from core_encoder.errors import InputError
 
 
@@ -17,6 +26,49 @@ class Example:
     rate: float | None = option(None, "a rate")
     sizes: tuple[int, ...] = option((), "sizes")
     on: bool = option(False, "a switch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grouped:
+    """Options of its own around those of a group, one of them without a default."""
+
+    files: tuple[str, ...] = option(help="which files", positional=True)
+    example: Example = group()
+    again: bool = option(False, "once more")
+
+
+def test_options_of_groups_are_options_of_the_whole() -> None:
+    known = options_of(Grouped)
+    assert list(known) == ["files", "width", "rate", "sizes", "on", "again"]
+    assert {name: one.group for name, one in known.items() if one.group} == dict.fromkeys(
+        ("width", "rate", "sizes", "on"), "example"
+    )
+    assert [name for name, one in known.items() if one.required] == ["files"]
+    made = config_from_dict(Grouped, {"files": ["a"], "width": "5", "again": True})
+    assert made == Grouped(files=("a",), example=Example(5), again=True)
+    flat = config_to_dict(made)
+    assert flat == {"files": ["a"], "width": 5, "rate": None, "sizes": [], "on": False, "again": True}
+    assert config_from_dict(Grouped, flat) == made
+
+
+def test_errors_of_groups_are_those_of_options() -> None:
+    with pytest.raises(InputError, match=r"run\.yaml: option 'files' is missing: which files"):
+        config_from_dict(Grouped, {"width": 5}, "run.yaml")
+    with pytest.raises(InputError, match="unknown option 'widht'; did you mean 'width'?"):
+        config_from_dict(Grouped, {"files": ["a"], "widht": 5})
+    with pytest.raises(InputError, match="option 'example'|unknown option 'example'"):
+        config_from_dict(Grouped, {"files": ["a"], "example": {}})
+    assert convert_options(Grouped, {"width": "7"}) == {"width": 7}
+
+
+def test_two_groups_cannot_have_an_option_of_one_name() -> None:
+    @dataclass(frozen=True)
+    class Twice:
+        one: Example = group()
+        width: int = option(1, "another width")
+
+    with pytest.raises(AssertionError, match="two options of one name: .*width"):
+        options_of(Twice)
 
 
 def test_text_becomes_values() -> None:

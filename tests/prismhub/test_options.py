@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import typer
@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from core_encoder.config import option
+from core_encoder.config import Option, group, option, options_of
 from core_encoder.errors import InputError
+from prismhub import settings as all_settings
 from prismhub.options import command_signature, gather_lists, resolve
 
 
@@ -28,10 +29,19 @@ class Example:
     quiet: bool = option(False, "Quiet.")
 
 
-def run(*arguments: str) -> Example:
-    seen: list[Example] = []
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Words, one of them needed, around the options of a group."""
+
+    videos: tuple[str, ...] = option(help="Which videos.", positional=True)
+    example: Example = group()
+    name: str = option(help="A name.")
+
+
+def run(*arguments: str, cls: type[Any] = Example) -> Any:
+    seen: list[Any] = []
     app = typer.Typer()
-    app.command()(command_signature(Example, seen.append))
+    app.command()(command_signature(cls, seen.append))
     result = CliRunner().invoke(app, gather_lists(arguments))
     if isinstance(result.exception, InputError):
         raise result.exception
@@ -89,3 +99,36 @@ def test_gathering_adds_only_repeated_options(words: list[str]) -> None:
     gathered = gather_lists(words)
     assert [word for word in gathered if word != "--grid"] == [word for word in words if word != "--grid"]
     assert gather_lists(gathered) == gathered
+
+
+def test_words_without_a_name_and_options_of_a_group(tmp_path: Path) -> None:
+    got = run("a.mp4", "b,c.mp4", "--name", "x", "--lr", "0.1", cls=Asked)
+    assert got == Asked(videos=("a.mp4", "b,c.mp4"), name="x", example=Example(lr=0.1))
+    file = tmp_path / "a.yaml"
+    file.write_text("videos: [a.mp4]\nlr: 0.5\nname: y\n")
+    assert run("--config", str(file), "--lr", "0.1", cls=Asked) == Asked(
+        videos=("a.mp4",), name="y", example=Example(lr=0.1)
+    )
+    assert run("z.mp4", "--config", str(file), cls=Asked).videos == ("z.mp4",)
+
+
+def test_what_is_needed_is_asked_for_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^option 'videos' is missing: Which videos\.$"):
+        run("--name", "x", cls=Asked)
+    with pytest.raises(InputError, match=r"^option 'name' is missing: A name\.$"):
+        run("a.mp4", cls=Asked)
+    file = tmp_path / "a.yaml"
+    file.write_text("lrr: 0.5\n")
+    with pytest.raises(InputError, match=r"a\.yaml: unknown option 'lrr'; did you mean 'lr'\?"):
+        run("--config", str(file), cls=Asked)
+
+
+SETTINGS = [cls for name, cls in vars(all_settings).items() if name.endswith("Settings") and isinstance(cls, type)]
+
+
+@pytest.mark.parametrize("cls", SETTINGS, ids=lambda cls: cls.__name__)
+def test_every_option_of_every_command_has_a_name_of_its_own_and_a_help(cls: type) -> None:
+    known: dict[str, Option] = options_of(cls)
+    assert known
+    assert all(str(one.field.metadata.get("help", "")).strip() for one in known.values())
+    assert not {"config", "help"} & known.keys(), "these two are those of every command"

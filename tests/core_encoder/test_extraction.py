@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,45 +19,13 @@ from core_encoder.errors import EncoderMismatch, InputError
 from core_encoder.extraction import ExtractionProgress, extract, spec_for
 from core_encoder.features import encoding
 from core_encoder.features.estimate import estimate
-from core_encoder.features.feature_spec import ClipKey, FeatureSpec
+from core_encoder.features.feature_spec import ClipKey
 from core_encoder.features.feature_store import FeatureStore
 from core_encoder.features.store_upkeep import verify_store
-from core_encoder.preprocessing import Preprocessing, to_video_tensor
-from core_encoder.video.decoders import open_video, read_clip
+from core_encoder.preprocessing import Preprocessing
+from core_encoder.video.decoders import open_video
 from core_encoder.video.video_files import video_digest
-
-DENSE = ClipPlan(8, "dense", stride=1, window_stride=2)
-SHORT = ClipPlan(8, "stride", stride=4)  # 24 frames hold 6 of them: two are padding
-ENCODE = """
-    import sys
-    from core_encoder import Clip, load_encoder
-    from core_encoder.extraction import extract, spec_for
-    nano = load_encoder("nano")
-    clips = [Clip(path) for path in {paths!r}]
-    extract(nano, clips, spec_for(nano, dtype="fp32"), {root!r}, batch_size=2, shard_bytes=1, commit_every_s=0)
-    print("done")
-"""
-
-
-def store_of(spec: FeatureSpec, root: Path) -> FeatureStore:
-    return FeatureStore(root, spec)
-
-
-def records_of(store: FeatureStore, clip: Clip) -> list[Any]:
-    return [store.read(key) for key in store.views(ClipKey.of(clip, video_digest(clip.path)))]
-
-
-def plain_tokens(encoder: Encoder, clip: Clip, plan: ClipPlan, layers: Sequence[int] = ()) -> list[Tensor]:
-    """Each view alone, through the public call: `(T, N, D)` or `(L, T, N, D)` a view."""
-    rows = []
-    with open_video(clip.path) as video:
-        views = plan.views_of(video.facts, clip)
-    for view in views:
-        frames = torch.from_numpy(read_clip(clip, plan, encoder.preprocessing, view=view.index))
-        mask = (torch.arange(plan.num_frames) < view.num_real)[None]
-        features = encoder(to_video_tensor(frames)[None], mask, layers=layers)
-        rows.append(torch.stack([features.hidden[i][0] for i in layers]) if layers else features.tokens[0])
-    return rows
+from tests.core_encoder.plain_features import DENSE, SHORT, plain_tokens, records_of
 
 
 @pytest.mark.parametrize("kind", ["tokens", "frames", "clip"])
@@ -70,7 +38,7 @@ def test_features_are_those_of_a_plain_loop(
     clips = [videos[0], Clip(videos[1].path, 0.25, 1.25)]
     report = extract(nano, clips, spec, tmp_path, batch_size=3)
     assert (report.n_clips, report.n_cached, report.n_encoded, report.failures) == (2, 0, 2, ())
-    store = store_of(spec, tmp_path)
+    store = FeatureStore(tmp_path, spec)
     for clip in clips:
         expected = plain_tokens(nano, clip, plan, layers)
         with open_video(clip.path) as video:
@@ -117,7 +85,7 @@ def test_windows_share_the_spatial_half_in_bounded_memory(
     assert report.frames_decoded == sum(spatial_frames) == 61
     assert len(held) == 7 and max(held) <= 10 + 8
     monkeypatch.undo()
-    found = records_of(store_of(spec, tmp_path), clip)
+    found = records_of(FeatureStore(tmp_path, spec), clip)
     for record, tokens in zip(found, plain_tokens(nano, clip, plan), strict=True):
         torch.testing.assert_close(record.values, tokens, atol=1e-4, rtol=0)
 
@@ -137,13 +105,13 @@ def test_running_again_decodes_nothing(
 def test_a_clip_in_part_is_continued(nano: Encoder, videos: list[Clip], tmp_path: Path) -> None:
     spec = spec_for(nano, DENSE)
     whole = extract(nano, videos[:1], spec, tmp_path, batch_size=2, shard_bytes=1)
-    store = store_of(spec, tmp_path)
+    store = FeatureStore(tmp_path, spec)
     assert whole.views_encoded == len(store) == 9
     for shard in store.shards[:4]:
         shard.path.unlink()
     again = extract(nano, videos[:1], spec, tmp_path)
     assert (again.n_encoded, again.views_encoded) == (1, 4)
-    assert len(records_of(store_of(spec, tmp_path), videos[0])) == 9
+    assert len(records_of(FeatureStore(tmp_path, spec), videos[0])) == 9
 
 
 def test_the_same_content_under_two_names_is_encoded_once(nano: Encoder, videos: list[Clip], tmp_path: Path) -> None:
@@ -199,7 +167,7 @@ def test_the_estimate_is_the_size_on_disk(nano: Encoder, videos: list[Clip], tmp
             assert expected.exact and expected.num_cached == 0 and expected.fits
             assert expected.num_views == len(videos) * (9 if plan is DENSE else 1)
             extract(nano, videos, spec, tmp_path)
-            written = sum(shard.size for shard in store_of(spec, tmp_path).shards)
+            written = sum(shard.size for shard in FeatureStore(tmp_path, spec).shards)
             assert written == pytest.approx(expected.total_bytes, rel=0.05)
             after = estimate(nano, videos, spec, tmp_path)
             assert (after.num_cached, after.total_bytes) == (10, 0)
@@ -242,7 +210,7 @@ def test_verify_encodes_again(nano: Encoder, videos: list[Clip], tmp_path: Path)
         checked = verify_store(report.folder, nano, [moved, videos[8].path, tmp_path / "missing.mp4"])
         assert checked.ok and [pair.file_name for pair in checked.compared] == ["moved.mp4"]
         assert 0 < checked.compared[0].max_difference < checked.compared[0].tolerance
-    store = store_of(spec, tmp_path)
+    store = FeatureStore(tmp_path, spec)
     key = store.views(ClipKey.of(videos[1], video_digest(videos[1].path)))[0]
     record = store.read(key)
     with store.writer() as writer:

@@ -14,7 +14,7 @@ import textwrap
 import threading
 import time
 from collections import namedtuple
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +22,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from core_encoder.clip_plan import Clip, ClipPlan
+from core_encoder.clip_plan import Clip
 from core_encoder.encoder import Encoder
 from core_encoder.errors import InputError
 from core_encoder.extraction import ExtractionProgress, extract, spec_for
 from core_encoder.features.failures import Failure, FailureLog
-from core_encoder.features.feature_spec import ClipKey, FeatureSpec
+from core_encoder.features.feature_spec import ClipKey
 from core_encoder.features.feature_store import FeatureStore
 from core_encoder.features.store_upkeep import verify_store
-from core_encoder.preprocessing import to_video_tensor
-from core_encoder.video.decoders import open_video, read_clip
-from core_encoder.video.video_files import video_digest
 from tests import ROOT
+from tests.core_encoder.plain_features import plain_tokens, records_of
 from tests.videos import moving_square, write_video
 
-DENSE = ClipPlan(8, "dense", stride=1, window_stride=2)
-SHORT = ClipPlan(8, "stride", stride=4)  # 24 frames hold 6 of them: two are padding
 ENCODE = """
     import sys
     from core_encoder import Clip, load_encoder
@@ -47,27 +43,6 @@ ENCODE = """
     extract(nano, clips, spec_for(nano, dtype="fp32"), {root!r}, batch_size=2, shard_bytes=1, commit_every_s=0)
     print("done")
 """
-
-
-def store_of(spec: FeatureSpec, root: Path) -> FeatureStore:
-    return FeatureStore(root, spec)
-
-
-def records_of(store: FeatureStore, clip: Clip) -> list[Any]:
-    return [store.read(key) for key in store.views(ClipKey.of(clip, video_digest(clip.path)))]
-
-
-def plain_tokens(encoder: Encoder, clip: Clip, plan: ClipPlan, layers: Sequence[int] = ()) -> list[Tensor]:
-    """Each view alone, through the public call: `(T, N, D)` or `(L, T, N, D)` a view."""
-    rows = []
-    with open_video(clip.path) as video:
-        views = plan.views_of(video.facts, clip)
-    for view in views:
-        frames = torch.from_numpy(read_clip(clip, plan, encoder.preprocessing, view=view.index))
-        mask = (torch.arange(plan.num_frames) < view.num_real)[None]
-        features = encoder(to_video_tensor(frames)[None], mask, layers=layers)
-        rows.append(torch.stack([features.hidden[i][0] for i in layers]) if layers else features.tokens[0])
-    return rows
 
 
 def spoiled_files(folder: Path, good: str) -> dict[str, str]:
@@ -174,7 +149,7 @@ def test_batches_halve_when_memory_runs_out(
     assert (report.n_encoded, report.batch_size) == (10, 2)
     for clip in videos[:3]:
         tokens = plain_tokens(nano, clip, spec.plan)[0]
-        torch.testing.assert_close(records_of(store_of(spec, tmp_path), clip)[0].values, tokens, atol=1e-4, rtol=0)
+        torch.testing.assert_close(records_of(FeatureStore(tmp_path, spec), clip)[0].values, tokens, atol=1e-4, rtol=0)
     with pytest.raises(InputError, match="out of memory on a single clip of 8 frames"):
         extract(Cramped(nano, 0, error), videos, spec_for(nano), tmp_path)  # type: ignore[arg-type]
 
@@ -229,7 +204,7 @@ def test_ctrl_c_keeps_what_is_encoded(
         extract(nano, videos, spec, tmp_path, batch_size=2, progress=lambda p: interrupt(p))
     assert time.monotonic() - encoding_s < 30
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode-")]
-    kept = len(store_of(spec, tmp_path))
+    kept = len(FeatureStore(tmp_path, spec))
     assert 4 <= kept < 10
     report = extract(nano, videos, spec, tmp_path)
     assert (report.n_cached, report.n_encoded) == (kept, 10 - kept)
@@ -268,7 +243,7 @@ def test_disk_full_in_the_middle_keeps_finished_shards(nano: Encoder, videos: li
     """
     message = run_python(code).stdout
     assert "may not grow this large" in message and message.count("\n") == 1
-    kept = len(store_of(spec_for(nano), tmp_path))
+    kept = len(FeatureStore(tmp_path, spec_for(nano)))
     assert 4 <= kept < 10
     assert extract(nano, videos, spec_for(nano), tmp_path).n_cached == kept
 
@@ -288,21 +263,21 @@ def test_kill_9_then_the_same_command(nano: Encoder, videos: list[Clip], tmp_pat
     survived: set[Any] = set()
     for round_ in range(3):
         process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
-        known = len(list(store_of(spec, root).folder.glob("shard-*")))
+        known = len(list(FeatureStore(root, spec).folder.glob("shard-*")))
         deadline = time.monotonic() + 60
-        while len(list(store_of(spec, root).folder.glob("shard-*"))) <= known and time.monotonic() < deadline:
+        while len(list(FeatureStore(root, spec).folder.glob("shard-*"))) <= known and time.monotonic() < deadline:
             time.sleep(0.002)
         time.sleep(chance.uniform(0, 0.15))
         assert process.poll() is None, f"round {round_}: ended before it could be killed"
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        store = store_of(spec, root)
+        store = FeatureStore(root, spec)
         assert not store.broken and verify_store(store.folder).ok
         assert survived <= set(store.keys()), "something committed was lost"
         survived = set(store.keys())
         assert survived
     assert run_python(code).stdout == "done\n"
-    store = store_of(spec, root)
+    store = FeatureStore(root, spec)
     assert len(store.clip_keys()) == 60 and verify_store(store.folder).ok
     for path in paths[::10]:
         tokens = plain_tokens(nano, Clip(str(path)), spec.plan)[0]
@@ -317,7 +292,7 @@ def test_two_encoders_write_one_store(nano: Encoder, videos: list[Clip], tmp_pat
     running = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) for _ in range(2)]
     assert [process.wait() for process in running] == [0, 0]
     spec = spec_for(nano, dtype="fp32")
-    store = store_of(spec, tmp_path / "store")
+    store = FeatureStore(tmp_path / "store", spec)
     assert len(store.clip_keys()) == 10 and verify_store(store.folder).ok
     assert len((store.folder / "failures.jsonl").read_text().splitlines()) == 1
     for clip in videos:

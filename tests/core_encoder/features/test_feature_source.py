@@ -6,24 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from core_encoder.clip_plan import Clip, ClipPlan
+from core_encoder.clip_plan import Clip
 from core_encoder.encoder import Encoder
 from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.extraction import extract, spec_for
 from core_encoder.features.failures import Failure
 from core_encoder.features.feature_source import FeatureSource
-
-DENSE = ClipPlan(8, "dense", stride=1, window_stride=2)
-SHORT = ClipPlan(8, "stride", stride=4)  # 24 frames hold 6 of them: two are padding
-ENCODE = """
-    import sys
-    from core_encoder import Clip, load_encoder
-    from core_encoder.extraction import extract, spec_for
-    nano = load_encoder("nano")
-    clips = [Clip(path) for path in {paths!r}]
-    extract(nano, clips, spec_for(nano, dtype="fp32"), {root!r}, batch_size=2, shard_bytes=1, commit_every_s=0)
-    print("done")
-"""
+from tests.core_encoder.plain_features import DENSE
 
 
 def test_a_source_gives_the_same_cached_or_not(nano: Encoder, videos: list[Clip], tmp_path: Path) -> None:

@@ -243,7 +243,7 @@ def _demo(settings: DemoSettings) -> None:
 
     Example: prismhub demo --out demo
     """
-    from prismhub.commands.demo import demo
+    from prismhub.demo import demo
 
     done = demo(settings.out, settings.seed)
     print_results([done.first.result, done.second.result])

@@ -17,7 +17,7 @@ import prismhub
 from core_encoder.files.storage import read_json
 from pretrain.world.synthetic_world import DEMO_CLASSES, write_dataset
 from prismhub.cli import run
-from prismhub.commands.demo import Demo, demo
+from prismhub.demo import Demo, demo
 from prismhub.progress import Show
 
 EASY = [one for one in DEMO_CLASSES if one.name in ("red-circle-receding", "blue-star-receding")]
@@ -62,6 +62,9 @@ def test_train_evaluate_predict_and_a_second_question(
     second = result_of(capsys, *train, "--name", "grid", *grid)
     assert second["frames_decoded"] == 0  # other settings, the same features
     assert len(second["settings"]) == 4 and [one["seed"] for one in second["seeds"]] == [0, 1]
+
+    other = result_of(capsys, *train, "--adapter", "linear", "--name", "other-kind")
+    assert other["frames_decoded"] == 0  # another kind of features, derived from those stored
 
     evaluated = result_of(capsys, "evaluate", "--data", str(world), "--adapter", "objects", "--quiet")
     assert evaluated["scores"] == result["scores"]
@@ -243,7 +246,7 @@ def shown(done: Demo) -> Demo:
 def test_demo_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = partial(write_dataset, clips_per_class={"train": 2, "val": 1, "test": 1})
     monkeypatch.setattr("pretrain.world.synthetic_world.write_dataset", few)
-    monkeypatch.setattr("prismhub.commands.demo.EPOCHS", 1)
+    monkeypatch.setattr("prismhub.demo.EPOCHS", 1)
     shown(demo(tmp_path / "demo", show=Show(quiet=True)))
 
 

@@ -53,6 +53,11 @@ def test_decoders_and_lightning_keep_to_their_rooms(path: Path) -> None:
         assert not names & {"decord", "av"}, "only core_encoder/video/ opens videos"
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "prismhub" / "commands").glob("*.py")), ids=lambda path: path.stem)
+def test_commands_import_nothing_from_each_other(path: Path) -> None:
+    assert not {name for name in imported_modules(path) if name.startswith("prismhub.commands")}
+
+
 def test_packages_are_listed_one_by_one() -> None:
     import tomllib
 

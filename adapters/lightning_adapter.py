@@ -69,10 +69,14 @@ class LightningAdapter(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         judged, self._judged = self._judged, []
-        if self._metric is None or not judged:
+        if self._metric is None:
+            return
+        judged = _of_all_processes(judged)
+        if not judged:
             return
         answers, times, truths = (list(column) for column in zip(*judged, strict=True))
-        metric = self._metric()
+        metric: Any = self._metric()
+        metric.sync_on_compute = False  # a torchmetrics.Metric: every process has all answers already
         known = {truth.id: truth for truth in truths}
         merged = merge_views(self.adapter, answers, times)
         metric.update(merged, [known[one.sample_id] for one in merged])
@@ -92,6 +96,21 @@ class LightningAdapter(LightningModule):
             optimizer, lambda step: learning_rate(self.config, min(step, total - 1), total) / self.config.lr
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _of_all_processes(judged: list[tuple[Prediction, Times | None, Truth]]) -> list[Any]:
+    """The answers of all processes, without those that a distributed sampler has repeated to make its shares even."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return judged
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, judged)
+    known, found = set(), []
+    for one in (row for part in parts for row in part):
+        place = (one[2].id, None if one[1] is None else tuple(one[1].span.flatten().tolist()))
+        if place not in known:
+            known.add(place)
+            found.append(one)
+    return found
 
 
 class Answers:

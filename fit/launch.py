@@ -19,18 +19,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.fabric import Fabric
 from torch.multiprocessing.spawn import ProcessContext, ProcessException, start_processes
 
 from core_encoder.errors import InputError
 
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+    from fit.device import OneDevice
+
 Tell = Callable[[Any], None]
 """Takes what the first process reports."""
 
-MakeFabric = Callable[..., Fabric]
+MakeFabric = Callable[..., "Fabric"]
 """`(devices, plugins=None)` -> the fabric of each process; it must be picklable where processes are started."""
 
 
@@ -63,8 +67,8 @@ class Interruption:
         signal.signal(signal.SIGINT, lambda number, frame: setattr(self, "asked", True))
 
 
-Work = Callable[[Fabric, Interruption, Tell], None]
-"""What each process does; it must be picklable where processes are started."""
+Work = Callable[[Any, Interruption, Tell], None]
+"""What each process does with its `Fabric`, or `OneDevice`; it must be picklable where processes are started."""
 
 
 def started_outside() -> bool:
@@ -77,7 +81,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def work_here(fabric: Fabric, work: Work, tell: Tell) -> None:
+def work_here(fabric: Fabric | OneDevice, work: Work, tell: Tell) -> None:
     """Do the work in this process.
 
     Raises:

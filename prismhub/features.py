@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
-from adapters.training.training_config import Accelerator
 from core_encoder.clip_plan import ClipPlan
-from core_encoder.errors import InputError
-from core_encoder.files.storage import nearest, prismhub_home
+from core_encoder.files.storage import prismhub_home
 from core_encoder.models.known_encoders import encoder_path
+from fit.device import find_device
 from prismhub.settings import EncodingSettings, ReadingSettings
 
 if TYPE_CHECKING:
@@ -32,29 +31,6 @@ def open_encoder(source: str, accelerator: str = "auto", dtype: str = "fp32") ->
     from core_encoder.features.dtypes import TORCH_DTYPES
 
     return load_encoder(source, device=device, dtype=TORCH_DTYPES[dtype])
-
-
-def find_device(accelerator: str) -> str:
-    """PyTorch's word for Lightning's word.
-
-    Raises:
-        InputError: the accelerator is unknown or not in this machine.
-    """
-    if accelerator not in get_args(Accelerator):
-        raise InputError(f"accelerator {accelerator!r} is unknown{nearest(accelerator, get_args(Accelerator))}")
-    import torch
-
-    present = {
-        "cpu": True,
-        "gpu": torch.cuda.is_available(),
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if accelerator == "auto":
-        accelerator = next((name for name in ("gpu", "mps") if present[name]), "cpu")
-    if not present.get(accelerator, False):
-        raise InputError(f"accelerator {accelerator!r} is not in this machine; take auto, or cpu")
-    return {"gpu": "cuda"}.get(accelerator, accelerator)
 
 
 def feature_spec(encoder: Encoder, settings: EncodingSettings, kind: FeatureKind, layers: Sequence[int]) -> FeatureSpec:

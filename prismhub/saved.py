@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from core_encoder.errors import InputError
-from prismhub.features import find_device, open_encoder
+from fit.device import find_device
+from prismhub.features import open_encoder
 from prismhub.progress import Show
 from prismhub.settings import SavedAdapterSettings
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from adapters.training.training_config import Accelerator, TrainingConfig
+from adapters.training.training_config import TrainingConfig
 from core_encoder.config import config_to_dict, group, option
 from core_encoder.errors import InputError
+from fit.device import Accelerator
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor
 
 from adapters.adapter import Adapter, Loss
@@ -24,6 +23,11 @@ from fit.checkpoint import load_optimizer, optimizer_tensors
 from fit.contrastive import gather
 from fit.parameter_groups import parameter_groups
 from fit.schedule import scheduled_rate
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+    from fit.device import OneDevice
 
 
 @dataclass
@@ -42,7 +46,9 @@ class Progression:
 class Candidate:
     """A head in training under one setting."""
 
-    def __init__(self, name: str, adapter: Adapter, config: TrainingConfig, total_steps: int, fabric: Fabric) -> None:
+    def __init__(
+        self, name: str, adapter: Adapter, config: TrainingConfig, total_steps: int, fabric: Fabric | OneDevice
+    ) -> None:
         self.name = name
         self.adapter = adapter
         self.config = config
@@ -52,8 +58,11 @@ class Candidate:
         self.last_loss = math.nan
         self._fabric = fabric
         self._optimizer = build_optimizer(adapter, config)
+        self._module: Any
+        self._stepper: Any
         self._module, self._stepper = fabric.setup(adapter, self._optimizer)
-        self._module.mark_forward_method("loss")
+        if self._module is not adapter:  # wrapped by Fabric
+            self._module.mark_forward_method("loss")
 
     @property
     def collate(self) -> Collate:
@@ -80,7 +89,8 @@ class Candidate:
             torch.manual_seed(_step_seed(self.config.seed, step, fabric.global_rank))
             for place, part in enumerate(parts):
                 with fabric.no_backward_sync(self._module, enabled=place + 1 < len(parts)):
-                    value, weight = as_loss(self._module.loss(part), self.adapter.kind)
+                    with fabric.autocast():
+                        value, weight = as_loss(self._module.loss(part), self.adapter.kind)
                     fabric.backward(value * (weight * fabric.world_size))  # gradients are averaged over processes
                 sums += torch.tensor([float(value.detach()) * weight, weight], dtype=torch.float64)
         vars(self.adapter).pop("gather", None)

@@ -168,16 +168,19 @@ def _fabric(config: TrainingConfig, devices: int | str, plugins: Any = None) -> 
 
 def _launch(run: TrainingRun, progress: ProgressCallback) -> None:
     """Run the loop in this process, or in started ones when there are several devices."""
+    from fit.device import OneDevice
     from fit.launch import start, started_outside, work_here
 
-    config = run.config
-    count = 1 if started_outside() else int(_fabric(config, config.devices).world_size)
+    config, outside = run.config, started_outside()
+    count = 1 if outside or config.devices == 1 else int(_fabric(config, config.devices).world_size)
     if count > 1:
         start(run, functools.partial(_fabric, config), count, progress, (TrainingDiverged,))
-        return
-    fabric = _fabric(config, config.devices if started_outside() else 1)
-    fabric.launch()
-    work_here(fabric, run, progress)
+    elif outside:
+        fabric = _fabric(config, config.devices)
+        fabric.launch()
+        work_here(fabric, run, progress)
+    else:
+        work_here(OneDevice(config.accelerator, config.precision), run, progress)
 
 
 def _result(run: Any, info: AdapterInfo) -> TrainingResult:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from adapters.predictions import Truth
 from core_encoder.config import option
 from core_encoder.errors import InputError
+from fit.device import Accelerator
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 HOW_IT_RUNS = ("accelerator", "devices", "checkpoint_every_s")  # may change between a run and its continuation
-Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor
 
 from adapters.adapter import Adapter
@@ -35,6 +34,11 @@ from core_encoder.files.storage import read_tensors, write_tensors
 from fit.checkpoint import header_for, read_header
 from fit.launch import Interruption, Tell
 from fit.run_log import RunLog
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+    from fit.device import OneDevice
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 LOG_EVERY_STEPS = 10
@@ -65,7 +69,7 @@ class TrainingRun:
     metric: MetricFactory | None
     run_dir: Path
 
-    def __call__(self, fabric: Fabric, interruption: Interruption, tell: Tell) -> None:
+    def __call__(self, fabric: Fabric | OneDevice, interruption: Interruption, tell: Tell) -> None:
         """Train to the end, from the checkpoint in `run_dir` where there is one.
 
         Raises:
@@ -102,7 +106,7 @@ class TrainingLoop:
     def __init__(
         self,
         run: TrainingRun,
-        fabric: Fabric,
+        fabric: Fabric | OneDevice,
         interruption: Interruption,
         tell: Tell,
         candidates: list[Candidate],

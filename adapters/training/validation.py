@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor
 
 from adapters.features import FeatureDataset, Times, even_batches, read_ahead
@@ -17,6 +16,11 @@ from adapters.predictions import Prediction, Truth
 from adapters.training.candidate import Candidate, as_loss
 from adapters.training.training_config import MetricFactory
 from core_encoder.errors import InputError
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+    from fit.device import OneDevice
 
 
 @dataclass
@@ -38,7 +42,7 @@ def validate(
     candidates: Sequence[Candidate],
     dataset: FeatureDataset,
     batch_size: int,
-    fabric: Fabric,
+    fabric: Fabric | OneDevice,
     tell: Callable[[], None],
 ) -> list[Judgement]:
     """The judgement of each candidate over the whole data set, the same in every process.

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +18,11 @@ from adapters.scores import Score, Scores
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest
 from tasks.metrics.bootstrap import bootstrap_interval, value_of
-from tasks.metrics.class_statistics import MULTI_LABEL, STATISTICS, average_views, confusion_matrix
+from tasks.metrics.class_statistics import MULTI_LABEL, STATISTICS, RunningScore, average_views, confusion_matrix
 from tasks.readers.annotations import is_multi_label, label_names, name_labels, read_class_list, read_samples
 from tasks.sample import Sample
 from tasks.splits import split_samples, split_warnings
 from tasks.task import Task
-
-if TYPE_CHECKING:
-    from tasks.metrics.classification import SampleMetric
 
 PROTOCOL = "classification-v1"
 """Views are averaged as probabilities; ties count against the prediction; samples without a prediction are left out
@@ -152,11 +149,9 @@ class ClassificationTask(Task):
             row[[index[label] for label in sample.labels]] = 1
         return targets
 
-    def metric(self, name: str | None = None) -> SampleMetric:
+    def metric(self, name: str | None = None) -> RunningScore:
         """A fresh metric by name, the main one by default, for use while training."""
-        from tasks.metrics.classification import METRICS
-
-        return METRICS[name or self.main_metric](len(self.label_names))
+        return RunningScore(name or self.main_metric)
 
     def judge(
         self, predictions: Iterable[ClassScores], split: str = "test", *, seed: int = 0, num_draws: int = 1000

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.metrics.bootstrap import Floats
+from tasks.metrics.bootstrap import Floats, value_of
+
+if TYPE_CHECKING:
+    from adapters.predictions import ClassScores, Truth
 
 ClassStatistic = Callable[[Floats, NDArray[np.int64], NDArray[np.float32]], Floats]
 """Scores `(n, K)`, targets `(n,)` or `(n, K)`, sample weights `(R, n)` -> values `(R,)`, nan where not defined."""
@@ -88,8 +92,37 @@ STATISTICS: Mapping[str, ClassStatistic] = {
     "map": mean_average_precision,
 }
 """Every scalar score by name."""
+
 MULTI_LABEL = frozenset({"map"})
 """The scores of tasks whose samples may have several labels; the others are of tasks of one label a sample."""
+
+
+class RunningScore:
+    """A score by name over answers as they come, for choosing between epochs; rows of one id are views of a sample.
+
+    The torchmetrics of the same names (`tasks.metrics.classification`) give the same values, and know of ranks.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._scores: list[tuple[str, Any]] = []
+        self._targets: dict[str, Any] = {}
+
+    def update(self, predictions: Sequence[ClassScores], samples: Sequence[Truth]) -> None:
+        """Take answers, and what is known of their samples in the same order."""
+        self._scores += [(one.sample_id, np.asarray(one.scores, dtype=np.float64)) for one in predictions]
+        self._targets |= {known.id: np.asarray(known.target, dtype=np.int64) for known in samples}
+
+    def compute(self) -> float:
+        """The score of everything seen.
+
+        Raises:
+            InputError: it is not defined, because no class has ground truth.
+        """
+        names, rows = zip(*self._scores, strict=True)
+        ids, scores = average_views(names, np.stack(rows))
+        targets = np.stack([self._targets[name] for name in ids])
+        return value_of(functools.partial(STATISTICS[self.name], scores, targets), len(ids))
 
 
 def target_ranks(scores: Floats, targets: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from adapters.registry import _BUILT_IN, adapter_kind, target_kind
-from tests.prismhub.small_data import write_classes
+from tests.prismhub.small_data import FAST, write_classes
 
 RUN = """
 import contextlib, io, json, sys
@@ -99,6 +99,14 @@ def test_asking_a_saved_adapter_needs_no_training_framework(splits: Path) -> Non
     for code, text, loaded in run_fresh(commands, ["torch", *frameworks]):
         assert code == 0, text
         assert loaded == ["torch"]
+
+
+@pytest.mark.usefixtures("trained")
+def test_training_on_one_device_needs_no_framework(splits: Path) -> None:
+    train = ["train", "--data", str(splits), *FAST, "--name", "y"]
+    ((code, text, loaded),) = run_fresh([train], ["lightning", "torchmetrics", "transformers"])
+    assert code == 0, text
+    assert not loaded
 
 
 def test_reading_a_task_needs_no_torch(tmp_path: Path) -> None:

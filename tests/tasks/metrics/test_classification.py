@@ -20,7 +20,7 @@ from torchmetrics.functional.classification import (
 
 from adapters.predictions import ClassScores, Truth
 from tasks.metrics.bootstrap import bootstrap_interval, value_of
-from tasks.metrics.class_statistics import average_views
+from tasks.metrics.class_statistics import RunningScore, average_views
 from tasks.metrics.classification import (
     METRICS,
     ConfusionMatrix,
@@ -217,6 +217,19 @@ def test_batches_order_and_padding_change_nothing(seed: int, name: str, data: st
     assert float(metric.compute()) == expected
     metric.reset()
     assert value(metric, scores, targets, ids) == expected
+
+
+@quick
+@given(seeds, st.sampled_from(sorted(METRICS)), st.integers(1, 3))
+def test_the_running_score_is_that_of_torchmetrics(seed: int, name: str, views: int) -> None:
+    make = several_labels if METRICS[name].multi_label else single_label
+    scores, targets, ids = make(seed, True)
+    metric, running = METRICS[name](scores.shape[1]), RunningScore(name)
+    for view in range(views):
+        rows = judged(scores.roll(view, 1), targets, ids)
+        metric.update(*rows)
+        running.update(*rows)
+    assert running.compute() == pytest.approx(float(metric.compute()), abs=1e-6)
 
 
 def test_views_are_averaged_and_padded_views_count_once() -> None:

@@ -294,8 +294,8 @@ def test_what_will_surprise_is_said_before_training(tmp_path: Path, caplog: pyte
     assert "stage1: trains on tier web, whose clips are held out as tier web" in caplog.text
 
 
-def test_a_start_wants_its_own_tokenizer(tmp_path: Path) -> None:
-    given = pretrain(contrast(tmp_path, steps=1), tmp_path / "given")
+def test_a_start_wants_its_own_tokenizer(tmp_path: Path, finished_run: Path) -> None:
+    given = shutil.copytree(finished_run, tmp_path / "given") / "encoder"
     other = str(tokenizer_file(tmp_path))
     made = recipe(tmp_path, stage1=part(start_from=str(given)), stage2=None, tokenizer=other)
     with pytest.raises(InputError, match="learned with another tokenizer; let `tokenizer` name .*given/encoder/token"):
@@ -316,8 +316,8 @@ def test_a_later_part_keeps_the_tokenizer_of_the_one_before(tmp_path: Path) -> N
     pretrain(recipe(tmp_path, **parts), out, ["stage2"])
 
 
-def test_what_a_finished_part_started_from_may_go(tmp_path: Path) -> None:
-    given = pretrain(contrast(tmp_path, steps=1), tmp_path / "given")
+def test_what_a_finished_part_started_from_may_go(tmp_path: Path, finished_run: Path) -> None:
+    given = shutil.copytree(finished_run, tmp_path / "given") / "encoder"
     tokenizer = str(shutil.copy(given / "tokenizer.json", tmp_path / "tokenizer.json"))
     short = part(steps=1)
     made = recipe(
@@ -331,8 +331,8 @@ def test_what_a_finished_part_started_from_may_go(tmp_path: Path) -> None:
     assert pretrain(made, tmp_path / "out") == pretrain(made, tmp_path / "out")
 
 
-def test_a_run_from_before_starts_were_recorded_goes_on(tmp_path: Path) -> None:
-    given = pretrain(contrast(tmp_path, steps=1), tmp_path / "given")
+def test_a_run_from_before_starts_were_recorded_goes_on(tmp_path: Path, finished_run: Path) -> None:
+    given = shutil.copytree(finished_run, tmp_path / "given") / "encoder"
     tokenizer = str(shutil.copy(given / "tokenizer.json", tmp_path / "tokenizer.json"))
     made = recipe(tmp_path, stage1=part(start_from=str(given)), stage2=None, tokenizer=tokenizer)
     with pytest.raises(Killed):
@@ -343,8 +343,8 @@ def test_a_run_from_before_starts_were_recorded_goes_on(tmp_path: Path) -> None:
     assert "started_from" not in about["parts"]["stage1"]
 
 
-def test_a_part_with_start_from_does_not_go_on_from_another_encoder(tmp_path: Path) -> None:
-    given = pretrain(contrast(tmp_path, steps=1), tmp_path / "given")
+def test_a_part_with_start_from_does_not_go_on_from_another_encoder(tmp_path: Path, finished_run: Path) -> None:
+    given = shutil.copytree(finished_run, tmp_path / "given") / "encoder"
     tokenizer = str(shutil.copy(given / "tokenizer.json", tmp_path / "tokenizer.json"))
     stage2 = part(start_from=str(given), **DECODER, **VIDEOS)
     made = recipe(tmp_path, stage1=None, stage2=stage2, tokenizer=tokenizer)

@@ -12,7 +12,6 @@ from core_encoder import load_encoder
 from core_encoder.errors import InputError
 from pretrain.run.initial_weights import initial_stage
 from pretrain.run.part_run import PartRun
-from pretrain.training import pretrain
 from tests.pretrain.tiny_runs import assert_equal, contrast, part, recipe, tokenizer_file
 
 
@@ -28,10 +27,8 @@ def test_pictures_leave_fresh_temporal_layers_passing_on(tmp_path: Path) -> None
     torch.testing.assert_close(vision.encode_temporal(spatial), passed)
 
 
-def test_a_spatial_half_is_taken_from_an_encoder(tmp_path: Path) -> None:
-    pretrain(contrast(tmp_path, steps=1), tmp_path / "given")
-    given = tmp_path / "given" / "encoder"
-    tokenizer = str(tmp_path / "given" / "tokenizer.json")
+def test_a_spatial_half_is_taken_from_an_encoder(tmp_path: Path, finished_run: Path) -> None:
+    given, tokenizer = finished_run / "encoder", str(finished_run / "tokenizer.json")
     made = recipe(tmp_path, stage1=part(initialize_from=str(given)), stage2=None, seed=9, tokenizer=tokenizer)
     run = PartRun(made, "stage1", tmp_path / "out", Path(tokenizer))
     theirs, ours = load_encoder(given).model.vision.state_dict(), run.stage().model.vision.state_dict()

@@ -5,8 +5,7 @@ Importing Lightning takes as long as importing torch twice over; a head on store
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from core_encoder.errors import InputError
@@ -69,11 +68,9 @@ class OneDevice:
 
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16-mixed")
 
-    @contextmanager
-    def no_backward_sync(self, module: nn.Module, enabled: bool = True) -> Iterator[None]:
-        """Nobody to wait for."""
-        with nullcontext():
-            yield
+    def no_backward_sync(self, module: nn.Module, enabled: bool = True) -> AbstractContextManager[None]:
+        """There is nobody to wait for."""
+        return nullcontext()
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of `loss`."""
@@ -93,4 +90,4 @@ class OneDevice:
         return value
 
     def barrier(self) -> None:
-        """Nobody to wait for."""
+        """There is nobody to wait for."""

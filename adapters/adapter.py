@@ -172,12 +172,18 @@ class Adapter(nn.Module, ABC):
     def saved_names(self) -> frozenset[str]:
         """The names in `state_dict` that are saved, trained and checkpointed: trainable parameters and buffers.
 
-        What is frozen when the head is built, such as a language model, is brought by its own files.
+        What is frozen when the head is built, such as a language model, is brought by its own files. Of tied weights,
+        which have several names, the first one counts.
         """
         if self._saved_names is not None:
             return self._saved_names
-        frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
-        return frozenset(self.state_dict().keys() - frozen)
+        left_out, seen = set(), set()
+        parameters, buffers = (named(remove_duplicate=False) for named in (self.named_parameters, self.named_buffers))
+        for name, tensor in (*parameters, *buffers):
+            if id(tensor) in seen or (isinstance(tensor, nn.Parameter) and not tensor.requires_grad):
+                left_out.add(name)
+            seen.add(id(tensor))
+        return frozenset(self.state_dict().keys() - left_out)
 
     def write_assets(self, folder: Path) -> None:
         """Write further files that the head needs (a tokenizer, a `lora/` folder) into `folder`; none by default.

@@ -123,11 +123,13 @@ class AdapterInfo:
             fields = _from_schema_1(fields)
         elif version != SCHEMA_VERSION:
             raise InputError(
-                f"{where}: schema version {version!r} cannot be read by this prismhub, which reads {SCHEMA_VERSION}; "
-                "install the prismhub version the adapter was saved with"
+                f"{where}: schema version {version!r} cannot be read by this prismhub, "
+                f"which reads 1 to {SCHEMA_VERSION}; install the prismhub version the adapter was saved with"
             )
         labels, features = fields.pop("label_names_sha256", None), fields.pop("features", None)
         info = config_from_dict(cls, {**fields, "features": None}, where)
+        if info.dim < 0:
+            raise InputError(f"{where}: dim must not be negative, not {info.dim}")
         if labels != _label_digest(info.label_names):
             raise InputError(f"{where}: the label names are not the ones that were saved (their sha256 differs)")
         return replace(info, features=FeatureSpec.from_dict(features) if features else None)

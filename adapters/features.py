@@ -203,6 +203,12 @@ class ClipFeatures:
         self.ids = tuple(str(ids[clip]) for clip in chosen)
         self.targets = given[chosen] if isinstance(given, Tensor) else [given[clip] for clip in chosen]
 
+    @property
+    def inputs(self) -> dict[str, list[Any]]:
+        """What is given beside each example, by name."""
+        rows = [self._inputs[clip] for clip, _ in self._places]
+        return {name: [row[name] for row in rows] for name in (rows[0] if rows else {})}
+
     def addresses(self) -> list[str]:
         """The content address of every clip: how its features are made, of which bytes, within which bounds."""
         keys = (ClipKey.of(clip, video_digest(clip.path)) for clip in self.clips)
@@ -266,15 +272,32 @@ def targets_of(dataset: FeatureDataset) -> list[Any]:
     return list(offered) if offered is not None else [dataset[i].target for i in range(len(dataset))]
 
 
+def inputs_of(dataset: FeatureDataset) -> list[Mapping[str, Any]]:
+    """What is given beside every sample, without reading features where the data set offers it."""
+    offered = getattr(dataset, "inputs", None)
+    if offered is None:
+        return [dataset[i].inputs for i in range(len(dataset))]
+    return [{name: values[i] for name, values in offered.items()} for i in range(len(dataset))]
+
+
 def digest_of(dataset: FeatureDataset) -> str:
-    """sha256 over the ids, targets and offered addresses of `dataset`: whether a resumed run sees the same samples."""
+    """sha256 over ids, targets, inputs and addresses of `dataset`: whether a resumed run sees the same samples."""
     digest = hashlib.sha256()
-    for name, target in zip(ids_of(dataset), targets_of(dataset), strict=True):
-        value = target.tolist() if isinstance(target, Tensor) else target
-        digest.update(f"{name}\0{value}\n".encode())
+    for name, target, inputs in zip(ids_of(dataset), targets_of(dataset), inputs_of(dataset), strict=True):
+        given = f"\0{_plain(dict(inputs))}" if inputs else ""
+        digest.update(f"{name}\0{_plain(target)}{given}\n".encode())
     for address in dataset.addresses() if hasattr(dataset, "addresses") else ():
         digest.update(f"{address}\n".encode())
     return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """A value whose text says all of it: tensors and arrays as lists."""
+    if isinstance(value, Tensor | np.ndarray | np.number):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in sorted(value.items())}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 Collate = Callable[[Sequence[Example]], Batch]

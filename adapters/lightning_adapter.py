@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from adapters.adapter import Adapter
-from adapters.features import Batch, FeatureDataset, epoch_batches, even_batches, read_batch, stack
+from adapters.features import Batch, Collate, FeatureDataset, epoch_batches, even_batches, read_batch, stack
 from adapters.predicting import answer_batch, merge_views
 from adapters.predictions import Prediction
 from adapters.training.training_config import MetricFactory, TrainingConfig
@@ -29,15 +29,18 @@ if TYPE_CHECKING:
     from adapters.features import Times
     from adapters.predictions import Truth
 
+_OPTIONS = ("lr", "weight_decay", "warmup_fraction", "clip_grad_norm")
+
 
 class LightningAdapter(LightningModule):
-    """A head with its optimizer and steps; options are those of `TrainingConfig` (lr, weight_decay, warmup_fraction).
+    """A head with its optimizer and steps; options are `lr`, `weight_decay`, `warmup_fraction` and `clip_grad_norm`.
 
-    Before the first step the head is calibrated on the training set of a `FeatureDataModule`; without one, calibrate it
-    yourself. With `metric`, validation logs `val_score` beside `val_loss`.
+    Gradients are clipped as in `adapters.train`, unless the Trainer says how. Before the first step the head is
+    calibrated on the training set of a `FeatureDataModule`, which also learns how its examples become a batch; without
+    one, do both yourself. With `metric`, validation logs `val_score` beside `val_loss`.
 
     Raises:
-        InputError: an unknown option, or a value out of range.
+        InputError: an unknown option, one that is the Trainer's or the data module's, or a value out of range.
     """
 
     def __init__(self, adapter: Adapter, metric: MetricFactory | None = None, **training: Any) -> None:
@@ -46,13 +49,29 @@ class LightningAdapter(LightningModule):
 
         self.adapter = adapter
         self.config = config_from_dict(TrainingConfig, training, "lightning_module")
+        if foreign := next((name for name in training if name not in _OPTIONS), None):
+            raise InputError(
+                f"lightning_module: option {foreign!r} is for Lightning's Trainer or the data module; "
+                f"the module takes {', '.join(_OPTIONS)}"
+            )
         self._metric = metric
         self._calibrated = False
         self._judged: list[tuple[Prediction, Times | None, Truth]] = []
 
     def setup(self, stage: str) -> None:
-        """Measure feature scale and class counts once, before the first training step."""
+        """Measure feature scale and class counts once, before the first training step.
+
+        Raises:
+            InputError: the loss needs the whole batch, and there are several processes.
+        """
+        if self.adapter.even_shares and self.trainer.world_size > 1:
+            raise InputError(
+                f"the loss of {self.adapter.kind!r} needs the batch of all processes, which a Trainer does not gather; "
+                "use one device, or adapters.train"
+            )
         data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, FeatureDataModule):
+            data.collate_as(self.adapter)
         if stage == "fit" and isinstance(data, FeatureDataModule) and not self._calibrated:
             self.adapter.calibrate(data.train_set)
             self._calibrated = True
@@ -85,6 +104,13 @@ class LightningAdapter(LightningModule):
     def predict_step(self, batch: Batch, batch_index: int = 0) -> Answers:
         """The answer for every example of a batch."""
         return Answers(answer_batch(self.adapter, batch))
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip the norm of the gradients as the Trainer says, else by `clip_grad_norm`."""
+        limit = gradient_clip_val if gradient_clip_val is not None else self.config.clip_grad_norm or None
+        self.clip_gradients(optimizer, limit, gradient_clip_algorithm or "norm")
 
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up and cosine over all steps, as in `adapters.train`."""
@@ -140,7 +166,6 @@ class FeatureDataModule(LightningDataModule):
         predict_set: FeatureDataset | None = None,
         batch_size: int = 32,
         seed: int = 0,
-        adapter: Adapter | None = None,
     ) -> None:
         super().__init__()
         if not len(train_set):
@@ -148,7 +173,11 @@ class FeatureDataModule(LightningDataModule):
         self.train_set, self.val_set, self.predict_set = train_set, val_set, predict_set
         self.batch_size = batch_size
         self.seed = seed
-        self._collate = adapter.collate if adapter is not None else stack
+        self._collate: Collate = stack
+
+    def collate_as(self, adapter: Adapter) -> None:
+        """Put examples together as this head does; its Lightning module asks for it."""
+        self._collate = stack if type(adapter).collate is Adapter.collate else adapter.collate
 
     def train_dataloader(self) -> Any:
         return self._loader(self.train_set, _EpochBatches(len(self.train_set), self.batch_size, self.seed))
@@ -173,9 +202,9 @@ class FeatureDataModule(LightningDataModule):
 class _Batches:
     """A data set whose index is a list of indices: one read for a whole batch."""
 
-    def __init__(self, dataset: FeatureDataset, collate: Any) -> None:
+    def __init__(self, dataset: FeatureDataset, collate: Collate) -> None:
         self._dataset = dataset
-        self._collate = stack if getattr(collate, "__func__", None) is Adapter.collate else collate
+        self._collate = collate
 
     def __len__(self) -> int:
         return len(self._dataset)

@@ -221,7 +221,10 @@ def _derive(
         except InputError:
             continue  # the run says why it cannot be read
         lacking = [place for place, store in enumerate(stores) if not store.views(key)]
-        found = {place: finer[place].derive(key) for place in lacking}
+        try:
+            found = {place: finer[place].derive(key) for place in lacking}
+        except UnstorableFeatures:
+            continue  # the run encodes it, and says why it cannot be stored
         for place, records in found.items():
             for record in records:
                 writers[place].add(record.key, record.values, record.info)

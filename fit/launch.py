@@ -105,7 +105,7 @@ def start(
     """
     outbox = multiprocessing.get_context("spawn").SimpleQueue()
     process = _Process(work, make_fabric, count, _free_port(), failures)
-    with _deaf_to_interrupts():  # inherited: a process that is just starting has nothing to keep
+    with _deaf_to_interrupts(), _quiet_torch():  # inherited: a process that is just starting has nothing to keep
         started = start_processes(process, (outbox,), nprocs=count, join=False, start_method="spawn")
     try:
         _follow(started, outbox, tell)
@@ -229,6 +229,20 @@ def _deaf_to_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _quiet_torch() -> Iterator[None]:
+    """Advice that torch's C++ prints past Python's warnings, once a process, stays unsaid in what is started inside."""
+    name = "TORCH_CPP_LOG_LEVEL"
+    if name in os.environ or os.environ.get("PRISMHUB_DEBUG"):
+        yield
+        return
+    os.environ[name] = "ERROR"
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
 
 
 def _free_port() -> int:

@@ -262,6 +262,10 @@ class CachePruneSettings:
     check_bytes: bool = option(False, "Read every byte and remove corrupt shards too.")
     dry_run: bool = option(False, "Only say what would go.")
 
+    def __post_init__(self) -> None:
+        if self.older_than_days is not None and not self.older_than_days >= 0:
+            raise InputError(f"older_than_days must not be negative, not {self.older_than_days:g}")
+
 
 @dataclass(frozen=True)
 class CacheConvertSettings:

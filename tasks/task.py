@@ -207,12 +207,22 @@ class Task(ABC):
         return []
 
     def digest(self, split: str) -> str:
-        """The sha256 of the sample ids and labels of a split and of the class names: equal only for equal data."""
-        rows = sorted([sample.id, *sample.labels] for sample in self.samples(split))
+        """The sha256 of a split's sample ids, labels and inputs and of the class names: equal only for equal data."""
+        rows = sorted([sample.id, *sample.labels, *self._given(sample)] for sample in self.samples(split))
         return hashlib.sha256(json.dumps([list(self.label_names), rows]).encode()).hexdigest()
+
+    def _given(self, sample: Sample) -> list[str]:
+        """The inputs of a sample as text, nothing where there are none."""
+        inputs = self.inputs(sample)
+        return [f"{name}={_as_text(inputs[name])}" for name in sorted(inputs)]
 
     def __repr__(self) -> str:
         read = self.splits.was_read if isinstance(self.splits, LazySplits) else lambda split: True
         sizes = ", ".join(f"{name} {len(self.splits[name]) if read(name) else '(not read)'}" for name in self.splits)
         classes = f"{len(self.label_names)} classes; " if self.label_names else ""
         return f"{type(self).__name__}({self.name!r}: {classes}{sizes}; {self.main_metric})"
+
+
+def _as_text(value: Any) -> str:
+    """All of a value, arrays and tensors in full."""
+    return json.dumps(value, default=lambda one: one.tolist() if hasattr(one, "tolist") else str(one))

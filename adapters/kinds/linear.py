@@ -50,7 +50,10 @@ class Linear(Classifier):
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits `(B, K)` of features `(B, D)`; finer features `(B, T, D)`, `(B, T, N, D)` are averaged first."""
-        return self.classifier(self.dropout(self.scale(mean_pool(features, mask))))
+        pooled = mean_pool(features, mask)  # (B, D)
+        if pooled.shape[-1] != self.dim:
+            raise InputError(f"linear wants features of width {self.dim}, not {tuple(features.shape)}")
+        return self.classifier(self.dropout(self.scale(pooled)))
 
 
 def mean_pool(features: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -169,8 +169,15 @@ def learning_rate(config: TrainingConfig, step: int, total_steps: int) -> float:
 
 
 def build_optimizer(adapter: Adapter, config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW on what is trainable; norms, biases and learned queries do not decay."""
-    return torch.optim.AdamW(parameter_groups(adapter, config.weight_decay), lr=config.lr, fused=True)
+    """AdamW on what is trainable; norms, biases and learned queries do not decay.
+
+    Raises:
+        InputError: nothing is.
+    """
+    groups = parameter_groups(adapter, config.weight_decay)
+    if not groups:
+        raise InputError(f"adapter {adapter.kind!r} has no parameter to train: all are frozen, or there is none")
+    return torch.optim.AdamW(groups, lr=config.lr, fused=True)
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:

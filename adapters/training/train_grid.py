@@ -159,8 +159,11 @@ def _by_setting(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def _fabric(config: TrainingConfig, devices: int | str, plugins: Any = None) -> Fabric:
     from lightning.fabric import Fabric
 
+    several = isinstance(devices, int) and devices > 1
+    strategy = "ddp_find_unused_parameters_true" if several else "auto"  # a step need not use everything
+    asked = {"accelerator": config.accelerator, "devices": devices, "precision": config.precision}
     try:
-        return Fabric(accelerator=config.accelerator, devices=devices, precision=config.precision, plugins=plugins)
+        return Fabric(**asked, strategy=strategy, plugins=plugins)
     except Exception as error:  # Lightning names an unknown or absent device in exceptions of many types
         reason = " ".join(str(error).split())
         raise InputError(f"accelerator {config.accelerator!r} with devices {devices!r}: {reason}") from error
@@ -206,6 +209,7 @@ def _result(run: Any, info: AdapterInfo) -> TrainingResult:
     file = run.run_dir / CHECKPOINT_FILE
     tensors = split_tensors(read_tensors(file))[order[0]]
     best = run.build(run.settings[order[0]]).eval()
+    best.calibrate(run.train_set)  # what it keeps of the training set beside its weights, such as a vocabulary
     best.load_weights({n.removeprefix("best/"): t for n, t in tensors.items() if n.startswith("best/")}, str(file))
     training = run.settings[order[0]].training
     best.described_as(replace(info, training=config_to_dict(training), seed=training.seed))

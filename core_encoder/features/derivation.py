@@ -17,6 +17,7 @@ from torch import Tensor
 
 from core_encoder.features.feature_spec import ClipKey, FeatureKind, FeatureSpec, Record, StoredDtype
 from core_encoder.features.feature_store import SPEC_FILE, FeatureStore
+from core_encoder.features.shard import as_stored
 
 _FINER: dict[FeatureKind, tuple[FeatureKind, ...]] = {"clip": ("frames", "tokens"), "frames": ("tokens",)}
 _AS_PRECISE: dict[StoredDtype, tuple[StoredDtype, ...]] = {
@@ -53,7 +54,11 @@ class FinerStores:
         ]
 
     def derive(self, clip: ClipKey) -> list[Record]:
-        """The records of a clip, one a view, in the dtype of the spec; empty when it is cached in no finer kind."""
+        """The records of a clip, one a view, in the dtype of the spec; empty when it is cached in no finer kind.
+
+        Raises:
+            UnstorableFeatures: a value is beyond the range of the dtype.
+        """
         for store in self.stores:
             if keys := store.views(clip):
                 return [self._derived(store.read(key), store.spec.kind) for key in keys]
@@ -62,6 +67,7 @@ class FinerStores:
     def _derived(self, record: Record, given: FeatureKind) -> Record:
         mask = None if record.frame_mask.all() else record.frame_mask[None]
         values = coarsen(record.values[None], given, self.spec.kind, mask)[0]
+        as_stored(values, self.spec.dtype)  # refuses what would become infinite
         return Record(record.key, values.to(self.spec.float_dtype), record.info)
 
 

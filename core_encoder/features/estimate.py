@@ -99,7 +99,7 @@ def estimate(
         missing = [clip for clip in clips if not _is_cached(store, clip)]
     views_of = spec.plan.views if spec.plan.sampling != "dense" else 0
     probed = missing if views_of else _spread(missing, _PROBED)
-    counts = [views_of or _num_views(spec, clip) for clip in probed]
+    counts = [views_of or _num_missing(store, clip) for clip in probed]
     num_views = sum(counts) if len(probed) == len(missing) else round(float(np.mean(counts)) * len(missing))
     kinds = [kind for kind in get_args(FeatureKind) if kind != "embedding" or encoder.embedding_dim is not None]
     patches = (spec.preprocessing.image_size // encoder.patch_size) ** 2
@@ -127,10 +127,15 @@ def _is_cached(store: FeatureStore, clip: Clip) -> bool:
         return False
 
 
-def _num_views(spec: FeatureSpec, clip: Clip) -> int:
+def _num_missing(store: FeatureStore, clip: Clip) -> int:
+    """The windows of a clip that are not stored; those of a run that was cut off are."""
     try:
-        with open_video(clip.path, spec.decoder.partition("-")[0]) as video:
-            return len(spec.plan.views_of(video.facts, clip))
+        with open_video(clip.path, store.spec.decoder.partition("-")[0]) as video:
+            count = len(store.spec.plan.views_of(video.facts, clip))
+        if not len(store):
+            return count
+        key = ClipKey.of(clip, video_digest(clip.path))
+        return count - sum(store.has([key.view(index) for index in range(count)]))
     except (InputError, OSError):
         return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -54,6 +55,10 @@ class FeatureSource:
         self._encoder = encoder if compute_missing else None
         self._batch_size = batch_size
         self._num_workers = num_workers
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process gets what is stored, without the encoder."""
+        return {**self.__dict__, "_encoder": None, "_last": {}}
 
     def __repr__(self) -> str:
         return f"FeatureSource({self.store!r}, computes={self._encoder is not None})"
@@ -110,10 +115,16 @@ class FeatureSource:
                 found[clip] = [self.store.read(key) for key in keys]
             elif clip in self._last:
                 found[clip] = self._last[clip]
-            elif derived := self._finer.derive(ClipKey.of(clip, video_digest(clip.path))):
-                found[clip] = derived
             else:
-                missing.append(clip)
+                try:
+                    derived = self._finer.derive(ClipKey.of(clip, video_digest(clip.path)))
+                except UnstorableFeatures as error:
+                    found[clip] = Failure.of(clip, str(error))
+                    continue
+                if derived:
+                    found[clip] = derived
+                else:
+                    missing.append(clip)
         if missing:
             found |= self._compute(missing)
             last = found[missing[-1]]

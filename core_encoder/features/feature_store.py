@@ -159,7 +159,10 @@ class FeatureStore:
 
     def views(self, clip: ClipKey) -> list[FeatureKey]:
         """The keys of all views of a cached clip; empty unless every one is here."""
-        keys = [clip.view(index) for index in range(self.num_views(clip))]
+        count = self.num_views(clip)
+        if count > len(self):  # some are missing, or the count is damaged
+            return []
+        keys = [clip.view(index) for index in range(count)]
         return keys if all(self.has(keys)) else []
 
     def info(self, key: FeatureKey) -> RecordInfo:

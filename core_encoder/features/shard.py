@@ -40,6 +40,7 @@ _DTYPES = {  # the format's names
     "I32": torch.int32,
     "I64": torch.int64,
 }
+_FACT_DTYPES = {"i8": "I64", "i4": "I32", "f8": "F64"}  # NumPy's names
 _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _FORMAT = "2"  # of the arrays above; files of the first format hold a JSON entry a record
 _LARGEST_HEADER = 100_000_000  # the format's limit
@@ -77,20 +78,35 @@ class Shard:
             self._files: list[str] = json.loads(metadata.get("files", "[]"))
             self._start = 8 + length
             whole = self._start + max((entry["data_offsets"][1] for entry in self._tensors.values()), default=0)
-            self._num_records = len(self) if form == _FORMAT else 0
+            if form == _FORMAT:
+                self._check_arrays()
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise error if isinstance(error, BrokenShard) else BrokenShard("its header makes no sense") from error
         if form != _FORMAT:
             raise BrokenShard(f"it is of format {form}, this version reads {_FORMAT}")
         if self.size != whole:
             raise BrokenShard(f"it has {self.size} bytes where its header says {whole}")
-        if any(
-            self._tensors[name]["shape"][0] != self._num_records
-            for name in (*(_facts(1).names or ()), "crc32", "values")
-        ):
-            raise BrokenShard("its arrays are not equally long")
         if written_for != spec_name:
             raise BrokenShard(f"it was written for {written_for}")
+
+    def _check_arrays(self) -> None:
+        """Refuse arrays that are not all there, equally long, of the right types and as large as they say."""
+        count, (_, num_frames) = len(self), self._tensors["times_s"]["shape"]
+        wanted: dict[str, tuple[str, tuple[int, ...]]] = {"digest": ("U8", (32,)), "crc32": ("I64", ())}
+        facts = _facts(num_frames)
+        for name in set(facts.names or ()) - wanted.keys():
+            wanted[name] = (_FACT_DTYPES[facts[name].base.str[1:]], facts[name].shape)
+        for name, (dtype, shape) in wanted.items():
+            entry = self._tensors[name]
+            if (entry["dtype"], entry["shape"]) != (dtype, [count, *shape]):
+                raise BrokenShard(f"its array {name!r} is not what it should be")
+        for name in ("values", *(("scales",) if "scales" in self._tensors else ())):
+            if self._tensors[name]["shape"][0] != count:
+                raise BrokenShard("its arrays are not equally long")
+        for name, entry in self._tensors.items():
+            begin, end = entry["data_offsets"]
+            if not (0 <= begin <= end and end - begin == math.prod(entry["shape"]) * _DTYPES[entry["dtype"]].itemsize):
+                raise BrokenShard(f"its array {name!r} is not as large as it says")
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_mapped": {}, "_arrays": {}}  # a mapping belongs to one process
@@ -136,8 +152,13 @@ class Shard:
             start_s=start_s,
             end_s=end_s,
             times_s=tuple(self.column("times_s")[row].tolist()),
-            file_name=self._files[int(self.column("file")[row])],
+            file_name=self._file_name(row),
         )
+
+    def _file_name(self, row: int) -> str:
+        """The video's name when it was encoded, for people alone; empty where the number of it is damaged."""
+        number = int(self.column("file")[row])
+        return self._files[number] if 0 <= number < len(self._files) else ""
 
     def stored(self, row: int) -> tuple[Tensor, ...]:
         """A record's values as stored and, for int8, their scales `(..., 1)`: mapped, so never write to them."""

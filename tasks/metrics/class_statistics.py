@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from core_encoder.errors import InputError
+from core_encoder.files.storage import nearest
 from tasks.metrics.bootstrap import Floats, value_of
 
 if TYPE_CHECKING:
@@ -100,29 +102,70 @@ MULTI_LABEL = frozenset({"map"})
 class RunningScore:
     """A score by name over answers as they come, for choosing between epochs; rows of one id are views of a sample.
 
-    The torchmetrics of the same names (`tasks.metrics.classification`) give the same values, and know of ranks.
+    It refuses what `checked_rows` refuses. The torchmetrics of the same names (`tasks.metrics.classification`) give the
+    same values, and know of ranks.
     """
 
     def __init__(self, name: str) -> None:
+        if name not in STATISTICS:
+            raise InputError(f"unknown metric {name!r}{nearest(name, STATISTICS)}")
         self.name = name
-        self._scores: list[tuple[str, Any]] = []
-        self._targets: dict[str, Any] = {}
+        self._ids: list[str] = []
+        self._rows: list[tuple[Floats, NDArray[np.int64]]] = []  # of each update
 
     def update(self, predictions: Sequence[ClassScores], samples: Sequence[Truth]) -> None:
         """Take answers, and what is known of their samples in the same order."""
-        self._scores += [(one.sample_id, np.asarray(one.scores, dtype=np.float64)) for one in predictions]
-        self._targets |= {known.id: np.asarray(known.target, dtype=np.int64) for known in samples}
+        if len(predictions) or len(samples):
+            width = self._rows[0][0].shape[1] if self._rows else len(predictions[0].scores) if predictions else 1
+            self._rows.append(checked_rows(predictions, samples, width, self.name in MULTI_LABEL))
+            self._ids += [one.sample_id for one in predictions]
 
     def compute(self) -> float:
         """The score of everything seen.
 
         Raises:
             InputError: it is not defined, because no class has ground truth.
+            ValueError: no sample was added, or one was added with different targets.
         """
-        names, rows = zip(*self._scores, strict=True)
-        ids, scores = average_views(names, np.stack(rows))
-        targets = np.stack([self._targets[name] for name in ids])
+        if not self._rows:
+            raise ValueError("no sample was scored")
+        given = np.concatenate([targets for _, targets in self._rows])
+        ids, scores = average_views(self._ids, np.concatenate([scores for scores, _ in self._rows]))
+        first = dict(zip(reversed(self._ids), reversed(given), strict=True))
+        if any((first[name] != target).any() for name, target in zip(self._ids, given, strict=True)):
+            raise ValueError("one sample id was scored with different targets; ids must tell samples apart")
+        targets = np.stack([first[name] for name in ids])
         return value_of(functools.partial(STATISTICS[self.name], scores, targets), len(ids))
+
+
+def checked_rows(
+    predictions: Sequence[ClassScores], samples: Sequence[Truth], num_classes: int, multi_label: bool
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Scores `(B, K)` and targets `(B,)`, or `(B, K)` zeros and ones when multi-label.
+
+    Raises:
+        ValueError: answers of other classes or of other samples, scores that are not finite, or a target that is no
+            class.
+    """
+    rows = len(predictions)
+    if len(samples) != rows:
+        raise ValueError(f"{rows} predictions need {rows} samples and views")
+    for prediction, sample in zip(predictions, samples, strict=True):
+        if prediction.sample_id != sample.id:
+            raise ValueError(f"the prediction of {prediction.sample_id!r} stands beside sample {sample.id!r}")
+        if len(prediction.scores) != num_classes:
+            raise ValueError(f"{sample.id!r}: {len(prediction.scores)} scores, not {num_classes}")
+    scores = np.stack([np.asarray(prediction.scores, dtype=np.float64) for prediction in predictions])
+    targets = np.stack([np.asarray(sample.target) for sample in samples])
+    expected = (rows, num_classes) if multi_label else (rows,)
+    if targets.shape != expected:
+        raise ValueError(f"targets {targets.shape} do not fit scores {expected}")
+    if not np.isfinite(scores).all():
+        raise ValueError("scores are not finite: the adapter answered NaN or infinity")
+    highest = 1 if multi_label else num_classes - 1
+    if ((targets < 0) | (targets > highest)).any():
+        raise ValueError(f"targets must lie between 0 and {highest}")
+    return scores, targets.astype(np.int64)
 
 
 def target_ranks(scores: Floats, targets: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -27,6 +27,7 @@ from torchmetrics import Metric
 from adapters.predictions import ClassScores, Truth
 from tasks.metrics.bootstrap import Floats, Statistic, value_of
 from tasks.metrics.class_statistics import (
+    checked_rows,
     class_accuracy,
     confusion_matrix,
     mean_average_precision,
@@ -89,26 +90,12 @@ class SampleMetric(Metric):
             raise ValueError(f"{rows} predictions need {rows} samples and views")
         if not rows:
             return
-        for prediction, sample in zip(predictions, samples, strict=True):
-            if prediction.sample_id != sample.id:
-                raise ValueError(f"the prediction of {prediction.sample_id!r} stands beside sample {sample.id!r}")
-            if len(prediction.scores) != self.num_classes:
-                raise ValueError(f"{sample.id!r}: {len(prediction.scores)} scores, not {self.num_classes}")
-        scores = torch.stack([prediction.scores for prediction in predictions])  # (B, K)
-        targets = torch.stack([torch.as_tensor(sample.target) for sample in samples])  # (B,) or (B, K)
-        expected = (rows, self.num_classes) if self.multi_label else (rows,)
-        if targets.shape != expected:
-            raise ValueError(f"targets {tuple(targets.shape)} do not fit scores {expected} of {type(self).__name__}")
-        if not bool(torch.isfinite(scores).all()):
-            raise ValueError("scores are not finite: the adapter answered NaN or infinity")
-        highest = 1 if self.multi_label else self.num_classes - 1
-        if bool(((targets < 0) | (targets > highest)).any()):
-            raise ValueError(f"targets must lie between 0 and {highest}")
+        scores, targets = map(torch.from_numpy, checked_rows(predictions, samples, self.num_classes, self.multi_label))
         view = torch.full((rows, 1), -1) if views is None else torch.as_tensor(views).reshape(rows, 1)
         keys = torch.cat([sample_keys(sample.id for sample in samples), view.long().cpu()], dim=1)  # (B, 3)
         self.keys.append(keys.to(self.device))
-        self.scores.append(scores.detach().float().to(self.device))
-        self.targets.append(targets.detach().long().to(self.device))
+        self.scores.append(scores.float().to(self.device))
+        self.targets.append(targets.to(self.device))
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
         """Gather over ranks; one that saw no sample brings empty states of the right shape and type."""

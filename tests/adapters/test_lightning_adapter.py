@@ -18,6 +18,7 @@ from adapters.training.training_config import TrainingConfig
 from core_encoder.errors import InputError
 from tasks.metrics.classification import TopKAccuracy
 from tests.adapters.toy import DIM, LABELS, toy_features
+from tests.adapters.toy_kinds import ToyPairs, context_of
 
 HEAD = {"dropout": 0.0, "hidden": 16, "class_weights": "balanced"}
 
@@ -32,7 +33,6 @@ def trainer(folder: Path, epochs: int) -> Any:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        gradient_clip_val=1.0,
         num_sanity_val_steps=0,
         default_root_dir=folder,
     )
@@ -91,3 +91,19 @@ def test_wrong_options_are_named() -> None:
         adapter.lightning_module(lrr=1)
     with pytest.raises(InputError, match="no sample to train on"):
         FeatureDataModule([])
+
+
+def test_options_of_the_trainer_are_refused() -> None:
+    adapter = MapClassifier.build(HEAD, Context.of_classes(DIM, LABELS))
+    for name, value in (("epochs", 9), ("accumulate", 4), ("batch_size", 3), ("devices", 2), ("patience", 1)):
+        with pytest.raises(InputError, match=f"option '{name}' is for Lightning's Trainer or the data module"):
+            adapter.lightning_module(**{name: value})
+
+
+def test_a_loss_over_the_whole_batch_wants_one_process(tmp_path: Path) -> None:
+    from lightning.pytorch import Trainer
+
+    module = ToyPairs.build({}, context_of(ToyPairs)).lightning_module()
+    module.trainer = Trainer(accelerator="cpu", devices=2, logger=False, default_root_dir=tmp_path)
+    with pytest.raises(InputError, match="needs the batch of all processes, which a Trainer does not gather"):
+        module.setup("fit")

@@ -148,10 +148,11 @@ def edited(folder: Path, **changes: Any) -> Path:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema_version": 3}, "schema version 3 cannot be read by this prismhub, which reads 2"),
+        ({"schema_version": 3}, "schema version 3 cannot be read by this prismhub, which reads 1 to 2"),
         ({"kind": "lineal"}, "unknown adapter kind 'lineal'; did you mean 'linear'?"),
         ({"kind": "map_classifier"}, "unknown option|lacks"),
         ({"targets": {"label_names": ["ant", "cow"]}}, "label names are not the ones that were saved"),
+        ({"dim": -4}, "dim must not be negative, not -4"),
         ({"dim": 5}, r"holds 'classifier.weight' of shape \(2, 4\), not \(2, 5\)"),
         ({"weights_sha256": "0"}, "not the weights that were saved"),
         ({"colour": "red"}, "unknown option 'colour'"),

@@ -215,8 +215,8 @@ KINDS: tuple[type[Adapter], ...] = (ToySegments, ToyBoxes, ToyText, ToyPairs)
 
 
 def context_of(kind: type[Adapter]) -> Context:
-    names = LABELS if kind in (ToySegments, ToyBoxes) else ()
-    return Context(DIM, TargetSchema(kind.target_kind, names), grid=GRID if kind is ToyBoxes else None)
+    names = LABELS if issubclass(kind, ToySegments | ToyBoxes) else ()
+    return Context(DIM, TargetSchema(kind.target_kind, names), grid=GRID if issubclass(kind, ToyBoxes) else None)
 
 
 def data_of(kind: type[Adapter], count: int, seed: int = 0) -> list[Example]:
@@ -227,7 +227,7 @@ def data_of(kind: type[Adapter], count: int, seed: int = 0) -> list[Example]:
     examples = []
     for index in range(count):
         name = f"{kind.kind}-{seed}-{index}"
-        if kind is ToySegments:
+        if issubclass(kind, ToySegments):
             windows = 3 + index % 4
             features, label = noise(windows, DIM), index % len(LABELS)
             features[1:3] += directions[label]
@@ -235,13 +235,13 @@ def data_of(kind: type[Adapter], count: int, seed: int = 0) -> list[Example]:
             times = Times(span.mean(-1, keepdim=True), span)  # (W, 1), (W, 2)
             wanted = [Segment(WINDOW_S, 3 * WINDOW_S, LABELS[label], 1.0)]
             examples.append(Example(features, None, wanted, name, times=times))
-        elif kind is ToyBoxes:
+        elif issubclass(kind, ToyBoxes):
             grid, labels = noise(2, *GRID, DIM), torch.tensor([index % 2, 1 - index % 2][: 1 + index % 3 % 2])
             corners = torch.tensor([[0.0, 0.0, 1 / 3, 1.0], [2 / 3, 0.0, 1.0, 1.0]])[: len(labels)]
             for column, label in zip((0, 2), labels, strict=False):
                 grid[:, :, column] += directions[label]
             examples.append(Example(grid.flatten(1, 2), None, labels, name, {"boxes": corners}))
-        elif kind is ToyText:
+        elif issubclass(kind, ToyText):
             animal, deed, asked = index % 2, index // 2 % 2, index // 4 % 2
             features = noise(3, DIM) + directions[animal] + directions[2 + deed]
             word = WORDS[animal] if asked == 0 else WORDS[2 + deed]

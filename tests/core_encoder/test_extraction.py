@@ -241,3 +241,14 @@ def test_the_queue_is_bounded_in_bytes(nano: Encoder, videos: list[Clip], monkey
     assert run.bottleneck == "encoding", "a short run only waited for its first frames"
     run._queue.get_wait_s = 5.0
     assert run.bottleneck == "decoding"
+
+
+def test_the_estimate_knows_the_windows_that_a_run_left(nano: Encoder, videos: list[Clip], tmp_path: Path) -> None:
+    spec = spec_for(nano, DENSE)
+    extract(nano, videos[:1], spec, tmp_path / "whole")
+    whole, part = FeatureStore(tmp_path / "whole", spec), FeatureStore(tmp_path, spec)
+    with part.writer() as writer:
+        for key in list(whole)[:4]:
+            record = whole.read(key)
+            writer.add(key, record.values, record.info)
+    assert estimate(nano, videos[:2], spec, tmp_path).num_views == 9 - 4 + 9

@@ -16,6 +16,7 @@ from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.encoder import Encoder
 from core_encoder.errors import InputError
 from core_encoder.extraction import extract, spec_for
+from core_encoder.features.failures import Failure
 from core_encoder.features.feature_source import FeatureSource
 from core_encoder.features.feature_spec import ClipKey, FeatureSpec
 from core_encoder.features.feature_store import FeatureStore
@@ -181,3 +182,20 @@ def test_the_grid_is_in_the_spec_and_not_in_the_address(nano: Encoder) -> None:
     spec = spec_for(nano)
     assert spec.grid == (6, 6) and FeatureSpec.from_dict(spec.describe()) == spec
     assert replace(spec, grid=None).folder_name == spec.folder_name
+
+
+def test_what_cannot_be_derived_is_encoded_or_listed(nano: Encoder, videos: list[Clip], tmp_path: Path) -> None:
+    """A mean beyond the range of fp16: the other clips are derived, and this one is not stored as infinite."""
+    exact, rough = spec_for(nano, ClipPlan(8), dtype="fp32"), spec_for(nano, ClipPlan(8), kind="clip")
+    extract(nano, videos[:3], exact, tmp_path / "given")
+    given = FeatureStore(tmp_path / "given", exact)
+    [key] = given.views(ClipKey.of(videos[1], video_digest(videos[1].path)))
+    with FeatureStore(tmp_path, exact).writer() as writer:
+        for each in given:
+            record = given.read(each)
+            writer.add(each, torch.full_like(record.values, 1e6) if each == key else record.values, record.info)
+    [failure] = FeatureSource(None, rough, tmp_path).records([videos[1]])
+    assert isinstance(failure, Failure) and "beyond the range of fp16; take bf16 or fp32" in failure.reason
+    report = extract(nano, videos[:3], rough, tmp_path)
+    assert (report.n_derived, report.n_encoded, report.failures) == (2, 1, ())
+    assert all(values.isfinite().all() for values in all_values(tmp_path, rough).values())

@@ -95,3 +95,12 @@ def test_the_seed_recorded_is_that_of_the_adapter_kept(splits: Path, capsys: pyt
     done = read_json(capsys, "train", "--data", str(splits), *FAST, "--name", "y", "--seeds", "3")
     kept = json.loads((Path(done["folder"]) / "adapter_config.json").read_text())["seed"]
     assert done["result"]["provenance"]["seed"] == kept
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("trained")
+def test_two_devices_train_what_one_does(splits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = read_json(capsys, "train", "--data", str(splits), *FAST, "--name", "one")
+    two = read_json(capsys, "train", "--data", str(splits), *FAST, "--name", "two", "--devices", "2")
+    assert two["frames_decoded"] == 0 and two["result"]["scores"] == one["result"]["scores"]
+    assert two["settings"][0]["score"] == pytest.approx(one["settings"][0]["score"], abs=1e-4)

@@ -158,3 +158,7 @@ def test_a_split_without_labels_and_another_kind_of_labels(
 def test_evaluating_other_classes_is_refused(says: Callable[..., str], tmp_path: Path) -> None:
     other = write_classes(tmp_path / "other", per_class=1, classes=("b", "purple"))
     assert "purple" in says(2, "evaluate", "--data", str(other), "--adapter", "x", "--quiet")
+
+
+def test_stores_of_the_future_are_not_pruned(says: Callable[..., str]) -> None:
+    assert "older_than_days must not be negative, not -1" in says(2, "cache", "prune", "--older-than-days", "-1")

@@ -42,3 +42,9 @@ def test_equals_a_standardized_linear_layer() -> None:
 
 def test_the_help_says_that_it_is_weak() -> None:
     assert "far weaker" in (Linear.__doc__ or "")
+
+
+def test_features_of_another_width_are_one_line() -> None:
+    head = Linear.build({}, Context.of_classes(4, ("ant", "bee")))
+    with pytest.raises(InputError, match=r"linear wants features of width 4, not \(2, 5\)"):
+        head.predict(torch.zeros(2, 5))

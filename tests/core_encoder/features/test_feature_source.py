@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
+import torch
 
 from core_encoder.clip_plan import Clip
 from core_encoder.encoder import Encoder
@@ -46,3 +48,17 @@ def test_a_source_without_an_encoder_serves_what_is_cached(nano: Encoder, videos
         assert source[videos[0]][0].values.shape == (8, nano.dim)
         with pytest.raises(InputError, match="encode it first"):
             source[videos[1]]
+
+
+def test_another_process_gets_what_is_stored_without_the_encoder(
+    nano: Encoder, videos: list[Clip], tmp_path: Path
+) -> None:
+    spec = spec_for(nano)
+    extract(nano, videos[:1], spec, tmp_path)
+    source = FeatureSource(nano, spec, tmp_path)
+    sent = pickle.dumps(source)
+    assert len(sent) < 20_000
+    again = pickle.loads(sent)  # noqa: S301 (our own)
+    assert torch.equal(again[videos[0]][0].values, source[videos[0]][0].values)
+    with pytest.raises(InputError, match="no features of it in .*; encode it first"):
+        again[videos[1]]

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core_encoder.errors import InputError
 from core_encoder.features.feature_store import FeatureStore
@@ -169,3 +171,26 @@ def test_a_store_that_cannot_be_written_is_one_line(
         filled(tmp_path, range(2, 4))
     assert "\n" not in str(caught.value)
     assert len(FeatureStore(tmp_path, SPEC)) == 2 and not list(tmp_path.rglob("*.tmp"))
+
+
+@given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), in_header=st.booleans())
+def test_a_flipped_bit_anywhere_breaks_no_command(
+    tmp_path_factory: pytest.TempPathFactory, at: float, bit: int, in_header: bool
+) -> None:
+    root = tmp_path_factory.mktemp("flipped")
+    filled(root, range(3), replace(SPEC, dtype="int8"))
+    (path,) = root.rglob("shard-*.safetensors")
+    content = bytearray(path.read_bytes())
+    header = 8 + int.from_bytes(content[:8], "little")
+    first, last = (0, header) if in_header else (header, len(content))
+    content[first + int(at * (last - first))] ^= 1 << bit
+    path.write_bytes(content)
+    store = FeatureStore(root, replace(SPEC, dtype="int8"))
+    for key in store:
+        store.read(key)
+    for number in range(3):
+        store.views(clip_key(number))
+    assert len(list_stores(root)) == 1
+    assert in_header or not verify_store(store.folder).ok
+    prune_store(store.folder, check_bytes=True)
+    assert verify_store(store.folder).ok

@@ -19,6 +19,7 @@ from torchmetrics.functional.classification import (
 )
 
 from adapters.predictions import ClassScores, Truth
+from core_encoder.errors import InputError
 from tasks.metrics.bootstrap import bootstrap_interval, value_of
 from tasks.metrics.class_statistics import RunningScore, average_views
 from tasks.metrics.classification import (
@@ -266,6 +267,29 @@ def test_what_cannot_be_scored_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         metric.update(*judged(torch.tensor(scores), torch.tensor(targets), ids))
+
+
+def test_the_running_score_refuses_the_same() -> None:
+    for metric, scores, targets, words in (
+        ("top1", [[0.5, 0.5]], [2], "between 0 and 1"),
+        ("top1", [[0.5, float("nan")]], [0], "not finite"),
+        ("top1", [[0.5, 0.5]], [[0, 1]], "do not fit"),
+        ("map", [[0.5, 0.5]], [[0, 2]], "between 0 and 1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            RunningScore(metric).update(*judged(torch.tensor(scores), torch.tensor(targets), ["a"]))
+    running = RunningScore("top1")
+    with pytest.raises(ValueError, match="no sample was scored"):
+        running.compute()
+    running.update(*judged(torch.rand(2, 2), torch.tensor([0, 1]), ["a", "a"]))
+    with pytest.raises(ValueError, match="different targets"):
+        running.compute()
+    with pytest.raises(ValueError, match="'b': 3 scores, not 2"):
+        running.update(*judged(torch.rand(1, 3), torch.tensor([0]), ["b"]))
+    with pytest.raises(ValueError, match="1 predictions need 1 samples"):
+        running.update(judged(torch.rand(1, 2), torch.tensor([0]), ["b"])[0], [])
+    with pytest.raises(InputError, match="unknown metric 'tpo1'; did you mean 'top1'"):
+        RunningScore("tpo1")
 
 
 def test_predictions_and_samples_must_go_together() -> None:

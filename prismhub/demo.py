@@ -19,7 +19,7 @@ from prismhub.settings import TrainSettings
 if TYPE_CHECKING:
     from adapters.predictions import ClassScores
     from benchmarks.cell import Trained
-    from prismhub.pages.report import Curve, Example, Metric, ReportData
+    from prismhub.pages.report import Curve, Metric, ReportData, ShownVideo
     from tasks.families.classification import ClassificationTask
 
 ADAPTER = "demo"
@@ -124,11 +124,11 @@ def _new_video(out: Path, seed: int) -> tuple[Path, str]:
     return folder / written[0].path, shown.name
 
 
-def _examples(trained: Trained) -> list[Example]:
+def _examples(trained: Trained) -> list[ShownVideo]:
     """Some test videos the adapter got right and some it got wrong, of different classes."""
     from core_encoder.clip_plan import ClipPlan
     from core_encoder.video.decoders import read_clip
-    from prismhub.pages.report import Example
+    from prismhub.pages.report import ShownVideo
 
     samples = {sample.id: sample for sample in trained.task.samples(trained.result.split)}
     right: dict[str, ClassScores] = {}
@@ -138,7 +138,7 @@ def _examples(trained: Trained) -> list[Example]:
         (right if prediction.label == truth else wrong).setdefault(truth, prediction)
     chosen = [*_spread(list(right.values()), SHOWN_RIGHT), *_spread(list(wrong.values()), SHOWN_WRONG)]
     return [
-        Example(
+        ShownVideo(
             name=prediction.sample_id,
             frames=read_clip(samples[prediction.sample_id].clip, ClipPlan(8)),
             truth=samples[prediction.sample_id].labels[0],
@@ -154,7 +154,7 @@ def _spread(predictions: Sequence[ClassScores], count: int) -> list[ClassScores]
     return [predictions[int(place * step)] for place in range(min(count, len(predictions)))]
 
 
-def _report_data(first: Trained, second: Trained, watch: Stopwatch, examples: Sequence[Example]) -> ReportData:
+def _report_data(first: Trained, second: Trained, watch: Stopwatch, examples: Sequence[ShownVideo]) -> ReportData:
     from prismhub.pages.report import Confusion, CurvePanel, ReportData, Timing
 
     top1 = first.result.scores["top1"]

@@ -33,18 +33,33 @@ def open_encoder(source: str, accelerator: str = "auto", dtype: str = "fp32") ->
     return load_encoder(source, device=device, dtype=TORCH_DTYPES[dtype])
 
 
-def feature_spec(encoder: Encoder, settings: EncodingSettings, kind: FeatureKind, layers: Sequence[int]) -> FeatureSpec:
-    """The features that the settings ask of this encoder."""
-    from core_encoder.extraction import spec_for
-
-    plan = ClipPlan(
-        num_frames=settings.num_frames or encoder.num_frames,
+def clip_plan(settings: EncodingSettings, num_frames: int) -> ClipPlan:
+    """Which frames the settings ask for, with an encoder of so many."""
+    return ClipPlan(
+        num_frames=settings.num_frames or num_frames,
         sampling=settings.sampling,
         fps=settings.fps,
         stride=settings.stride,
         window_stride=settings.window_stride,
         views=settings.views,
     )
+
+
+def check_encoding(settings: EncodingSettings) -> None:
+    """Refuse what can be known to be wrong without loading the encoder.
+
+    Raises:
+        InputError: there is no such encoder, or the options of the clip plan contradict each other.
+    """
+    encoder_path(settings.encoder)
+    clip_plan(settings, settings.window_stride or 1)
+
+
+def feature_spec(encoder: Encoder, settings: EncodingSettings, kind: FeatureKind, layers: Sequence[int]) -> FeatureSpec:
+    """The features that the settings ask of this encoder."""
+    from core_encoder.extraction import spec_for
+
+    plan = clip_plan(settings, encoder.num_frames)
     preprocessing = encoder.preprocessing
     if settings.geometry is not None:
         preprocessing = replace(preprocessing, geometry=settings.geometry)

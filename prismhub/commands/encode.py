@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.encoding import encode_missing, state_size
 from prismhub.clips import find_clips
-from prismhub.features import feature_spec, open_encoder, reading_of
+from prismhub.features import check_encoding, feature_spec, open_encoder, reading_of
 from prismhub.progress import SILENT, Show
 from prismhub.settings import EncodeSettings
 
@@ -31,6 +31,7 @@ def encode(settings: EncodeSettings, show: Show = SILENT) -> Encoded:
         InputError: no video, an unknown encoder, or the features do not fit on the disk.
     """
     clips = find_clips(settings.videos)
+    check_encoding(settings.encoding)
     encoder = open_encoder(settings.encoding.encoder, settings.accelerator, settings.encoding.encoder_dtype)
     specs = [feature_spec(encoder, settings.encoding, kind, settings.encoding.layers) for kind in settings.kind]
     reading = reading_of(settings.reading)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from core_encoder.config import parse_grid
 from core_encoder.errors import InputError
 from core_encoder.files.storage import check_name, plain_name, prismhub_home
-from core_encoder.models.known_encoders import encoder_path, encoders
-from prismhub.features import feature_spec, open_encoder, reading_of
+from core_encoder.models.known_encoders import encoders
+from prismhub.features import check_encoding, feature_spec, open_encoder, reading_of
 from prismhub.progress import SILENT, Show
 from prismhub.settings import TrainSettings, run_command, settings_record
 
@@ -44,7 +44,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
         check_name(settings.name, "adapter name")
     if settings.run is not None and settings.run.exists() and not settings.run.is_dir():
         raise InputError(f"{settings.run}: is a file; --run wants a folder")
-    encoder_path(settings.encoding.encoder)
+    check_encoding(settings.encoding)
     drawn = {"val_fraction": settings.val_fraction, "test_fraction": settings.test_fraction}
     task = read_task(
         dataset.data,

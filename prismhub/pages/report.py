@@ -59,7 +59,7 @@ class Confusion:
 
 
 @dataclass(frozen=True)
-class Example:
+class ShownVideo:
     """One video: some frames `(T, H, W, 3)` uint8 in order, its true class, and class scores in [0, 1], best first."""
 
     name: str
@@ -130,7 +130,7 @@ class ReportData:
     summary: str
     metrics: Sequence[Metric]
     confusion: Confusion | None = None
-    examples: Sequence[Example] = ()
+    examples: Sequence[ShownVideo] = ()
     panels: Sequence[CurvePanel] = ()
     timings: Sequence[Timing] = ()
     notices: Sequence[str] = ()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from core_encoder.files.storage import atomic_path
-from prismhub.pages.report import Confusion, CurvePanel, Example, ReportData, short
+from prismhub.pages.report import Confusion, CurvePanel, ReportData, ShownVideo, short
 
 GOOD, BAD = "#0b6e65", "#b1440e"
 
@@ -49,7 +49,7 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _both_kinds(examples: Sequence[Example], count: int) -> list[Example]:
+def _both_kinds(examples: Sequence[ShownVideo], count: int) -> list[ShownVideo]:
     """At most `count` examples, wrong ones among them if there are any, in their order."""
     wrong = [example for example in examples if not example.right][: count // 2]
     right = [example for example in examples if example.right][: count - len(wrong)]
@@ -82,7 +82,7 @@ def _draw_matrix(axis: Any, confusion: Confusion) -> None:
             )
 
 
-def _draw_strip(axis: Any, example: Example) -> None:
+def _draw_strip(axis: Any, example: ShownVideo) -> None:
     frames = example.some_frames()
     gap = np.full((frames.shape[1], max(frames.shape[2] // 24, 1), 3), 255, np.uint8)
     axis.imshow(np.concatenate([part for frame in frames for part in (frame, gap)][:-1], axis=1))

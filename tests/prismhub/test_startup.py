@@ -73,6 +73,8 @@ def test_what_is_wrong_without_a_model_is_said_before_torch_is_imported(tmp_path
         "option 'accelerator' cannot be 'gpuu'": [*train, "--accelerator", "gpuu"],
         "val_fraction must be": [*train, "--val-fraction", "3"],
         "--run wants a folder": [*train, "--run", str(tmp_path / "t.yaml")],
+        "sampling 'dense' needs either fps or stride": [*train, "--sampling", "dense"],
+        "sampling 'fps' needs fps": ["encode", str(data), "--sampling", "fps"],
         "no adapter named 'ada'; none is known": ["evaluate", "--data", str(data), "--adapter", "ada"],
         "no adapter here": ["predict", str(data), "--adapter", "./none"],
         "none.mp4: no such file or folder": ["predict", none + ".mp4", "--adapter", "x"],

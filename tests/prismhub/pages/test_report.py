@@ -19,9 +19,9 @@ from prismhub.pages.report import (
     Confusion,
     Curve,
     CurvePanel,
-    Example,
     Metric,
     ReportData,
+    ShownVideo,
     Timing,
     nice_ticks,
     readable_seconds,
@@ -79,8 +79,8 @@ def report(labels: tuple[str, ...] = ("left", "right", "still")) -> ReportData:
     counts[0, -1] += 3
     frames = rng.integers(0, 256, (16, 24, 32, 3), dtype=np.uint8)
     examples = [
-        Example("a/0.mp4", frames, labels[0], [(labels[0], 0.7), (labels[-1], 0.2)]),
-        Example("a/1.mp4", frames[:3], labels[0], [(labels[-1], 0.6), (labels[0], 0.3)]),
+        ShownVideo("a/0.mp4", frames, labels[0], [(labels[0], 0.7), (labels[-1], 0.2)]),
+        ShownVideo("a/1.mp4", frames[:3], labels[0], [(labels[-1], 0.6), (labels[0], 0.3)]),
     ]
     curves = [Curve("lr 0.1", [3.0, 2.0, 1.0], kept=True), Curve("lr 0.9", [3.0, math.nan, 4.0])]
     return ReportData(
@@ -231,9 +231,9 @@ def test_examples_and_matrices_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="as many rows and columns"):
         Confusion(("a", "b"), [[1, 2], [1]])
     with pytest.raises(ValueError, match="at least one score"):
-        Example("a", np.zeros((1, 2, 2, 3), np.uint8), "x", [])
+        ShownVideo("a", np.zeros((1, 2, 2, 3), np.uint8), "x", [])
     with pytest.raises(ValueError, match="uint8 frames"):
-        Example("a", np.zeros((1, 2, 2, 3)), "x", [("x", 1.0)])  # type: ignore[arg-type]
+        ShownVideo("a", np.zeros((1, 2, 2, 3)), "x", [("x", 1.0)])  # type: ignore[arg-type]
 
 
 @given(low=st.floats(-1e6, 1e6), span=st.floats(1e-6, 1e6))

@@ -61,7 +61,8 @@ class Adapter(nn.Module, ABC):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         given = inspect.signature(cls.__init__).parameters
-        if "__init__" in vars(cls) and {"dim", "label_names"} & set(given):
+        placed = [one for one in given.values() if one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+        if "__init__" in vars(cls) and ({"dim", "label_names"} & set(given) or len(placed) > 3):
             wrong = "__init__ takes (config, context), not dim and label_names"
         elif "scores" in vars(cls):
             wrong = "`scores` became `answer`, which gives a list of predictions"

@@ -61,6 +61,14 @@ class Example:
         return Truth(self.id, self.target, self.inputs)
 
 
+class _Inputs(dict[str, Any]):
+    """What is given beside the videos, by name."""
+
+    def __missing__(self, name: str) -> Any:
+        how = f"predict(videos, given={{{name!r}: ...}})"
+        raise InputError(f"the adapter wants {name!r} beside each video: give it, as in {how}")
+
+
 class Batch:
     """Examples together: features `(B, ...)`, mask `(B, T)` or None, targets, ids, inputs and times.
 
@@ -84,7 +92,7 @@ class Batch:
         self.mask = mask
         self.targets = targets
         self.ids = tuple(ids)
-        self.inputs = dict(inputs or {})
+        self.inputs = _Inputs(inputs or {})
         self.times = list(times) if times is not None else [None] * len(self.ids)
 
     def __len__(self) -> int:

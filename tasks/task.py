@@ -167,11 +167,14 @@ class Task(ABC):
         """The samples of a split, checked.
 
         Raises:
-            InputError: the task has no such split, or a sample does not fit.
+            InputError: the task has no such split, its files cannot be read, or a sample does not fit.
         """
         if split not in self.splits:
             raise InputError(f"task {self.name}: no {split!r} split{nearest(split, self.splits)}")
-        samples = self.splits[split]
+        try:
+            samples = self.splits[split]
+        except OSError as error:
+            raise InputError(f"task {self.name}: the {split} split cannot be read: {error}") from error
         if split not in self._checked:
             for sample in samples:
                 self.check(sample)

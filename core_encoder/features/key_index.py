@@ -15,6 +15,7 @@ from core_encoder.features.feature_spec import ClipKey, FeatureKey
 from core_encoder.features.shard import Shard
 
 Hashes = NDArray[np.uint64]
+_FEW = 32  # keys that are compared one by one: arrays of so few cost more than they save
 _FACTORS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
 
 
@@ -57,6 +58,10 @@ class KeyIndex:
         places = np.searchsorted(self._hashes, wanted, side="right") - 1
         hit = np.flatnonzero((places >= 0) & (self._hashes[places] == wanted))
         found: list[Place | None] = [None] * len(keys)
+        if len(keys) <= _FEW:
+            for at in hit.tolist():
+                found[at] = self._exactly(keys[at], int(wanted[at]), int(places[at]))
+            return found
         digests = _digests(keys)
         bounds = np.array([key[1:] for key in keys], np.int64)  # (B, 3): start, end, view
         for number in np.unique(self._shard[places[hit]]).tolist():

@@ -226,6 +226,8 @@ def test_adapters_of_an_older_contract_get_a_clear_sentence() -> None:
 
     with pytest.raises(InputError, match=r"Old is of an older prismhub: __init__ takes \(config, context\)"):
         type("Old", (Linear,), {"kind": "old", "__init__": build})
+    with pytest.raises(InputError, match=r"Old is of an older prismhub: __init__ takes \(config, context\)"):
+        type("Old", (Linear,), {"kind": "old", "__init__": lambda self, config, width, names=(): None})
     with pytest.raises(InputError, match="Old is of an older prismhub: `scores` became `answer`"):
         type("Old", (Linear,), {"kind": "old", "scores": build})
     with pytest.raises(InputError, match=r"adapter 'old': `loss` must return Loss\(value, weight\), not Tensor"):

@@ -269,6 +269,8 @@ def test_what_is_given_beside_a_video_reaches_the_head(tmp_path: Path) -> None:
     assert [one.text for one in adapter.predict(features, given=each, batch_size=3)] == ["cat", "runs", "cat", "sits"]
     with pytest.raises(InputError, match="4 samples, 4 ids and 3 givens must be equally many"):
         adapter.predict(features, given=each[:3])
+    with pytest.raises(InputError, match=r"the adapter wants 'question' beside each video: give it, as in predict\("):
+        adapter.predict(features)
 
 
 def test_lists_of_targets_have_digests() -> None:

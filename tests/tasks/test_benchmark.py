@@ -68,6 +68,9 @@ def test_a_split_is_read_when_it_is_asked_for(folder: Path) -> None:
     assert task.schema.label_names == ("ant", "bee") and task.metrics == ("top1", "mean_class_accuracy")
     with pytest.raises(ValueError, match="unpack"):
         task.samples("train")
+    (folder / "trainlist.txt").unlink()
+    with pytest.raises(InputError, match="task insects: the train split cannot be read: .*trainlist.txt"):
+        task.samples("train")
 
 
 def test_it_is_judged_like_any_task(folder: Path) -> None:

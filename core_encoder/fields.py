@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +16,7 @@ from core_encoder.files.storage import nearest
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+_CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d*)?)", re.ASCII)
 _Record = TypeVar("_Record", bound="DataclassInstance")
 
 
@@ -47,6 +49,26 @@ def whole_number(what: str, name: str, value: Any, at_least: int = 1) -> int:
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < at_least:
         raise InputError(f"{what}: {name} must be a whole number of at least {at_least}, not {value!r}")
     return int(value)
+
+
+def seconds_of(value: Any) -> float:
+    """A time in seconds, given as a number, as its text, or as `1:02` and `00:01:02.5`.
+
+    Raises:
+        ValueError: it is no time, negative, or not finite.
+    """
+    clock = _CLOCK.fullmatch(value.strip()) if isinstance(value, str) else None
+    try:
+        if clock is not None:
+            hours, minutes, rest = (float(part or 0) for part in clock.groups())
+            seconds = 3600 * hours + 60 * minutes + rest if rest < 60 and (minutes < 60 or not clock[1]) else math.nan
+        else:
+            seconds = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if not 0.0 <= seconds < math.inf:
+        raise ValueError(f"{value!r} is not a time")
+    return seconds
 
 
 def record_from_dict(cls: type[_Record], what: str, given: Mapping[str, Any]) -> _Record:

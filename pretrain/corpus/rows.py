@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from core_encoder.errors import InputError
+from core_encoder.fields import seconds_of
 from core_encoder.files.storage import nearest
 from pretrain.corpus.manifest import Tier
 
@@ -116,12 +117,11 @@ class RowColumns:
         if value is None or (isinstance(value, str) and not value.strip()):
             return None
         try:
-            seconds = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError, OverflowError):
-            seconds = math.nan
-        if not 0.0 <= seconds < math.inf:
-            raise InputError(f"{where}: {name} {value!r} is not a time; give seconds, 0 or more")
-        return seconds
+            return seconds_of(value)
+        except ValueError:
+            raise InputError(
+                f"{where}: {name} {value!r} is not a time; give seconds, 0 or more, or 00:01:02.5"
+            ) from None
 
 
 def text_of(value: Any, where: str, name: str) -> str:

@@ -11,6 +11,7 @@ Only what is written is read here: a video that is missing or broken is found, a
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -229,11 +230,13 @@ def _labels(row: Row, separator: str | None) -> tuple[str, ...]:
     values = value if isinstance(value, list) else [value]
     labels = []
     for one in values:
+        if isinstance(one, float) and math.isnan(one):
+            one = None  # an empty cell that went through pandas
         if isinstance(one, bool) or not (one is None or isinstance(one, str | int)):
             raise row.error(f"{name} {one!r} is not a label; give a string or an integer")
         text = "" if one is None else str(one).strip()
         row.check_text(text, "label")
-        if not text:
+        if not text or text.lower() == "nan":  # what pandas writes for an empty cell
             raise row.error(f"{name} is empty; give a label or remove the row")
         labels.append(text)
     return tuple(dict.fromkeys(labels))

@@ -1,7 +1,8 @@
 """Manifest files: their lines as rows of named fields, whatever the format. No torch.
 
 CSV (`,` `;` or tab; with or without a header of two columns), JSON lines, and lines of `path label` whose label is the
-last field. UTF-8, with or without a byte order mark.
+last field; lines of tables that begin with `#` before the first row are comments. UTF-8, with or without a byte order
+mark.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
+from core_encoder.fields import seconds_of
 from core_encoder.files.storage import nearest
 from core_encoder.video.video_files import VIDEO_SUFFIXES
 
@@ -33,6 +35,9 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "id": ("id", "sample_id"),
 }
 """Column names understood without being named, the preferred one first."""
+
+
+_COMMENTS = re.compile(r"\A(?:[ \t]*(?:#[^\n]*)?\n)+")  # before the first line of a table
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,15 @@ class Row:
         start_s, end_s = self._seconds("start") or 0.0, self._seconds("end")
         if end_s is not None and end_s <= start_s:
             raise self.error(f"end {end_s:g} is not after start {start_s:g}; times are seconds")
-        return Clip(os.path.normpath(self.file.parent / given.strip()), start_s, end_s)
+        return Clip(self._place(given.strip()), start_s, end_s)
+
+    def _place(self, given: str) -> str:
+        """Where a path leads; one written on Windows is read with `/` where only that exists."""
+        path = os.path.normpath(self.file.parent / given)
+        if "\\" in given and not os.path.exists(path):  # noqa: PTH110 (Path raises on names too long)
+            other = os.path.normpath(self.file.parent / given.replace("\\", "/"))
+            return other if os.path.exists(other) else path  # noqa: PTH110
+        return path
 
     def check_text(self, text: str, role: str) -> None:
         """Refuse what would break a line of a table, a log or another manifest.
@@ -89,12 +102,11 @@ class Row:
         if value is None or (isinstance(value, str) and not value.strip()):
             return None
         try:
-            seconds = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
-            seconds = math.nan
-        if not 0.0 <= seconds < math.inf:
-            raise self.error(f"{self.names[role]} {value!r} is not a time; give seconds, 0 or more")
-        return seconds
+            return seconds_of(value)
+        except ValueError:
+            raise self.error(
+                f"{self.names[role]} {value!r} is not a time; give seconds, 0 or more, or 00:01:02.5"
+            ) from None
 
 
 def read_clips(file: str | Path, path_column: str | None = None) -> list[Clip]:
@@ -169,6 +181,7 @@ def _json_rows(file: Path, text: str, columns: Columns, labelled: bool) -> list[
 
 
 def _delimited_rows(file: Path, text: str, columns: Columns, labelled: bool) -> list[Row]:
+    text = _COMMENTS.sub(lambda comments: "\n" * comments[0].count("\n"), text)  # lines keep their numbers
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = _delimiter(first, file.suffix.lower(), columns)
     lines = _space_separated(file, text, labelled) if delimiter == " " else _csv(file, text, delimiter)

@@ -224,6 +224,38 @@ def test_a_class_list_names_the_numbers(tmp_path: Path) -> None:
         read_class_list(tmp_path / "none.txt")
 
 
+def test_times_on_a_clock(videos: Path) -> None:
+    rows = "a.mp4,x,1:02,00:01:04.5\nb.mp4,x,0,90:00\nc.mp4,x,1.5,1:00:00\n"
+    samples = read_samples(write(videos / "l.csv", "path,label,start,end\n" + rows))
+    assert [(one.clip.start_s, one.clip.end_s) for one in samples] == [(62.0, 64.5), (0.0, 5400.0), (1.5, 3600.0)]
+
+
+def test_comments_before_a_table(videos: Path) -> None:
+    for name, text in (
+        ("l.csv", "# made by hand\n\n  # twice\npath,label\na.mp4,#1\n"),
+        ("l.txt", "# path label\na.mp4 #1\n"),
+        ("l.csv", "#\na.mp4,#1\n"),
+    ):
+        (sample,) = read_samples(write(videos / name, text))
+        assert sample.labels == ("#1",) and sample.clip.path.endswith("a.mp4")
+
+
+def test_names_that_only_look_empty_stay_labels(videos: Path) -> None:
+    samples = read_samples(write(videos / "l.csv", "path,label\na.mp4,none\nb.mp4,null\nc.mp4,Nan bread\n"))
+    assert [one.labels for one in samples] == [("none",), ("null",), ("Nan bread",)]
+
+
+def test_paths_written_on_windows(videos: Path) -> None:
+    touch(videos, "clips/d.mp4")
+    (odd := videos / "odd\\name.mp4").touch()  # a name of its own here
+    text = "path,label\nclips\\d.mp4,x\nodd\\name.mp4,y\n"
+    samples = read_samples(write(videos / "l.csv", text))
+    assert [one.clip.path for one in samples] == [str(videos / "clips" / "d.mp4"), str(odd)]
+    assert samples[0].id == "clips/d.mp4"
+    (sample,) = read_samples(write(videos / "l.jsonl", '{"video": "clips\\\\d.mp4", "label": "x"}\n'))
+    assert sample.clip.path == str(videos / "clips" / "d.mp4")
+
+
 # Mistakes ------------------------------------------------------------------------------------------------------------
 
 
@@ -239,7 +271,13 @@ def test_a_class_list_names_the_numbers(tmp_path: Path) -> None:
         ("l.csv", "path,label,id\na.mp4,x,1\nb.mp4,y,1\n", r"line 3: the same id as line 2 \(1\)"),
         ("l.csv", "path,label,start,end\na.mp4,x,2,1\n", "line 2: end 1 is not after start 2"),
         ("l.csv", "path,label,start,end\na.mp4,x,,0\n", "line 2: end 0 is not after start 0"),
-        ("l.csv", "path,label,start\na.mp4,x,0:30\n", "line 2: start '0:30' is not a time; give seconds"),
+        ("l.csv", "path,label,start\na.mp4,x,0:99\n", "line 2: start '0:99' is not a time; give seconds"),
+        ("l.csv", "path,label,start\na.mp4,x,1:60:00\n", "line 2: start '1:60:00' is not a time"),
+        ("l.csv", "path,label,start\na.mp4,x,1:2:3:4\n", "line 2: start '1:2:3:4' is not a time"),
+        ("l.csv", "path,label\na.mp4,NaN\n", "line 2: label is empty; give a label or remove the row"),
+        ("l.csv", "path,labels\na.mp4,x|nan\n", "line 2: labels is empty"),
+        ("l.jsonl", '{"video": "a.mp4", "label": NaN}\n', "line 1: label is empty"),
+        ("l.csv", "# from a tool\n\n# of ours\npath,label\na.mp4,\n", "line 5: label is empty"),
         ("l.csv", "path,label,start\na.mp4,x,-1\n", "line 2: start '-1' is not a time"),
         ("l.csv", "path,label,end\na.mp4,x,nan\n", "line 2: end 'nan' is not a time"),
         ("l.csv", "path,label,split\na.mp4,x,trian\n", "line 2: split 'trian' is unknown; did you mean 'train'"),

@@ -190,6 +190,10 @@ def train_cell(
     from benchmarks.results import write_predictions
 
     task = cell.task
+    repeated = {name: repeated_videos(features.samples, name) for name in SPLITS[1:] if name in features.samples}
+    for name, (count, total) in repeated.items():
+        if count:
+            watch.note(f"note: {count} of {total} {name} videos are also in train (same bytes)")
     first = cell.training.seed
     folders = {first + k: run if cell.seeds == 1 else run / f"seed-{first + k}" for k in range(cell.seeds)}
     info = replace(info, features=features.spec, task=task.family, dataset=task.name, card=task.card)
@@ -206,7 +210,10 @@ def train_cell(
     best, predictions, adapter = trainings[chosen], judged[chosen], trainings[chosen].best
     record = {"data_digest": task.digest("train"), **cell.record}
     adapter.info = replace(adapter.info, training=adapter.info.training | record)
-    result = judge_cell(adapter, task, split, predictions, features, encoder, cell.name, first, **about)
+    also = repeated[split][0] if split in repeated else None
+    result = judge_cell(
+        adapter, task, split, predictions, features, encoder, cell.name, first, also_in_train=also, **about
+    )
     adapter.info = replace(adapter.info, evaluations=(result.as_scores(),))
     saved = _save_once(adapter, cell.name)
     result = replace(result, adapter=saved.ref, provenance=replace(result.provenance, seed=adapter.info.seed))
@@ -249,6 +256,19 @@ def readable_samples(
         if not samples:
             raise InputError(f"{task.name}: no readable video is left in the {split} split")
     return left
+
+
+def repeated_videos(samples: Mapping[str, Sequence[Sample]], split: str) -> tuple[int, int]:
+    """How many videos of a split are also in train, byte for byte, and how many it has.
+
+    Their digests are known since they were encoded: nothing is read for it.
+    """
+    from core_encoder.video.video_files import video_digest
+
+    train, judged = (
+        {video_digest(path) for path in {sample.clip.path for sample in samples[name]}} for name in ("train", split)
+    )
+    return len(judged & train), len(judged)
 
 
 def described_targets(task: Task, samples: Sequence[Sample]) -> dict[str, Any]:

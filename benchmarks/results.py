@@ -108,6 +108,7 @@ class Result:
     n_total: Count
     provenance: Provenance
     skipped: list[Skipped] = field(default_factory=list)
+    also_in_train: Count | None = None  # videos of the split whose bytes are in the training split too
     clip_plan: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     command: str | None = None

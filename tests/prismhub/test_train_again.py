@@ -104,3 +104,21 @@ def test_two_devices_train_what_one_does(splits: Path, capsys: pytest.CaptureFix
     two = read_json(capsys, "train", "--data", str(splits), *FAST, "--name", "two", "--devices", "2")
     assert two["frames_decoded"] == 0 and two["result"]["scores"] == one["result"]["scores"]
     assert two["settings"][0]["score"] == pytest.approx(one["settings"][0]["score"], abs=1e-4)
+
+
+def test_videos_that_are_in_train_and_test_are_told(
+    splits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = shutil.copytree(splits, tmp_path / "data")
+    for name in ("0.mp4", "1.mp4"):
+        shutil.copy(data / "train" / "b" / name, data / "test" / "b" / f"again {name}")
+    shutil.copy(data / "train" / "d" / "2.mp4", data / "val" / "d" / "2.mp4")
+    loud = [word for word in FAST if word != "--quiet"]
+    done = read_json(capsys, "train", "--data", str(data), *loud, "--name", "x")
+    assert done["result"]["also_in_train"] == 2
+    assert run(["train", "--data", str(data), *loud, "--name", "x"]) == 0
+    said = capsys.readouterr().err
+    assert "note: 2 of 8 test videos are also in train (same bytes)" in said
+    assert "note: 1 of 6 val videos are also in train (same bytes)" in said
+    clean = read_json(capsys, "train", "--data", str(splits), *FAST, "--name", "y")
+    assert clean["result"]["also_in_train"] == 0

@@ -73,7 +73,8 @@ class Batch:
     """Examples together: features `(B, ...)`, mask `(B, T)` or None, targets, ids, inputs and times.
 
     Targets are `(B,)` or `(B, K)` where they are numbers of one shape, else a list; `inputs` holds a list of B values a
-    name, tensors stacked where they have one shape; `times` is a list, None where nothing is known of them.
+    name, tensors stacked where they have one shape; `times` is a list, None where nothing is known of them. `places`
+    are the indices of the examples in their data set, where whoever made the batch tells them.
 
     No dataclass and no sequence: Lightning would take it apart and convert cached half precision to float32 beforehand,
     which attention pooling does sample by sample.
@@ -87,7 +88,9 @@ class Batch:
         ids: Sequence[str],
         inputs: Mapping[str, Any] | None = None,
         times: Sequence[Times | None] | None = None,
+        places: Sequence[int] | None = None,
     ) -> None:
+        self.places = places
         self.features = features
         self.mask = mask
         self.targets = targets
@@ -113,7 +116,7 @@ class Batch:
         """The batch with its tensors on `device`."""
         inputs = {name: _moved(value, device) for name, value in self.inputs.items()}
         features, mask, targets = (_moved(value, device) for value in (self.features, self.mask, self.targets))
-        return Batch(features, mask, targets, self.ids, inputs, self.times)
+        return Batch(features, mask, targets, self.ids, inputs, self.times, self.places)
 
 
 def _moved(value: Any, device: torch.device | str) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
@@ -19,16 +19,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from adapters.adapter import Adapter
-from adapters.features import Batch, Collate, FeatureDataset, epoch_batches, even_batches, read_batch, stack
+from adapters.features import Batch, Collate, FeatureDataset, Times, epoch_batches, even_batches, read_batch, stack
 from adapters.predicting import answer_batch, merge_views
-from adapters.predictions import Prediction
+from adapters.predictions import Prediction, Truth
 from adapters.training.training_config import MetricFactory, TrainingConfig
 from core_encoder.errors import InputError
 
-if TYPE_CHECKING:
-    from adapters.features import Times
-    from adapters.predictions import Truth
-
+Judged = tuple[Prediction, Times | None, Truth]
+"""An answer, when its features are, and what is known of its sample."""
 _OPTIONS = ("lr", "weight_decay", "warmup_fraction", "clip_grad_norm")
 
 
@@ -56,7 +54,7 @@ class LightningAdapter(LightningModule):
             )
         self._metric = metric
         self._calibrated = False
-        self._judged: list[tuple[Prediction, Times | None, Truth]] = []
+        self._judged: dict[Any, Judged] = {}  # by the place of the example in its data set
 
     def setup(self, stage: str) -> None:
         """Measure feature scale and class counts once, before the first training step.
@@ -83,14 +81,15 @@ class LightningAdapter(LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int = 0) -> None:
         answers, loss = self.adapter.answer_with_loss(batch)
-        self.log("val_loss", loss.value, batch_size=max(round(loss.weight), 1), on_epoch=True)
-        self._judged += zip(answers, batch.times, batch.truths, strict=True)
+        self.log("val_loss", loss.value, batch_size=max(round(loss.weight), 1), on_epoch=True, sync_dist=True)
+        places: Any = batch.places or [(self.global_rank, len(self._judged) + row) for row in range(len(batch))]
+        self._judged |= zip(places, zip(answers, batch.times, batch.truths, strict=True), strict=True)
 
     def on_validation_epoch_end(self) -> None:
-        judged, self._judged = self._judged, []
+        own, self._judged = self._judged, {}
         if self._metric is None:
             return
-        judged = _of_all_processes(judged)
+        judged = _of_all_processes(own)
         if not judged:
             return
         answers, times, truths = (list(column) for column in zip(*judged, strict=True))
@@ -124,19 +123,13 @@ class LightningAdapter(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def _of_all_processes(judged: list[tuple[Prediction, Times | None, Truth]]) -> list[Any]:
-    """The answers of all processes, without those that a distributed sampler has repeated to make its shares even."""
+def _of_all_processes(judged: dict[Any, Judged]) -> list[Judged]:
+    """The answers of all processes; an example that a distributed sampler repeats to make shares even counts once."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return judged
+        return list(judged.values())
     parts: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(parts, judged)
-    known, found = set(), []
-    for one in (row for part in parts for row in part):
-        place = (one[2].id, None if one[1] is None else tuple(one[1].span.flatten().tolist()))
-        if place not in known:
-            known.add(place)
-            found.append(one)
-    return found
+    return list({place: row for part in parts for place, row in part.items()}.values())
 
 
 class Answers:
@@ -210,7 +203,9 @@ class _Batches:
         return len(self._dataset)
 
     def __getitem__(self, indices: Sequence[int]) -> Batch:
-        return read_batch(self._dataset, indices, self._collate)
+        batch = read_batch(self._dataset, indices, self._collate)
+        batch.places = list(indices)
+        return batch
 
 
 class _EpochBatches(Sampler[list[int]]):

@@ -221,9 +221,7 @@ class TrainingLoop:
             KeyboardInterrupt: now.
         """
         asked = torch.tensor(float(self.interruption.asked), device=self.fabric.device)
-        if self.fabric.world_size > 1:
-            asked = self.fabric.all_reduce(asked, reduce_op="sum")
-        if asked:
+        if self.fabric.all_reduce(asked, reduce_op="sum"):
             self._checkpoint()
             self.fabric.barrier()  # the writer is through
             raise KeyboardInterrupt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from adapters.context import Context
 from adapters.kinds.map_classifier import MapClassifier
 from adapters.lightning_adapter import FeatureDataModule
-from adapters.predictions import ClassScores
+from adapters.predictions import ClassScores, Truth
 from adapters.registry import load_adapter
 from adapters.training.train_grid import train
 from adapters.training.training_config import TrainingConfig
@@ -107,3 +108,37 @@ def test_a_loss_over_the_whole_batch_wants_one_process(tmp_path: Path) -> None:
     module.trainer = Trainer(accelerator="cpu", devices=2, logger=False, default_root_dir=tmp_path)
     with pytest.raises(InputError, match="needs the batch of all processes, which a Trainer does not gather"):
         module.setup("fit")
+
+
+class Confidence:
+    """The mean probability of the true class: it sees every view that is left out or counted twice."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def update(self, predictions: Sequence[ClassScores], samples: Sequence[Truth]) -> None:
+        self.seen += [float(one.scores[int(known.target)]) for one, known in zip(predictions, samples, strict=True)]
+
+    def compute(self) -> float:
+        return sum(self.seen) / len(self.seen)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("views", [1, 2])
+def test_the_score_of_two_processes_is_that_of_one(views: int, tmp_path: Path) -> None:
+    """Five batches in two shares: a distributed sampler repeats one of them; views of one sample must all count."""
+    val_set = toy_features(18, seed=1, ids=[str(i // views) for i in range(18)])
+    val_set.targets = torch.arange(18) // views % len(LABELS)
+    from lightning.pytorch import Trainer
+
+    found = {}
+    for devices, strategy in ((1, "auto"), (2, "ddp_spawn")):
+        adapter = MapClassifier.build(HEAD, Context.of_classes(DIM, LABELS), seed=0)
+        module = adapter.lightning_module(metric=Confidence)
+        one = Trainer(
+            accelerator="cpu", devices=devices, strategy=strategy, logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+        )  # fmt: skip
+        one.validate(module, FeatureDataModule(toy_features(8), val_set, batch_size=4), verbose=False)
+        found[devices] = float(one.callback_metrics["val_score"])
+    assert found[2] == pytest.approx(found[1], abs=1e-6)

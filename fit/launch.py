@@ -134,8 +134,12 @@ def _follow(started: ProcessContext, outbox: Any, tell: Tell) -> None:
                 raise
             interrupted = True
             continue
-        if failure is not None or ended is not None:
-            raise failure or RuntimeError(_how_it_ended(ended))
+        if type(failure) is RuntimeError and (name := _killed_by(started)):  # the others only missed that one
+            failure = RuntimeError(_how_it_ended(name))
+        if failure is not None:
+            raise failure
+        if ended is not None:
+            raise RuntimeError(_how_it_ended(getattr(ended, "signal_name", None), getattr(ended, "exit_code", None)))
         if interrupted:  # again and again: one that is just starting is deaf
             for child in started.processes:
                 if child.is_alive():
@@ -154,8 +158,15 @@ def _pass_on(message: Any, tell: Tell) -> BaseException | None:
     return None
 
 
-def _how_it_ended(error: ProcessException | None) -> str:
-    name, code = getattr(error, "signal_name", None), getattr(error, "exit_code", None)
+def _killed_by(started: ProcessContext) -> str | None:
+    """The signal that has ended a process, other than the one with which the rest are ended then."""
+    for child in started.processes:
+        if (child.exitcode or 0) < 0 and -child.exitcode != signal.SIGTERM:
+            return signal.Signals(-child.exitcode).name
+    return None
+
+
+def _how_it_ended(name: str | None, code: int | None = None) -> str:
     how = f"was ended by {name}" if name else f"ended with exit code {code}"
     why = "; memory may have run out" if name == "SIGKILL" else ""
     return f"a training process {how}{why}; the same command goes on from the last checkpoint"

@@ -6,13 +6,15 @@ import logging
 import multiprocessing
 import os
 import signal
+from multiprocessing import SimpleQueue
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from core_encoder.errors import InputError
-from fit.launch import Work, start, work_here
+from fit.launch import Work, _follow, start, work_here
 from tests.fit import work
 
 
@@ -46,6 +48,20 @@ def test_failures_come_back(act: Work, kind: type[Exception], words: str, capfd:
         run(act)
     assert not multiprocessing.active_children()
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_killed_process_is_named_though_another_complains_first() -> None:
+    """Whoever waited for it says that the connection broke, perhaps before the parent sees who is gone."""
+    children = [SimpleNamespace(exitcode=code) for code in (1, -signal.SIGTERM, -signal.SIGKILL)]
+    started = SimpleNamespace(processes=children, join=lambda timeout: False)
+    outbox = SimpleQueue()
+    outbox.put(RuntimeError("connection reset by peer"))
+    with pytest.raises(RuntimeError, match="ended by SIGKILL; memory may have run out"):
+        _follow(started, outbox, print)  # type: ignore[arg-type]
+    children.pop()
+    outbox.put(RuntimeError("ZeroDivisionError: one by nothing"))
+    with pytest.raises(RuntimeError, match="one by nothing"):
+        _follow(started, outbox, print)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

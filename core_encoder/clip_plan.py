@@ -156,6 +156,28 @@ class ClipPlan:
         """
         return record_from_dict(cls, "clip plan", given)
 
+    @classmethod
+    def windows(cls, num_frames: int, window_s: float = 2.0, step_s: float | None = None) -> ClipPlan:
+        """Dense windows of `window_s` seconds, each `num_frames` frames, one every `step_s` (default: half a window).
+
+        Raises:
+            InputError: a length that is not above 0, a step above the window, or one that is no whole number of frames.
+        """
+        window_s = finite_number("windows", "window", window_s, above=0.0)
+        step_s = window_s / 2 if step_s is None else finite_number("windows", "step", step_s, above=0.0)
+        slots = step_s * num_frames / window_s
+        if slots > num_frames + 1e-6:
+            raise InputError(f"step={step_s:g} is above window={window_s:g}: seconds between windows would not be seen")
+        hop = max(round(slots), 1)
+        if abs(slots - hop) > 1e-6:
+            slot_s = window_s / num_frames
+            near = sorted({f"{count * slot_s:g}" for count in (max(math.floor(slots), 1), math.ceil(slots))}, key=float)
+            raise InputError(
+                f"step={step_s:g} is no whole number of frames: a window of {window_s:g} s has {num_frames} of them, "
+                f"one every {slot_s:g} s; take {' or '.join(near)}"
+            )
+        return cls(num_frames, "dense", fps=num_frames / window_s, window_stride=hop)
+
     def views_of(self, facts: VideoFacts, clip: Clip) -> tuple[View, ...]:
         """The views of `clip` in a video of these facts; always the same for the same arguments.
 

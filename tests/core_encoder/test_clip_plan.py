@@ -274,3 +274,27 @@ def test_facts_are_checked_at_birth(times: list[float]) -> None:
 def test_planning_needs_neither_torch_nor_a_decoder() -> None:
     code = "import sys, core_encoder.clip_plan as v; v.ClipPlan(); print({'torch', 'av', 'decord'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_windows_of_seconds_are_dense_windows_of_whole_frames() -> None:
+    plan = ClipPlan.windows(8, 2.0, 0.5)
+    assert plan == ClipPlan(8, "dense", fps=4, window_stride=2)
+    views = plan.views_of(VideoFacts.constant_rate(100, 25.0), WHOLE)
+    assert [(view.start_s, view.end_s) for view in views] == [(0.5 * i, 0.5 * i + 2) for i in range(5)]
+    assert ClipPlan.windows(8) == ClipPlan.windows(8, 2.0, 1.0)
+    assert ClipPlan.windows(8, 2.0, 2.0).window_stride == 8
+
+
+@pytest.mark.parametrize(
+    ("window_s", "step_s", "line"),
+    [
+        (0.0, None, "window"),
+        (2.0, 0.0, "step"),
+        (2.0, 2.5, "step=2.5 is above window=2"),
+        (2.0, 0.3, r"step=0.3 is no whole number of frames.*one every 0.25 s; take 0.25 or 0.5$"),
+        (2.0, 0.1, "take 0.25$"),
+    ],
+)
+def test_windows_refuse_what_no_frames_can_show(window_s: float, step_s: float | None, line: str) -> None:
+    with pytest.raises(InputError, match=line):
+        ClipPlan.windows(8, window_s, step_s)

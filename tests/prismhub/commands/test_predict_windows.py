@@ -73,7 +73,7 @@ def test_windows_that_cannot_be(trained: Path, long: Path, says, tmp_path: Path)
     ask = ("predict", str(long), "--adapter", "x")
     assert "step=2 is above window=1" in says(2, *ask, "--window", "1", "--step", "2")
     assert "take 0.25 or 0.375" in says(2, *ask, "--window", "1", "--step", "0.3")
-    assert "window must be above 0" in says(2, *ask, "--window", "0")
+    assert "window must be a finite number above 0" in says(2, *ask, "--window", "0")
     (tmp_path / "file").write_text("x")
     assert "is a file; --vtt wants a folder" in says(2, *ask, "--vtt", str(tmp_path / "file"))
 

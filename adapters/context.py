@@ -61,6 +61,11 @@ class Context:
         """The context of a classification head on features of width `dim`."""
         return cls(dim, TargetSchema("classes", tuple(label_names), multi_label))
 
+    @property
+    def known_grid(self) -> tuple[int, int] | None:
+        """Rows and columns of patches, where they are recorded."""
+        return self.grid or (self.features.grid if self.features is not None else None)
+
     def patch_grid(self, num_patches: int) -> tuple[int, int]:
         """Rows and columns of `num_patches` patches: the recorded grid, or a square.
 
@@ -68,8 +73,8 @@ class Context:
             InputError: they do not fit the recorded grid, or none is recorded and they form no square.
         """
         side = math.isqrt(num_patches)
-        rows, columns = self.grid or (side, side)
+        rows, columns = self.known_grid or (side, side)
         if rows * columns != num_patches:
-            known = f"a grid of {rows} x {columns}" if self.grid else "a square, and no other grid is recorded"
+            known = f"a grid of {rows} x {columns}" if self.known_grid else "a square, and no other grid is recorded"
             raise InputError(f"{num_patches} patches do not form {known}")
         return rows, columns

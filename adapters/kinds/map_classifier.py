@@ -9,7 +9,7 @@ weights, and the query of a round is what the round before made of it (VideoGLUE
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,10 +23,10 @@ from adapters.features import Batch
 from core_encoder.config import option
 from core_encoder.errors import InputError
 from core_encoder.features.feature_spec import FeatureKind
-from core_encoder.models.pooling import attention_pool
+from core_encoder.models.pooling import Positions, attention_pool
 
 DEFAULT_HEADS = 12
-WAVES = (1, 2, 4, 8)  # half periods over the clip's length, height and width
+POSITIONS = (16, 16, 16)  # learned in time, height and width, those of Base; stretched to other clips
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class MapClassifierConfig(ClassifierConfig):
     heads: int | None = option(None, "attention heads; by default the divisor of the hidden width nearest to 12")
     hidden: int | None = option(None, "hidden width; by default the width of the features")
     mlp_ratio: float = option(4.0, "width of the MLP in units of the hidden width")
-    positions: bool = option(False, "add an embedding of a token's place in time, height and width before pooling")
+    positions: bool = option(True, "add learned embeddings of a token's place, one in time and one in space")
     layers: tuple[int, ...] = option(
         (), "encoder layers to attend to in turn (MLAP); by default its output", grid=False
     )
@@ -67,7 +67,9 @@ class PoolingRound(nn.Module):
         self.norm_mlp = nn.LayerNorm(hidden)
         self.fc1 = nn.Linear(hidden, round(hidden * mlp_ratio))
         self.fc2 = nn.Linear(self.fc1.out_features, hidden)
-        self.position = nn.Linear(6 * len(WAVES), dim, bias=False) if positions else None
+        frames, rows, columns = POSITIONS  # their embeddings are in units of the features' scale
+        self.time_positions = nn.Parameter(torch.zeros(frames, dim)) if positions else None
+        self.space_positions = nn.Parameter(torch.zeros(rows * columns, dim)) if positions else None
         for layer in (self.q, self.k, self.v, self.o):  # logits of unit scale: the query looks at something at once
             nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
         for layer in (self.q, self.v, self.o, self.fc1, self.fc2):
@@ -85,9 +87,7 @@ class PoolingRound(nn.Module):
         # (token - mean) / std never happens: the division goes into both weights, the mean into the value bias.
         key, value = self.k.weight / self.scale.std, self.v.weight / self.scale.std  # (H, D)
         bias = self.v.bias - value @ self.scale.mean  # (H,)
-        place = None
-        if self.position is not None:
-            place = self.position(token_places(*grid, device=tokens.device)) * self.scale.std  # (L, D)
+        place = self._positions(*grid)
         if len(query) == 1:
             return attention_pool(tokens, scaled, key, value, bias, self.heads, mask, place)[:, 0]  # (B, H)
         masks = [None] * len(tokens) if mask is None else list(mask[:, None])
@@ -96,6 +96,18 @@ class PoolingRound(nn.Module):
             for b in range(len(tokens))
         ]
         return torch.cat(parts)  # (B, H)
+
+    def _positions(self, frames: int, rows: int, columns: int) -> Positions | None:
+        """The positions in units of the features, stretched where a clip has more or fewer frames or patches."""
+        if self.time_positions is None or self.space_positions is None:
+            return None
+        time, space = self.time_positions * self.scale.std, self.space_positions * self.scale.std
+        if frames != POSITIONS[0]:
+            time = F.interpolate(time.T[None], size=frames, mode="linear")[0].T  # (frames, D)
+        if (rows, columns) != POSITIONS[1:]:
+            image = space.T.unflatten(1, POSITIONS[1:])[None]  # (1, D, 16, 16)
+            space = F.interpolate(image, size=(rows, columns), mode="bilinear")[0].flatten(1).T
+        return Positions(time, space)
 
 
 class MapClassifier(Classifier):
@@ -137,11 +149,28 @@ class MapClassifier(Classifier):
         by_layer = self._by_layer(features)
         frames, patches = by_layer.shape[2:4]
         token_mask = None if mask is None else mask.repeat_interleave(patches, 1)  # (B, T*N)
-        rows, columns = self.context.patch_grid(patches) if self.config.positions else (1, patches)
+        rows, columns = self._patch_grid(patches)
         x = self.query
         for index, pooling in enumerate(self.rounds):
             x = pooling(x, by_layer[:, index].flatten(1, 2), (frames, rows, columns), token_mask)  # (B, H)
         return self.classifier(self.dropout(self.norm(x)))  # (B, K)
+
+    def load_weights(self, tensors: Mapping[str, Tensor], where: str) -> None:
+        """Positions of 0.1, which were waves over the clip, are taken over: they too were apart in time and space."""
+        taken: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            head, is_waves, _ = name.partition("position.weight")
+            if is_waves:
+                taken |= {f"{head}{key}_positions": table for key, table in _from_waves(tensor).items()}
+            else:
+                taken[name] = tensor
+        super().load_weights(taken, where)
+
+    def _patch_grid(self, patches: int) -> tuple[int, int]:
+        """Rows and columns of patches; features of unknown origin that form no square are taken for one row."""
+        if not self.config.positions or (self.context.known_grid is None and math.isqrt(patches) ** 2 != patches):
+            return 1, patches
+        return self.context.patch_grid(patches)
 
     def _by_layer(self, features: Tensor) -> Tensor:
         """Features as `(B, layers, T, N, D)`."""
@@ -157,15 +186,14 @@ def _all_real(mask: Tensor | None) -> bool:
     return mask is None or bool(mask.all())
 
 
-def token_places(frames: int, rows: int, columns: int, device: torch.device | None = None) -> Tensor:
-    """Sines and cosines of every token's place in time, height and width, `(frames * rows * columns, 6 * len(WAVES))`.
-
-    Places are fractions of the clip, so other frame counts and resolutions see the same embedding stretched.
-    """
-    centres = [(torch.arange(count, device=device) + 0.5) / count for count in (frames, rows, columns)]
-    places = torch.stack(torch.meshgrid(*centres, indexing="ij"), -1).flatten(0, 2)  # (L, 3)
-    angles = math.pi * places[:, :, None] * torch.tensor(WAVES, device=device)  # (L, 3, W)
-    return torch.cat([angles.sin(), angles.cos()], -1).flatten(1)  # (L, 6 W)
+def _from_waves(weight: Tensor) -> dict[str, Tensor]:
+    """Tables of the positions that 0.1 computed from sines and cosines of 1, 2, 4 and 8 half periods `(D, 3 * 8)`."""
+    time, rows, columns = (
+        torch.cat([angles.sin(), angles.cos()], -1) @ part.T  # (count, D)
+        for count, part in zip(POSITIONS, weight.split(8, 1), strict=True)
+        for angles in [math.pi * (torch.arange(count)[:, None] + 0.5) / count * torch.tensor([1, 2, 4, 8])]
+    )
+    return {"time": time, "space": (rows[:, None] + columns).flatten(0, 1)}
 
 
 def nearest_divisor(number: int, wanted: int) -> int:

@@ -6,7 +6,7 @@ Axes: B batch, L sequence, D width, H heads, hd head width, Q queries, M = H * Q
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,13 @@ _CPU_BLOCK_BYTES = 1 << 20
 _DEVICE_BLOCK_BYTES = 256 << 20
 
 
+class Positions(NamedTuple):
+    """Embeddings of a token's place, apart in time `(T, D)` and space `(N, D)`, of tokens that lie frame by frame."""
+
+    time: Tensor
+    space: Tensor
+
+
 def attention_pool(
     tokens: Tensor,
     query: Tensor,
@@ -25,17 +32,18 @@ def attention_pool(
     value_bias: Tensor | None,
     heads: int,
     mask: Tensor | None = None,
-    positions: Tensor | None = None,
+    positions: Positions | None = None,
 ) -> Tensor:
     """Attend from a few queries to all tokens without projecting the tokens to keys and values.
 
     The key projection is folded into the query, `(x Wk^T) q = x (Wk^T q)` (a key bias would cancel in the softmax), and
-    the value projection comes after the weighted sum of the raw tokens. Outputs and gradients are those of the
-    textbook form; the arithmetic per token falls from `4 D^2` to `4 D H Q`.
+    the value projection comes after the weighted sum of the raw tokens. Positions are added to no token either: they
+    meet the folded query once for all samples, and afterwards what attention each frame and each place got. Outputs
+    and gradients are those of the textbook form; the arithmetic per token falls from `4 D^2` to `4 D H Q`.
 
     Shapes: tokens `(B, L, D)` in any float dtype (half-precision caches are read as they are); query `(Q, H*hd)`
     already projected and scaled; key_weight `(H*hd, D)`; value_weight `(H*hd_v, D)`; value_bias `(H*hd_v,)`;
-    mask `(B, L)` boolean, True = attend; positions `(L, D)` are added to the tokens of every sample
+    mask `(B, L)` boolean, True = attend; positions of `L = T*N` tokens are added to those of every sample
     -> `(B, Q, H*hd_v)` in the dtype of the query. A sample without any token gives the value bias.
     Raises ValueError when the shapes do not fit together.
     """
@@ -46,63 +54,83 @@ def attention_pool(
         )
     if mask is not None and (mask.dtype is not torch.bool or mask.shape != tokens.shape[:2]):
         raise ValueError(f"mask is boolean {(*tokens.shape[:2],)}, not {mask.dtype} {(*mask.shape,)}")
-    if positions is not None and positions.shape != tokens.shape[1:]:
-        raise ValueError(f"positions are {(*tokens.shape[1:],)}, not {(*positions.shape,)}")
     per_head = query.unflatten(1, (heads, -1))  # (Q, H, hd)
     folded = torch.einsum("qhc,hcd->hqd", per_head, key_weight.unflatten(0, (heads, -1)))  # (H, Q, D)
-    pooled = _PoolTokens.apply(tokens, folded.flatten(0, 1), mask, positions)  # (B, H*Q, D)
+    folded = folded.flatten(0, 1)  # (M, D)
+    bias = None
+    if positions is not None:
+        time, space = positions
+        if len(time) * len(space) != tokens.shape[1] or {time.shape[1], space.shape[1]} != {tokens.shape[2]}:
+            raise ValueError(
+                f"positions (T, D) and (N, D) are of {tokens.shape[1]} tokens of width {tokens.shape[2]}, "
+                f"not {(*time.shape,)} and {(*space.shape,)}"
+            )
+        bias = (folded @ time.T)[:, :, None] + (folded @ space.T)[:, None]  # (M, T, N)
+        bias = bias.flatten(1)  # (M, L)
+    pooled, weights = _PoolTokens.apply(tokens, folded, mask, bias)  # (B, M, D), (B, M, L)
+    if positions is not None:
+        shares = weights.unflatten(2, (len(time), len(space)))  # (B, M, T, N)
+        pooled = pooled + shares.sum(3) @ time + shares.sum(2) @ space
     values = torch.einsum("bhqd,hcd->bqhc", pooled.unflatten(1, (heads, -1)), value_weight.unflatten(0, (heads, -1)))
     values = values.flatten(2)  # (B, Q, H*hd_v)
     return values if value_bias is None else values + value_bias
 
 
 class _PoolTokens(torch.autograd.Function):
-    """Softmax-weighted sums of tokens `(B, L, D)` for folded queries `(M, D)` -> `(B, M, D)`, sample by sample.
+    """Softmax-weighted sums of tokens `(B, L, D)` for folded queries `(M, D)`, and the weights, sample by sample.
 
-    Beyond its arguments it keeps only the weights `(B, M, L)`; a sample is converted to the queries' dtype, and has its
-    positions added, when its turn comes.
+    `bias (M, L)` is added to the logits of every sample. Beyond its arguments it keeps only the weights `(B, M, L)`; a
+    sample is converted to the queries' dtype when its turn comes.
     """
 
     @staticmethod
-    def forward(ctx: Any, tokens: Tensor, folded: Tensor, mask: Tensor | None, positions: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, tokens: Tensor, folded: Tensor, mask: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         batch, length, dim = tokens.shape
         pooled = folded.new_empty(batch, len(folded), dim)
         weights = folded.new_empty(batch, len(folded), length)
         for part in _sample_blocks(tokens):
-            x = _block_of(tokens, positions, part, folded.dtype)  # (b, L, D)
+            x = tokens[part].to(folded.dtype)  # (b, L, D)
             logits = torch.matmul(x, folded.T).transpose(1, 2)  # (b, M, L)
+            if bias is not None:
+                logits = logits + bias
             if mask is not None:
                 logits = logits.masked_fill(~mask[part, None], -torch.inf)
             weights[part] = logits.softmax(-1)
             if mask is not None:  # a sample without any token: zeros instead of the softmax's NaN
                 weights[part] = weights[part].masked_fill(~mask[part, None], 0.0)
             pooled[part] = torch.matmul(weights[part], x)
-        ctx.save_for_backward(tokens, folded, positions, weights, pooled)
-        return pooled
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(tokens, folded, weights, pooled)
+        return pooled, weights
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad_pooled: Tensor) -> tuple[Tensor | None, ...]:
-        tokens, folded, positions, weights, pooled = ctx.saved_tensors
-        needs_tokens, _, _, needs_positions = ctx.needs_input_grad
+    def backward(ctx: Any, grad_pooled: Tensor | None, grad_weights: Tensor | None) -> tuple[Tensor | None, ...]:
+        tokens, folded, weights, pooled = ctx.saved_tensors
+        if grad_pooled is None:
+            grad_pooled = torch.zeros_like(pooled)
+        needs_tokens, _, _, needs_bias = ctx.needs_input_grad
         grad_folded = torch.zeros_like(folded)
         grad_tokens = torch.empty_like(tokens) if needs_tokens else None
-        grad_positions = torch.zeros_like(positions) if needs_positions else None
+        grad_bias = folded.new_zeros(weights.shape[1:]) if needs_bias else None
         mean = (grad_pooled * pooled).sum(-1, keepdim=True)  # (B, M, 1)
+        if grad_weights is not None:
+            mean = mean + (grad_weights * weights).sum(-1, keepdim=True)
         for part in _sample_blocks(tokens):
-            x, weight, grad = _block_of(tokens, positions, part, folded.dtype), weights[part], grad_pooled[part]
-            grad_logits = (
-                torch.matmul(x, grad.transpose(1, 2)).transpose(1, 2).sub(mean[part]).mul_(weight)
-            )  # (b, M, L)
+            x, weight, grad = tokens[part].to(folded.dtype), weights[part], grad_pooled[part]
+            grad_weight = torch.matmul(x, grad.transpose(1, 2)).transpose(1, 2)  # (b, M, L)
+            if grad_weights is not None:
+                grad_weight = grad_weight + grad_weights[part]
+            grad_logits = grad_weight.sub(mean[part]).mul_(weight)  # (b, M, L)
             grad_folded += torch.matmul(grad_logits, x).sum(0)
-            if needs_tokens or needs_positions:
+            if grad_bias is not None:
+                grad_bias += grad_logits.sum(0)
+            if grad_tokens is not None:
                 grad_x = torch.matmul(weight.transpose(1, 2), grad)  # (b, L, D)
-                grad_x += torch.matmul(grad_logits.transpose(1, 2), folded)
-                if grad_tokens is not None:
-                    grad_tokens[part] = grad_x
-                if grad_positions is not None:
-                    grad_positions += grad_x.sum(0)
-        return grad_tokens, grad_folded, None, grad_positions
+                grad_tokens[part] = grad_x + torch.matmul(grad_logits.transpose(1, 2), folded)
+        return grad_tokens, grad_folded, None, grad_bias
 
 
 def _sample_blocks(tokens: Tensor) -> Iterator[slice]:
@@ -111,13 +139,6 @@ def _sample_blocks(tokens: Tensor) -> Iterator[slice]:
     step = max(1, (_CPU_BLOCK_BYTES if tokens.device.type == "cpu" else _DEVICE_BLOCK_BYTES) // sample_bytes)
     for first in range(0, len(tokens), step):
         yield slice(first, first + step)
-
-
-def _block_of(tokens: Tensor, positions: Tensor | None, part: slice, dtype: torch.dtype) -> Tensor:
-    x = tokens[part]
-    if positions is None:
-        return x.to(dtype)
-    return x + positions if x.dtype == dtype else x.to(dtype).add_(positions)  # a converted copy is ours to change
 
 
 class AttentionPooling(nn.Module):
@@ -141,8 +162,8 @@ class AttentionPooling(nn.Module):
         self.o = nn.Linear(inner_dim, dim)
         self.per_dim_scale = nn.Parameter(torch.zeros(inner_dim // heads)) if per_dim_scale else None
 
-    def forward(self, tokens: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
-        """Pool tokens `(B, L, D)` -> `(B, D)`; mask `(B, L)`, True = attend; positions `(L, D)` are added to tokens."""
+    def forward(self, tokens: Tensor, mask: Tensor | None = None, positions: Positions | None = None) -> Tensor:
+        """Pool tokens `(B, L, D)` -> `(B, D)`; mask `(B, L)`, True = attend; positions are added to the tokens."""
         query = self.q(self.query[0]).unflatten(1, (self.heads, -1))  # (1, H, hd)
         query = query * query.shape[-1] ** -0.5
         if self.per_dim_scale is not None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from adapters.context import Context, TargetSchema
 from adapters.features import Batch, InMemoryFeatures
-from adapters.kinds.map_classifier import MapClassifier, PoolingRound, nearest_divisor, token_places
+from adapters.kinds.map_classifier import MapClassifier, PoolingRound, nearest_divisor
 from core_encoder.errors import InputError
 from tests.adapters.toy import DIM, LABELS, toy_features
 
@@ -20,8 +21,7 @@ def textbook_round(layer: PoolingRound, query: Tensor, tokens: Tensor, mask: Ten
     """Queries `(B, H)` read tokens `(B, L, D)` with projected keys and values, one head after the other."""
     x = (tokens.double() - layer.scale.mean) / layer.scale.std
     if places is not None:
-        assert layer.position is not None
-        x = x + places @ layer.position.weight.T
+        x = x + places
     q, k, v = layer.q(layer.norm_query(query)), layer.k(x), layer.v(x)
     width = q.shape[-1] // layer.heads
     heads = []
@@ -34,23 +34,31 @@ def textbook_round(layer: PoolingRound, query: Tensor, tokens: Tensor, mask: Ten
     return x + layer.fc2(torch.nn.functional.gelu(layer.fc1(layer.norm_mlp(x))))
 
 
-@pytest.mark.parametrize("config", [{}, {"positions": True}, {"layers": (0, 3, -1), "positions": True, "heads": 2}])
+@pytest.mark.parametrize(
+    "config", [{}, {"positions": False}, {"layers": (0, 3, -1), "heads": 2}, {"layers": (0, 3), "positions": False}]
+)
 def test_equals_the_textbook(config: dict[str, Any]) -> None:
     layers = len(config.get("layers", ()))
     data = toy_features(6, layers=layers)
-    adapter = MapClassifier.build(config, Context.of_classes(DIM, LABELS)).double().eval()
+    context = Context.of_classes(DIM, LABELS)
+    adapter = MapClassifier.build(config, context).double().eval()
     adapter.calibrate(data)
     assert data.masks is not None
     features = data.features.double()
     by_layer = features if layers else features[:, None]
     mask = data.masks.repeat_interleave(9, 1)
-    places = token_places(4, 3, 3).double() if config.get("positions") else None
     query = adapter.query.expand(6, -1)
     for index, layer in enumerate(adapter.rounds):
         assert isinstance(layer, PoolingRound)
+        places = None
+        if config.get("positions", True):
+            time, space = (torch.nn.init.normal_(one) for one in (layer.time_positions, layer.space_positions))
+            time = torch.stack([(time[4 * t + 1] + time[4 * t + 2]) / 2 for t in range(4)])  # 16 stretched to 4
+            space = torch.nn.functional.interpolate(space.T.reshape(1, DIM, 16, 16), (3, 3), mode="bilinear")[0]
+            places = torch.stack([time[t] + space[:, row, column] for t, row, column in np.ndindex(4, 3, 3)])
         query = textbook_round(layer, query, by_layer[:, index].flatten(1, 2), mask, places)
     expected = adapter.classifier(adapter.norm(query))
-    single = MapClassifier.build(config, Context.of_classes(DIM, LABELS)).eval()
+    single = MapClassifier.build(config, context).eval()
     single.load_state_dict({name: tensor.float() for name, tensor in adapter.state_dict().items()})
     torch.testing.assert_close(single(data.features, data.masks).double(), expected, atol=2e-5, rtol=1e-4)
 
@@ -83,22 +91,53 @@ def test_positions_tell_where_a_token_lies() -> None:
     both = torch.cat([tokens, swapped])
     for positions in (False, True):
         adapter = MapClassifier.build({"positions": positions}, Context.of_classes(DIM, LABELS)).eval()
+        if positions:
+            torch.nn.init.normal_(adapter.rounds[0].time_positions)
         first, second = adapter(both)
         assert torch.allclose(first, second, atol=1e-5) is not positions
 
 
 def test_positions_stretch_to_other_frame_counts() -> None:
-    adapter = MapClassifier.build({"positions": True}, Context.of_classes(DIM, LABELS)).eval()
+    adapter = MapClassifier.build({}, Context.of_classes(DIM, LABELS)).eval()
+    layer = adapter.rounds[0]
+    assert isinstance(layer, PoolingRound)
+    with torch.no_grad():
+        layer.time_positions[:] = torch.arange(16)[:, None]
+        layer.space_positions[:] = torch.arange(256)[:, None] // 16
+    time, space = layer._positions(8, 4, 4) or ()
+    assert time[:, 0].tolist() == pytest.approx([0.5 + 2 * i for i in range(8)])
+    assert space[:, 0].tolist() == pytest.approx([1.5 + 4 * (i // 4) for i in range(16)])
     assert adapter(torch.randn(2, 7, 25, DIM)).shape == (2, 3)
-    with pytest.raises(InputError, match="10 patches do not form a square, and no other grid is recorded"):
-        adapter(torch.randn(2, 7, 10, DIM))
-    wide = MapClassifier.build({"positions": True}, Context(DIM, TargetSchema("classes", LABELS), grid=(2, 5)))
+    assert adapter(torch.randn(2, 7, 10, DIM)).shape == (2, 3), "features of unknown origin may form no square"
+    wide = MapClassifier.build({}, Context(DIM, TargetSchema("classes", LABELS), grid=(2, 5)))
     assert wide(torch.randn(2, 7, 10, DIM)).shape == (2, 3), "a grid that is recorded need not be a square"
     with pytest.raises(InputError, match="9 patches do not form a grid of 2 x 5"):
         wide(torch.randn(2, 7, 9, DIM))
-    places = token_places(4, 3, 3)
-    assert places.shape == (36, 24)
-    assert len({tuple(row.tolist()) for row in places.mul(1e4).round()}) == 36, "every token has a place of its own"
+
+
+def test_positions_of_base_cost_less_than_300_thousand_parameters() -> None:
+    sizes = [
+        sum(one.numel() for one in MapClassifier.build(config, Context.of_classes(768, LABELS)).parameters())
+        for config in ({}, {"positions": False})
+    ]
+    assert sizes[0] - sizes[1] == (16 + 256) * 768 < 300_000
+
+
+def test_positions_of_0_1_are_taken_over() -> None:
+    """They were computed: waves of the place in time, height and width, through one linear map."""
+    context = Context.of_classes(DIM, LABELS)
+    adapter = MapClassifier.build({}, context).eval()
+    weight = torch.randn(DIM, 24)
+    saved = {name: tensor for name, tensor in adapter.saved_state().items() if "_positions" not in name}
+    adapter.load_weights(saved | {"rounds.0.position.weight": weight}, "old")
+    layer = adapter.rounds[0]
+    assert isinstance(layer, PoolingRound)
+    for t, row, column in ((0, 0, 0), (3, 5, 9), (15, 15, 0), (7, 11, 15)):
+        place = torch.tensor([(t + 0.5) / 16, (row + 0.5) / 16, (column + 0.5) / 16])
+        angles = math.pi * place[:, None] * torch.tensor([1, 2, 4, 8])
+        expected = weight @ torch.cat([angles.sin(), angles.cos()], -1).flatten()
+        ours = layer.time_positions[t] + layer.space_positions[16 * row + column]
+        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("hidden", "heads"), [(768, 12), (1024, 8), (1408, 11), (128, 8), (7, 7), (13, 13)])

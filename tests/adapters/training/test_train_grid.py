@@ -338,7 +338,7 @@ def test_norms_biases_and_queries_do_not_decay() -> None:
     adapter = MapClassifier.build(MapClassifierConfig(positions=True), Context.of_classes(16, LABELS))
     decayed = {id(p) for p in parameter_groups(adapter, 0.1)[0]["params"]}
     names = {name for name, p in adapter.named_parameters() if id(p) in decayed}
-    layers = ("q", "k", "v", "o", "fc1", "fc2", "position")
+    layers = ("q", "k", "v", "o", "fc1", "fc2")
     assert names == {"classifier.weight", *(f"rounds.0.{layer}.weight" for layer in layers)}
 
 

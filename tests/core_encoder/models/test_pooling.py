@@ -10,7 +10,7 @@ from transformers import VideoPrismVisionConfig
 from transformers.models.videoprism.modeling_videoprism import VideoPrismMultiheadAttentionPoolingHead
 
 from core_encoder.models import pooling
-from core_encoder.models.pooling import AttentionPooling, attention_pool
+from core_encoder.models.pooling import AttentionPooling, Positions, attention_pool
 from tests.core_encoder.models.random_tensors import random, random_mask, randomize
 
 
@@ -47,15 +47,17 @@ def test_pooling_equals_the_textbook_with_all_gradients(
         "key bias": random(inner, seed=4),
         "value": random(inner_v, dim, seed=5),
         "value bias": random(inner_v, seed=6),
-        "positions": random(length, dim, seed=7),
+        "time": random(3, dim, seed=7),
+        "space": random(7, dim, seed=10),
     }
     leaves = {name: x.double().requires_grad_() for name, x in leaves.items()}
-    tokens, query, key, key_bias, value, value_bias, positions = leaves.values()
+    tokens, query, key, key_bias, value, value_bias, time, space = leaves.values()
     mask = random_mask(b, length, seed=8) if masked else None
-    added = positions if with_positions else None
+    added = Positions(time, space) if with_positions else None
+    places = torch.stack([time[place // 7] + space[place % 7] for place in range(length)])  # (L, D)
     ours = attention_pool(tokens, query, key, value, value_bias, heads, mask, added)
     theirs = textbook_pool(
-        tokens + positions if with_positions else tokens, query, (key, key_bias), (value, value_bias), heads, mask
+        tokens + places if with_positions else tokens, query, (key, key_bias), (value, value_bias), heads, mask
     )
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
     with torch.no_grad():
@@ -66,25 +68,26 @@ def test_pooling_equals_the_textbook_with_all_gradients(
     for name, got, want in zip(leaves, mine, other, strict=True):
         if name == "key bias":  # it cancels in the softmax
             assert got is None and want.abs().max() < 1e-12
-        elif name == "positions" and not with_positions:
+        elif name in ("time", "space") and not with_positions:
             assert got is None
         else:
             torch.testing.assert_close(got, want, rtol=0, atol=1e-11)
 
 
 def test_pooling_passes_gradcheck() -> None:
-    leaves = [
-        random(*shape, seed=i, dtype=torch.float64) for i, shape in enumerate([(2, 5, 6), (2, 4), (4, 6), (8, 6)])
-    ]
-    leaves = [x.requires_grad_() for x in leaves]
-    assert torch.autograd.gradcheck(lambda *x: attention_pool(*x, None, 2, random_mask(2, 5)), leaves)
+    shapes = [(2, 6, 6), (2, 4), (4, 6), (8, 6), (2, 6), (3, 6)]
+    leaves = [random(*shape, seed=i, dtype=torch.float64).requires_grad_() for i, shape in enumerate(shapes)]
+    mask = random_mask(2, 6)
+    assert torch.autograd.gradcheck(lambda *x: attention_pool(*x[:4], None, 2, mask, Positions(*x[4:])), leaves)
+    assert torch.autograd.gradcheck(lambda *x: attention_pool(*x, None, 2, mask), leaves[:4])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("with_positions", [False, True])
 def test_pooling_reads_half_precision_caches_with_float32_parameters(dtype: torch.dtype, with_positions: bool) -> None:
     tokens = random(2, 9, 12, dtype=dtype)
-    before, places = tokens.clone(), random(9, 12, seed=3) if with_positions else None
+    before = tokens.clone()
+    places = Positions(random(3, 12, seed=3), random(3, 12, seed=4)) if with_positions else None
     query, key, value = (random(*shape, seed=i).requires_grad_() for i, shape in enumerate([(1, 8), (8, 12), (8, 12)]))
     ours = attention_pool(tokens, query, key, value, None, 2, positions=places)
     expected = attention_pool(tokens.float(), query, key, value, None, 2, positions=places)
@@ -124,7 +127,9 @@ def test_pooling_refuses_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match="mask"):
         attention_pool(tokens, query, weight, weight, None, 2, mask=torch.ones(2, 3))
     with pytest.raises(ValueError, match="positions"):
-        attention_pool(tokens, query, weight, weight, None, 2, positions=torch.zeros(2, 6))
+        attention_pool(
+            tokens, query, weight, weight, None, 2, positions=Positions(torch.zeros(2, 6), torch.zeros(1, 6))
+        )
     with pytest.raises(ValueError, match="do not divide"):
         AttentionPooling(6, 4)
 

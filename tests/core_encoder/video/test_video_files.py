@@ -161,6 +161,13 @@ def test_linked_folders_are_found_under_every_name(tmp_path: Path) -> None:
     assert found == ["all/cats/1.mp4", "train/cats/1.mp4", "z/cats/1.mp4"]
 
 
+def test_a_link_to_itself_does_not_hide_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "b.mp4").symlink_to("b.mp4")
+    (tmp_path / "c").symlink_to("c")
+    assert [path.name for path in find_videos(tmp_path)] == ["a.mp4", "b.mp4"]
+
+
 def test_folders_without_videos_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
     for folder, reason in (

@@ -6,7 +6,8 @@ PyAV reads the timestamps of every file (demuxing alone, no decoding). Pixels co
     decord    counts frames instead, which goes wrong after seeks in some files (open GOPs, AVI, MPEG-TS, edit lists);
               it seeks only where counting is exact, steps through the file where that is right, refuses the rest
     auto      decord where it is installed and gives the frames that PyAV gives, by what `decord_limits` knows, else
-              PyAV; never another decoder after a failure
+              PyAV; PyAV also to read a file through from its beginning (dense windows), which it does faster; never
+              another decoder after a failure
 
 Where `auto` takes decord, its frames equal PyAV's bit for bit, as long as the file is undamaged and its pictures keep
 one size. Open a reader in the thread or process that uses it.
@@ -48,8 +49,12 @@ def decoder_id(decoder: str = "auto") -> str:
     return decord if decoder == "decord" else f"auto-{decord}-{pyav}"
 
 
-def open_video(path: str | Path, decoder: str = "auto", num_threads: int = 1) -> VideoReader:
+def open_video(
+    path: str | Path, decoder: str = "auto", num_threads: int = 1, read_through: bool = False
+) -> VideoReader:
     """Open a video and read its timestamps; use as a context manager.
+
+    With `read_through`, frames from all over the file are to be read in their order: PyAV is the faster at it.
 
     Raises:
         UnreadableVideo: missing, empty, truncated, without a video stream, or not decodable; one line says why.
@@ -59,7 +64,7 @@ def open_video(path: str | Path, decoder: str = "auto", num_threads: int = 1) ->
     path = os.fspath(path)
     reader = PyAVReader(path, num_threads)
     exact = reader.timeline.decord_is_exact and _is_utf8(path)
-    if decoder == "pyav" or not has_decord() or (decoder == "auto" and not exact):
+    if decoder == "pyav" or not has_decord() or (decoder == "auto" and (read_through or not exact)):
         return reader
     reader.close()
     return DecordReader(path, num_threads, reader.timeline)

@@ -254,7 +254,10 @@ def readable_samples(
     left = {split: [s for s in task.samples(split) if s.clip not in broken] for split in present}
     for split, samples in left.items():
         if not samples:
-            raise InputError(f"{task.name}: no readable video is left in the {split} split")
+            first = next(failure for failure in failures if failure.clip in {s.clip for s in task.samples(split)})
+            raise InputError(
+                f"{task.name}: no readable video is left in the {split} split; the first: {first.path}: {first.reason}"
+            )
     return left
 
 

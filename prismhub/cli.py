@@ -120,6 +120,7 @@ def _encode(settings: EncodeSettings) -> None:
                 "derived": report.n_derived,
                 "encoded": report.n_encoded,
                 "failed": [asdict(failure) for failure in report.failures],
+                "overruns": [asdict(overrun) for overrun in report.overruns],
                 "clips_per_s": report.clips_per_s,
                 "bottleneck": report.bottleneck,
             }

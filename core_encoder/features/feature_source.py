@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from core_encoder.clip_bounds import Overrun
 from core_encoder.clip_plan import Clip
 from core_encoder.encoder import Encoder
 from core_encoder.errors import EncoderMismatch, InputError, UnreadableVideo
@@ -52,6 +53,7 @@ class FeatureSource:
         self._finer = FinerStores(root, spec)
         self._last: dict[Clip, list[Record]] = {}  # of the clip computed last: its windows are asked for one by one
         self.frames_decoded = 0
+        self.overruns: dict[Clip, Overrun] = {}  # of clips computed here that end after their video
         self._encoder = encoder if compute_missing else None
         self._batch_size = batch_size
         self._num_workers = num_workers
@@ -141,6 +143,7 @@ class FeatureSource:
         with run:
             for event in run:
                 if isinstance(event, ViewEncoded):
+                    self._note(event.clip, event.source.overrun)
                     views = records.setdefault(event.key.clip_key, {})
                     try:
                         views[event.key.view] = self._as_stored(event)
@@ -149,6 +152,7 @@ class FeatureSource:
                 else:
                     keys[event.clip] = event.key
                     if isinstance(event, ClipFailed):
+                        self._note(event.clip, event.overrun)
                         reasons[event.key or event.clip] = event.reason
         self.frames_decoded += run.encoder.frames_decoded
         found: dict[Clip, list[Record] | Failure] = {}
@@ -160,6 +164,10 @@ class FeatureSource:
             else:
                 found[clip] = Failure.of(clip, reason or "not encoded")
         return found
+
+    def _note(self, clip: Clip, overrun: Overrun | None) -> None:
+        if overrun is not None:
+            self.overruns[clip] = overrun
 
     def _as_stored(self, encoded: ViewEncoded) -> Record:
         values = torch.empty(encoded.values[0].shape, dtype=self.spec.float_dtype)

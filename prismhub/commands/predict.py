@@ -37,6 +37,7 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
 
     from adapters.predicting import predict_clips
     from adapters.predictions import Truth
+    from core_encoder.clip_bounds import describe_overruns
     from core_encoder.features.failures import Failure
     from core_encoder.features.feature_source import FeatureSource
     from tasks.readers.annotations import bounds_text
@@ -56,4 +57,6 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
             else:
                 predictions.append(found)
             bar.update(done, len(clips))
+    if source.overruns:
+        show.note(f"note: {describe_overruns(list(source.overruns.values()), len(clips))}")
     return Predicted(predictions, tuple(failures))

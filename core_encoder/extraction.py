@@ -17,7 +17,7 @@ from pathlib import Path
 from core_encoder.clip_bounds import Overrun
 from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.encoder import Encoder
-from core_encoder.errors import InputError
+from core_encoder.errors import InputError, one_line
 from core_encoder.features.derivation import FinerStores
 from core_encoder.features.dtypes import PRECISIONS
 from core_encoder.features.encoding import Bottleneck, EncodingRun, ViewEncoded
@@ -302,7 +302,7 @@ class _Tally:
         self._clock.close(key)
         if key is not None:
             self.reasons[key] = failure.reason
-        log.warning("%s: not encoded: %s", clip.path, failure.reason)
+        log.warning("%s: not encoded: %s", one_line(clip.path), failure.reason)
         self.tell()
         return failure
 

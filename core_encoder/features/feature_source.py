@@ -111,7 +111,7 @@ class FeatureSource:
             try:
                 keys = self.cached_keys(clip)
             except UnreadableVideo as error:
-                found[clip] = Failure.of(clip, str(error))
+                found[clip] = Failure.of(clip, error.reason)
                 continue
             if keys:
                 found[clip] = [self.store.read(key) for key in keys]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from core_encoder.clip_bounds import Overrun
 from core_encoder.clip_plan import Clip, VideoFacts, View
-from core_encoder.errors import InputError
+from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.features.feature_spec import ClipKey, FeatureKey, FeatureSpec, RecordInfo
 from core_encoder.video.decoders import open_video
 from core_encoder.video.video_files import video_digest
@@ -274,9 +274,11 @@ class DecodeWorkers:
 
     def _fail(self, clip: Clip, key: ClipKey | None, error: Exception, overrun: Overrun | None = None) -> None:
         """Whatever a damaged file makes a decoder raise costs its clips, never the run."""
-        expected = isinstance(error, InputError)
         log.debug("%s: not decoded", clip.path, exc_info=error)
-        reason = str(error) if expected else f"{type(error).__name__}: {error}"
+        if isinstance(error, UnreadableVideo):
+            reason = error.reason  # without the path: other files of the same bytes fail for it, too
+        else:
+            reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         self.queue.put(ClipFailed(clip, key, reason, overrun))
 
     def _decode_clip(self, video: Any, clip: Clip, key: ClipKey) -> None:

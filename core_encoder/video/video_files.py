@@ -143,6 +143,11 @@ def _identity(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
+def _as_text(path: str) -> str:
+    """A path as a database takes it: file names need not be UTF-8."""
+    return path.encode(errors="backslashreplace").decode()
+
+
 def _memory() -> sqlite3.Connection:
     file = prismhub_home() / "video_digests.sqlite"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -160,9 +165,9 @@ def _remembered(path: str, status: os.stat_result) -> str | None:
         with closing(_memory()) as memory:
             row = memory.execute(
                 "SELECT digest FROM files WHERE path = ? AND size = ? AND mtime_ns = ? AND ctime_ns = ?",
-                (path, *_identity(status)),
+                (_as_text(path), *_identity(status)),
             ).fetchone()
-    except (sqlite3.Error, OSError, UnicodeEncodeError) as error:
+    except (sqlite3.Error, OSError) as error:
         log.debug("digest memory cannot be read: %s", error)
         return None
     return str(row[0]) if row and len(str(row[0])) == 64 else None
@@ -173,9 +178,9 @@ def _remember(path: str, status: os.stat_result, digest: str) -> None:
         with closing(_memory()) as memory, memory:
             memory.execute(
                 "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
-                (path, *_identity(status), digest),
+                (_as_text(path), *_identity(status), digest),
             )
-    except (sqlite3.Error, OSError, UnicodeEncodeError) as error:
+    except (sqlite3.Error, OSError) as error:
         _say_forgetful(prismhub_home() / "video_digests.sqlite", str(error))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -125,3 +126,11 @@ def test_near_duplicates_are_counted_on_request(
 def test_a_cosine_out_of_range(splits: Path, says: Callable[..., str]) -> None:
     line = says(2, "train", "--data", str(splits), *FAST, "--near-duplicates", "95")
     assert "near_duplicates is a cosine above 0 and up to 1, not 95" in line
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no line breaks in file names")
+@pytest.mark.usefixtures("private_home")
+def test_a_line_break_in_a_file_name_breaks_no_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "two\nlines.mp4").write_text("<html></html>")
+    assert run(["encode", str(tmp_path), "--encoder", "nano"]) == 3
+    assert "two\n" not in capsys.readouterr().err

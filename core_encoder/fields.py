@@ -71,13 +71,6 @@ def seconds_of(value: Any) -> float:
     return seconds
 
 
-def clock_text(seconds: float) -> str:
-    """Seconds as a player shows them: `0:09`, `12:30`, `1:02:03`."""
-    minutes, second = divmod(int(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
-
-
 def record_from_dict(cls: type[_Record], what: str, given: Mapping[str, Any]) -> _Record:
     """Build a frozen record from what its `describe` gave.
 

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from core_encoder.fields import clock_text
-
 
 class Bar:
     """One bar; without a terminal it is silent."""
@@ -55,6 +53,13 @@ class Show:
         )
         with Progress(*columns, console=self._console) as progress:
             yield Bar(progress, progress.add_task(what, total=None, note="", count=""), in_seconds)
+
+
+def clock_text(seconds: float) -> str:
+    """Seconds as a player shows them: `0:09`, `12:30`, `1:02:03`."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 SILENT = Show()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from core_encoder.clip_plan import Clip
 from core_encoder.encoder import Encoder
 from core_encoder.errors import EncoderMismatch, InputError, UnreadableVideo
 from core_encoder.features.derivation import FinerStores
-from core_encoder.features.encoding import EncodingRun, ViewEncoded
+from core_encoder.features.encoding import EncodingRun, Event, ViewEncoded
 from core_encoder.features.failures import Failure
 from core_encoder.features.feature_spec import ClipKey, FeatureKey, FeatureSpec, Record
 from core_encoder.features.feature_store import FeatureStore
@@ -133,17 +133,46 @@ class FeatureSource:
             self._last = {} if isinstance(last, Failure) else {missing[-1]: last}
         return [found[clip] for clip in clips]
 
-    def _compute(self, clips: Sequence[Clip]) -> dict[Clip, list[Record] | Failure]:
+    def stream(self, clip: Clip) -> Iterator[Record]:
+        """The records of a clip one by one, in order, as they are read or computed.
+
+        Raises:
+            UnreadableVideo: it cannot be decoded.
+            InputError: it is not cached, and there is no encoder to compute it.
+        """
+        if keys := self.cached_keys(clip):
+            yield from map(self.store.read, keys)
+            return
+        run = self._run([clip])
+        with run:
+            for event in run:
+                self._note(event)
+                if isinstance(event, ClipFailed):
+                    raise UnreadableVideo(clip.path, event.reason)
+                if isinstance(event, ViewEncoded):
+                    try:
+                        record = self._as_stored(event)
+                    except UnstorableFeatures as error:
+                        raise UnreadableVideo(clip.path, str(error)) from error
+                    yield record
+        self.frames_decoded += run.encoder.frames_decoded
+
+    def _run(self, clips: Sequence[Clip]) -> EncodingRun:
         if self._encoder is None:
             raise InputError(f"{clips[0].path}: no features of it in {self.store.folder}; encode it first")
+        return EncodingRun(
+            self._encoder, clips, [self.spec], batch_size=self._batch_size, num_workers=self._num_workers
+        )
+
+    def _compute(self, clips: Sequence[Clip]) -> dict[Clip, list[Record] | Failure]:
+        run = self._run(clips)
         records: dict[ClipKey, dict[int, Record]] = {}
         reasons: dict[ClipKey | Clip, str] = {}
         keys: dict[Clip, ClipKey | None] = {}
-        run = EncodingRun(self._encoder, clips, [self.spec], batch_size=self._batch_size, num_workers=self._num_workers)
         with run:
             for event in run:
+                self._note(event)
                 if isinstance(event, ViewEncoded):
-                    self._note(event.clip, event.source.overrun)
                     views = records.setdefault(event.key.clip_key, {})
                     try:
                         views[event.key.view] = self._as_stored(event)
@@ -152,7 +181,6 @@ class FeatureSource:
                 else:
                     keys[event.clip] = event.key
                     if isinstance(event, ClipFailed):
-                        self._note(event.clip, event.overrun)
                         reasons[event.key or event.clip] = event.reason
         self.frames_decoded += run.encoder.frames_decoded
         found: dict[Clip, list[Record] | Failure] = {}
@@ -165,9 +193,12 @@ class FeatureSource:
                 found[clip] = Failure.of(clip, reason or "not encoded")
         return found
 
-    def _note(self, clip: Clip, overrun: Overrun | None) -> None:
+    def _note(self, event: Event) -> None:
+        overrun = event.source.overrun if isinstance(event, ViewEncoded) else None
+        if isinstance(event, ClipFailed):
+            overrun = event.overrun
         if overrun is not None:
-            self.overruns[clip] = overrun
+            self.overruns[event.clip] = overrun
 
     def _as_stored(self, encoded: ViewEncoded) -> Record:
         values = torch.empty(encoded.values[0].shape, dtype=self.spec.float_dtype)

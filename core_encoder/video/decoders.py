@@ -15,6 +15,7 @@ one size. Open a reader in the thread or process that uses it.
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from typing import Literal
@@ -22,13 +23,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from core_encoder.clip_plan import Clip, ClipPlan
+from core_encoder.clip_plan import Clip, ClipPlan, VideoFacts
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest
 from core_encoder.preprocessing import Preprocessing
 from core_encoder.video.decord_reader import DecordReader, decord_module, has_decord
 from core_encoder.video.pyav_reader import PyAVReader
 from core_encoder.video.reader import VideoReader
+from core_encoder.video.video_files import check_file
 
 Decoder = Literal["auto", "decord", "pyav"]
 
@@ -68,6 +70,22 @@ def open_video(
         return reader
     reader.close()
     return DecordReader(path, num_threads, reader.timeline)
+
+
+def read_facts(path: str | Path, decoder: str = "auto") -> VideoFacts:
+    """The facts of a video, remembered while the file does not change: of a long one it takes seconds to read them.
+
+    Raises:
+        UnreadableVideo, InputError: as `open_video`.
+    """
+    status = check_file(os.fspath(path))
+    return _facts_of(os.fspath(path), decoder, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _facts_of(path: str, decoder: str, size: int, mtime_ns: int) -> VideoFacts:
+    with open_video(path, decoder) as video:
+        return video.facts
 
 
 def read_clip(

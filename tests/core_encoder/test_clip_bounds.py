@@ -84,6 +84,8 @@ def test_a_run_tells_of_clips_that_are_cut_and_that_fail(nano: Encoder, videos: 
     source = FeatureSource(nano, spec, tmp_path / "none")
     source.records(clips)
     assert set(source.overruns) == set(clips[:2])
+    streaming = FeatureSource(nano, spec, tmp_path / "none")
+    assert len(list(streaming.stream(clips[0]))) == 1 and set(streaming.overruns) == set(clips[:1])
 
 
 def test_a_clip_outside_says_the_likely_unit() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.encoding import Reading, Watch, encode_missing
+from benchmarks.leakage import near_clips, record_videos, repeated_videos
 from core_encoder.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from adapters.registry import RegisteredAdapter
     from adapters.training.train_grid import TrainingResult
     from adapters.training.training_config import TrainingConfig, TrainingProgress
-    from benchmarks.results import Result
+    from benchmarks.results import NearClips, Result
     from core_encoder.encoder import Encoder
     from core_encoder.extraction import ExtractionReport
     from core_encoder.features.failures import Failure
@@ -52,6 +53,7 @@ class Cell:
     seeds: int = 1
     metric: str | None = None
     max_unreadable: float = 0.1
+    near_duplicates: float | None = None  # the cosine from which judged clips are counted as near to one of train
     record: Mapping[str, Any] = field(default_factory=dict)  # how the splits were drawn, for a later evaluation
 
     @property
@@ -195,11 +197,12 @@ def train_cell(
     for name, (count, total) in repeated.items():
         if count:
             watch.note(f"note: {count} of {total} {name} videos are also in train (same bytes)")
+    split = next(name for name in reversed(SPLITS) if name in features.samples)
+    near = _near_train(cell, features, split, watch)
     first = cell.training.seed
     folders = {first + k: run if cell.seeds == 1 else run / f"seed-{first + k}" for k in range(cell.seeds)}
     info = replace(info, features=features.spec, task=task.family, dataset=task.name, card=task.card)
     trainings = [_train_once(cell, sets, info, folder, seed, watch, restart) for seed, folder in folders.items()]
-    split = next(name for name in reversed(SPLITS) if name in features.samples)
     judged = [
         answer_samples(training.best, task, features.samples[split], features.source, watch) for training in trainings
     ]
@@ -209,12 +212,16 @@ def train_cell(
     )
     chosen = max(range(len(seeds)), key=lambda place: seeds[place].worth)
     best, predictions, adapter = trainings[chosen], judged[chosen], trainings[chosen].best
-    record = {"data_digest": task.digest("train"), "clip_s": _clip_lengths(sets["train"]), **cell.record}
+    record = {
+        "data_digest": task.digest("train"),
+        "clip_s": _clip_lengths(sets["train"]),
+        **record_videos(features.samples["train"]),
+        **cell.record,
+    }
     adapter.info = replace(adapter.info, training=adapter.info.training | record)
     also = repeated[split][0] if split in repeated else None
-    result = judge_cell(
-        adapter, task, split, predictions, features, encoder, cell.name, first, also_in_train=also, **about
-    )
+    about |= {"also_in_train": also, "near_train": near}
+    result = judge_cell(adapter, task, split, predictions, features, encoder, cell.name, first, **about)
     adapter.info = replace(adapter.info, evaluations=(result.as_scores(),))
     saved = _save_once(adapter, cell.name)
     result = replace(result, adapter=saved.ref, provenance=replace(result.provenance, seed=adapter.info.seed))
@@ -236,6 +243,18 @@ def train_cell(
     )
 
 
+def _near_train(cell: Cell, features: CellFeatures, split: str, watch: Watch) -> NearClips | None:
+    """Count the judged clips that are near one of train, where that is asked for, and say how many they are."""
+    if cell.near_duplicates is None or split == "train":
+        return None
+    found = near_clips(features.source, features.samples, split, cell.near_duplicates)
+    which = f"{found.count} of {len(features.samples[split])} {split} clips"
+    example = found.nearest[0] if found.nearest else None
+    named = f", the nearest {example.id} to {example.train_id} ({example.cosine:.3f})" if example else ""
+    watch.note(f"note: {which} are near one of train (cosine of at least {found.least_cosine:g}){named}")
+    return found
+
+
 def readable_samples(
     task: Task, failures: Sequence[Failure], max_unreadable: float, splits: Sequence[str] = SPLITS
 ) -> dict[str, list[Sample]]:
@@ -255,21 +274,11 @@ def readable_samples(
     left = {split: [s for s in task.samples(split) if s.clip not in broken] for split in present}
     for split, samples in left.items():
         if not samples:
-            raise InputError(f"{task.name}: no readable video is left in the {split} split")
+            first = next(failure for failure in failures if failure.clip in {s.clip for s in task.samples(split)})
+            raise InputError(
+                f"{task.name}: no readable video is left in the {split} split; the first: {first.path}: {first.reason}"
+            )
     return left
-
-
-def repeated_videos(samples: Mapping[str, Sequence[Sample]], split: str) -> tuple[int, int]:
-    """How many videos of a split are also in train, byte for byte, and how many it has.
-
-    Their digests are known since they were encoded: nothing is read for it.
-    """
-    from core_encoder.video.video_files import video_digest
-
-    train, judged = (
-        {video_digest(path) for path in {sample.clip.path for sample in samples[name]}} for name in ("train", split)
-    )
-    return len(judged & train), len(judged)
 
 
 def described_targets(task: Task, samples: Sequence[Sample]) -> dict[str, Any]:

@@ -64,6 +64,7 @@ def encode_missing(
     Raises:
         InputError: the features cannot fit on the disk.
     """
+    from core_encoder.clip_bounds import describe_overruns
     from core_encoder.extraction import FAILURES_FILE, check_room, extract
 
     for spec in specs:
@@ -93,4 +94,6 @@ def encode_missing(
         f"features: {report.n_cached} clips cached{derived}, {report.n_encoded} encoded{rate}, "
         f"{len(report.failures)} failed{listed}; {report.frames_decoded} frames decoded"
     )
+    if report.overruns:
+        watch.note(f"note: {describe_overruns(report.overruns, report.n_clips)}")
     return report

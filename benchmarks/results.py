@@ -47,6 +47,27 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class NearClip:
+    """A judged sample and one of train whose features nearly agree."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    id: str
+    train_id: str
+    cosine: float
+
+
+@dataclass(frozen=True)
+class NearClips:
+    """Judged samples that are near one of train though their files differ: how many, in how many pairs, the nearest."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    least_cosine: float
+    count: Count
+    pairs: Count
+    nearest: list[NearClip]
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where and with what a result was made.
 
@@ -109,6 +130,7 @@ class Result:
     provenance: Provenance
     skipped: list[Skipped] = field(default_factory=list)
     also_in_train: Count | None = None  # videos of the split whose bytes are in the training split too
+    near_train: NearClips | None = None  # where near duplicates were asked for
     clip_plan: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     command: str | None = None

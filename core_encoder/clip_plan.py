@@ -26,6 +26,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from core_encoder.clip_bounds import Overrun, hint
 from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.fields import finite_number, record_from_dict, set_field, whole_number
 from core_encoder.files.storage import nearest
@@ -190,7 +191,8 @@ class ClipPlan:
         """
         start_s, end_s = clip.start_s, facts.duration_s
         if start_s > 0 and start_s >= end_s - facts.tolerance_s:
-            raise UnreadableVideo(clip.path, f"the clip starts at {start_s:g} s but the video lasts {end_s:g} s")
+            problem = f"the clip starts at {start_s:g} s but the video lasts {end_s:g} s"
+            raise UnreadableVideo(clip.path, f"{problem}; {hint([Overrun(clip, end_s, facts.fps)])}")
         if clip.end_s is not None:
             end_s = min(clip.end_s, end_s)
         first = int(facts.frames_at(np.array(start_s)))

@@ -10,13 +10,18 @@ class InputError(ValueError):
     """
 
 
+def one_line(path: str) -> str:
+    """A path as a message shows it: file names may hold line breaks."""
+    return path.replace("\n", "\\n").replace("\r", "\\r")
+
+
 class UnreadableVideo(InputError):
     """One video file cannot be decoded; long jobs record it and go on with the next."""
 
     def __init__(self, path: str, reason: str) -> None:
         self.path = path
         self.reason = " ".join(reason.split())
-        super().__init__(f"{path}: {self.reason}")
+        super().__init__(f"{one_line(path)}: {self.reason}")
 
     def __reduce__(self) -> tuple[type[UnreadableVideo], tuple[str, str]]:
         return type(self), (self.path, self.reason)

@@ -14,9 +14,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from core_encoder.clip_bounds import Overrun
 from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.encoder import Encoder
-from core_encoder.errors import InputError
+from core_encoder.errors import InputError, one_line
 from core_encoder.features.derivation import FinerStores
 from core_encoder.features.dtypes import PRECISIONS
 from core_encoder.features.encoding import Bottleneck, EncodingRun, ViewEncoded
@@ -110,6 +111,7 @@ class ExtractionReport:
     n_derived: int  # made of a finer kind that was cached, without decoding
     n_encoded: int
     failures: tuple[Failure, ...]
+    overruns: tuple[Overrun, ...]  # clips that end after their video: cut there, or among the failures; none cached
     views_encoded: int
     frames_decoded: int
     video_s: float  # seconds of video encoded
@@ -182,6 +184,7 @@ def extract(
             elif isinstance(event, ClipDone) and event.repeated:
                 tally.repeated.append(event)  # how it went is known at the end
             elif isinstance(event, ClipFailed):
+                tally.bounds(event.clip, event.overrun)
                 listed.add(tally.failed(event.clip, event.key, event.reason))
             elif isinstance(event, ClipDone):
                 tally.cached()
@@ -263,6 +266,7 @@ class _Tally:
         self.repeated: list[ClipDone] = []
         self.unstorable: dict[ClipKey, str] = {}
         self.reasons: dict[ClipKey, str] = {}  # of the failures
+        self._overruns: dict[Clip, Overrun] = {}
         self._total = total
         self._run = run
         self._progress = progress
@@ -280,7 +284,12 @@ class _Tally:
 
     def view(self, encoded: ViewEncoded) -> None:
         self._clock.view(encoded)
+        self.bounds(encoded.clip, encoded.source.overrun)
         self.tell()
+
+    def bounds(self, clip: Clip, overrun: Overrun | None) -> None:
+        if overrun is not None:
+            self._overruns[clip] = overrun
 
     def encoded(self, key: ClipKey) -> None:
         self._clock.close(key)
@@ -293,7 +302,7 @@ class _Tally:
         self._clock.close(key)
         if key is not None:
             self.reasons[key] = failure.reason
-        log.warning("%s: not encoded: %s", clip.path, failure.reason)
+        log.warning("%s: not encoded: %s", one_line(clip.path), failure.reason)
         self.tell()
         return failure
 
@@ -329,6 +338,7 @@ class _Tally:
             n_derived=self.num_derived,
             n_encoded=self._num_encoded,
             failures=tuple(self._failures),
+            overruns=tuple(self._overruns.values()),
             views_encoded=self._run.encoder.views_encoded,
             frames_decoded=self._run.encoder.frames_decoded,
             video_s=self._clock.encoded_s,

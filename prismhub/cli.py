@@ -18,7 +18,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from adapters.training.training_config import TrainingDiverged
-from core_encoder.errors import InputError
+from core_encoder.errors import InputError, one_line
 from pretrain.run.progress import PretrainingStopped
 from prismhub.commands import adapters as adapters_commands
 from prismhub.commands import cache as cache_commands
@@ -120,6 +120,7 @@ def _encode(settings: EncodeSettings) -> None:
                 "derived": report.n_derived,
                 "encoded": report.n_encoded,
                 "failed": [asdict(failure) for failure in report.failures],
+                "overruns": [asdict(overrun) for overrun in report.overruns],
                 "clips_per_s": report.clips_per_s,
                 "bottleneck": report.bottleneck,
             }
@@ -203,7 +204,7 @@ def _predict(settings: PredictSettings) -> None:
     else:
         print_predictions(done.predictions, settings.top, settings.all_scores)
         for failure in done.failures:
-            print(f"{failure.path}: not read: {failure.reason}", file=sys.stderr)
+            print(f"{one_line(failure.path)}: not read: {failure.reason}", file=sys.stderr)
     _exit_for(done.failures)
 
 

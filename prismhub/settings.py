@@ -113,12 +113,17 @@ class TrainSettings:
     training: TrainingConfig = group()
     seeds: int = option(1, "Train so many times with seeds from --seed on; gives mean and standard deviation.")
     metric: str | None = option(None, "Validation metric (default: top1, or map when multi-label).")
+    near_duplicates: float | None = option(
+        None, "Count judged clips that nearly equal one of train: whose features have a cosine of at least, say, 0.95."
+    )
     run: Path | None = option(None, "Folder of the run (default: runs/ in PRISMHUB_HOME).")
     restart: bool = option(False, "Train anew instead of going on.")
     output: OutputSettings = group()
 
     def __post_init__(self) -> None:
         _at_least_one(self, "seeds")
+        if self.near_duplicates is not None and not 0 < self.near_duplicates <= 1:
+            raise InputError(f"near_duplicates is a cosine above 0 and up to 1, not {self.near_duplicates:g}")
 
 
 @dataclass(frozen=True)

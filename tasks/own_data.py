@@ -111,5 +111,6 @@ def evaluation_split(
                 task, chosen, f"the {chosen} split is drawn anew; videos the adapter was trained on may be in it"
             )
     whole = task_of([replace(sample, split="test") for sample in samples])
-    note = f"evaluating all {len(samples)} samples; if the adapter was trained on some, scores are too high"
+    unknown = "" if "videos" in record else "; if the adapter was trained on some, scores are too high"
+    note = f"evaluating all {len(samples)} samples{unknown}"
     return JudgedOn(replace(whole, splits={"all": whole.samples("test")}), "all", note)

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
+from core_encoder.clip_bounds import Overrun
 from core_encoder.clip_plan import Clip
 from core_encoder.encoder import Encoder
 from core_encoder.errors import EncoderMismatch, InputError, UnreadableVideo
 from core_encoder.features.derivation import FinerStores
-from core_encoder.features.encoding import EncodingRun, ViewEncoded
+from core_encoder.features.encoding import EncodingRun, Event, ViewEncoded
 from core_encoder.features.failures import Failure
 from core_encoder.features.feature_spec import ClipKey, FeatureKey, FeatureSpec, Record
 from core_encoder.features.feature_store import FeatureStore
@@ -52,6 +53,7 @@ class FeatureSource:
         self._finer = FinerStores(root, spec)
         self._last: dict[Clip, list[Record]] = {}  # of the clip computed last: its windows are asked for one by one
         self.frames_decoded = 0
+        self.overruns: dict[Clip, Overrun] = {}  # of clips computed here that end after their video
         self._encoder = encoder if compute_missing else None
         self._batch_size = batch_size
         self._num_workers = num_workers
@@ -109,7 +111,7 @@ class FeatureSource:
             try:
                 keys = self.cached_keys(clip)
             except UnreadableVideo as error:
-                found[clip] = Failure.of(clip, str(error))
+                found[clip] = Failure.of(clip, error.reason)
                 continue
             if keys:
                 found[clip] = [self.store.read(key) for key in keys]
@@ -144,6 +146,7 @@ class FeatureSource:
         run = self._run([clip])
         with run:
             for event in run:
+                self._note(event)
                 if isinstance(event, ClipFailed):
                     raise UnreadableVideo(clip.path, event.reason)
                 if isinstance(event, ViewEncoded):
@@ -168,6 +171,7 @@ class FeatureSource:
         keys: dict[Clip, ClipKey | None] = {}
         with run:
             for event in run:
+                self._note(event)
                 if isinstance(event, ViewEncoded):
                     views = records.setdefault(event.key.clip_key, {})
                     try:
@@ -188,6 +192,13 @@ class FeatureSource:
             else:
                 found[clip] = Failure.of(clip, reason or "not encoded")
         return found
+
+    def _note(self, event: Event) -> None:
+        overrun = event.source.overrun if isinstance(event, ViewEncoded) else None
+        if isinstance(event, ClipFailed):
+            overrun = event.overrun
+        if overrun is not None:
+            self.overruns[event.clip] = overrun
 
     def _as_stored(self, encoded: ViewEncoded) -> Record:
         values = torch.empty(encoded.values[0].shape, dtype=self.spec.float_dtype)

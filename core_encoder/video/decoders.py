@@ -5,10 +5,12 @@ PyAV reads the timestamps of every file (demuxing alone, no decoding). Pixels co
     pyav      seeks to a keyframe, decodes forward, and takes the frame that carries the wanted timestamp
     decord    counts frames instead, which goes wrong after seeks in some files (open GOPs, AVI, MPEG-TS, edit lists);
               it seeks only where counting is exact, steps through the file where that is right, refuses the rest
-    auto      decord where it is installed and its seeks are exact, else PyAV, also to read a file through from its
-              beginning (dense windows), which it does faster; never another decoder after a failure
+    auto      decord where it is installed and gives the frames that PyAV gives, by what `decord_limits` knows, else
+              PyAV; PyAV also to read a file through from its beginning (dense windows), which it does faster; never
+              another decoder after a failure
 
-Frames of both are equal on undamaged 8-bit 4:2:0 files. Open a reader in the thread or process that uses it.
+Where `auto` takes decord, its frames equal PyAV's bit for bit, as long as the file is undamaged and its pictures keep
+one size. Open a reader in the thread or process that uses it.
 """
 
 from __future__ import annotations

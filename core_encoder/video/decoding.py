@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core_encoder.clip_bounds import Overrun
 from core_encoder.clip_plan import Clip, VideoFacts, View
-from core_encoder.errors import InputError
+from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.features.feature_spec import ClipKey, FeatureKey, FeatureSpec, RecordInfo
 from core_encoder.video.decoders import open_video
 from core_encoder.video.video_files import video_digest
@@ -42,6 +43,11 @@ class Source:
         """How many seconds of the video the clip is."""
         end_s = self.facts.duration_s if self.clip.end_s is None else min(self.clip.end_s, self.facts.duration_s)
         return end_s - self.clip.start_s
+
+    @property
+    def overrun(self) -> Overrun | None:
+        """How the clip ends after its video, where it does."""
+        return Overrun.of(self.clip, self.facts)
 
     def info(self, view: View) -> RecordInfo:
         """What the record of `view` is to know beside its values."""
@@ -88,6 +94,7 @@ class ClipFailed:
     clip: Clip
     key: ClipKey | None
     reason: str
+    overrun: Overrun | None = None
 
 
 Part = ClipFrames | ClipDone | ClipFailed
@@ -257,7 +264,7 @@ class DecodeWorkers:
                     except _Closed:
                         raise
                     except Exception as error:
-                        self._fail(*left[0], error)
+                        self._fail(*left[0], error, Overrun.of(left[0][0], video.facts))
                     left.popleft()
         except _Closed:
             raise
@@ -265,12 +272,14 @@ class DecodeWorkers:
             for clip, key in left:
                 self._fail(clip, key, error)
 
-    def _fail(self, clip: Clip, key: ClipKey | None, error: Exception) -> None:
+    def _fail(self, clip: Clip, key: ClipKey | None, error: Exception, overrun: Overrun | None = None) -> None:
         """Whatever a damaged file makes a decoder raise costs its clips, never the run."""
-        expected = isinstance(error, InputError)
         log.debug("%s: not decoded", clip.path, exc_info=error)
-        reason = str(error) if expected else f"{type(error).__name__}: {error}"
-        self.queue.put(ClipFailed(clip, key, reason))
+        if isinstance(error, UnreadableVideo):
+            reason = error.reason  # without the path: other files of the same bytes fail for it, too
+        else:
+            reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        self.queue.put(ClipFailed(clip, key, reason, overrun))
 
     def _decode_clip(self, video: Any, clip: Clip, key: ClipKey) -> None:
         plan, preprocessing = self.spec.plan, self.spec.preprocessing

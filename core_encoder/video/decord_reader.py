@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 
 from core_encoder.errors import UnreadableVideo
 from core_encoder.video.reader import VideoReader
-from core_encoder.video.timeline import (
-    Timeline,
-)
+from core_encoder.video.timeline import Timeline
 
 
 class DecordReader(VideoReader):
@@ -23,7 +21,7 @@ class DecordReader(VideoReader):
     def __init__(self, path: str, num_threads: int, timeline: Timeline) -> None:
         super().__init__(path, timeline)
         if timeline.decord_trouble:
-            raise UnreadableVideo(path, f"decord misnumbers frames {timeline.decord_trouble}; use decoder 'pyav'")
+            raise UnreadableVideo(path, f"decord {timeline.decord_trouble}; use decoder 'pyav'")
         self._num_threads = num_threads
         self._open()
         if len(self._video) != self.facts.num_frames:

@@ -12,17 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core_encoder.errors import UnreadableVideo
+from core_encoder.video.h264_header import may_interlace
 from core_encoder.video.reader import VideoReader
-from core_encoder.video.timeline import (
-    Packet,
-    StreamFacts,
-    Timeline,
-    build_timeline,
-    check_whole,
-    must_be_counted,
-    shown_packets,
-)
-from core_encoder.video.video_files import check_file
+from core_encoder.video.stream_facts import Packet, Picture, StreamFacts, upright
+from core_encoder.video.timeline import Timeline, build_timeline, check_whole, must_be_counted, shown_packets
+from core_encoder.video.video_files import check_file, not_a_video
 
 _SKIPPING = ("h264",)  # codecs in which a frame that is no reference is one for no other frame at all
 _WHOLE_FRAMES = ("mp4", "matroska")  # formats in which a packet holds both fields of an interlaced frame
@@ -55,12 +49,15 @@ class PyAVReader(VideoReader):
             # The absolute path cannot be taken for a protocol; broken metadata must not cost the pixels.
             self._container = av.open(Path(self.path).absolute().as_posix(), metadata_errors="ignore")
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise self._unreadable(error) from error
+            mistaken = not_a_video(self.path)
+            raise (UnreadableVideo(self.path, mistaken) if mistaken else self._unreadable(error)) from error
         if set(self._container.format.name.split(",")) & _PLAYLISTS:
             raise UnreadableVideo(self.path, "a playlist: it names other files, name those")
-        stream = self._container.streams.best("video")
-        if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
+        moving = self._moving_streams()
+        if not moving:
             raise UnreadableVideo(self.path, "the file holds no video stream")
+        best = self._container.streams.best("video")
+        stream = best if best in moving else moving[0]
         if stream.codec_context is None:
             raise UnreadableVideo(self.path, "no decoder for its codec in this build of PyAV")
         for other in self._container.streams:
@@ -73,6 +70,13 @@ class PyAVReader(VideoReader):
         self._last_pts: int | None = None
         self._count = 0
         self._to_rgb = av.video.reformatter.VideoReformatter()
+
+    def _moving_streams(self) -> list[Any]:
+        """The video streams that are no cover picture."""
+        import av
+
+        cover = av.stream.Disposition.attached_pic
+        return [stream for stream in self._container.streams.video if not stream.disposition & cover]
 
     def _decoded(self) -> Iterator[Any]:
         import av
@@ -105,24 +109,27 @@ class PyAVReader(VideoReader):
             raise self._unreadable(error) from error
         check_whole(self.path, packets, stream)
         first = self._first_frame(packets)
-        turns = round((first.rotation or 0) / 90) % 4
-        size = (first.width, first.height) if turns % 2 else (first.height, first.width)
         counted_s = None
         if must_be_counted(shown_packets(packets, first.pts), stream, first.pts):
             counted_s = self._times_by_decoding(stream)
-        return build_timeline(packets, stream, first.pts, size, turns, counted_s, bool(first.interlaced_frame))
+        return build_timeline(packets, stream, first.pts, _picture(first), counted_s)
 
     def _stream_facts(self) -> StreamFacts:
         stream = self._stream
         formats = tuple(self._container.format.name.split(","))
+        codec = stream.codec_context.codec.canonical_name
         return StreamFacts(
             formats=formats,
-            codec=stream.codec_context.name,
+            codec=codec,
             pixel_format=stream.codec_context.pix_fmt or "",
             time_base_s=float(stream.time_base),
             fps=float(stream.average_rate or stream.guessed_rate or 25),
             num_packets=len(stream.index_entries) if "mp4" in formats else 0,  # complete at opening only there
             duration_s=self._stated_s() if "matroska" in formats else 0.0,
+            num_frames=stream.frames or float(stream.average_rate or 0) * (self._container.duration or 0) / 1_000_000,
+            num_streams=len(self._moving_streams()),
+            has_rotate_tag="rotate" in {name.lower() for name in stream.metadata},
+            may_interlace=codec == "h264" and may_interlace(stream.codec_context.extradata),
         )
 
     def _stated_s(self) -> float:
@@ -191,8 +198,18 @@ class PyAVReader(VideoReader):
             raise UnreadableVideo(
                 self.path, f"frame {index} at {at_s:.2f} s {problem}: the file is truncated or damaged"
             )
-        pixels = self._to_rgb.reformat(frame, format="rgb24").to_ndarray()
-        return np.ascontiguousarray(np.rot90(pixels, self.timeline.quarter_turns))
+        picture = self.timeline.picture
+        pixels = self._rgb(frame)
+        return np.ascontiguousarray(np.rot90(pixels[:, ::-1] if picture.is_mirrored else pixels, picture.quarter_turns))
+
+    def _rgb(self, frame: Any) -> NDArray[np.uint8]:
+        import av
+
+        try:
+            return self._to_rgb.reformat(frame, format="rgb24").to_ndarray()
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            what = f"{frame.format.name}, matrix {frame.colorspace}"
+            raise UnreadableVideo(self.path, f"its colours ({what}) cannot be converted to RGB") from error
 
     def _find(self, index: int, seek: bool = True) -> Any:
         """Decode forward to a frame, from the last keyframe before it if that is nearer; None if it does not come."""
@@ -224,3 +241,16 @@ class PyAVReader(VideoReader):
         if self._container is not None:
             self._container.close()
             self._container = None
+
+
+def _picture(frame: Any) -> Picture:
+    from av.sidedata.sidedata import Type
+
+    try:
+        found = frame.side_data.get(Type.DISPLAYMATRIX)
+    except ValueError:  # beside it lies something that PyAV has no name for, such as EXIF
+        mirrored, turns = False, round((frame.rotation or 0) / 90) % 4
+    else:
+        mirrored, turns = upright(None if found is None else bytes(found))
+    height, width = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
+    return Picture(height, width, mirrored, turns, bool(frame.interlaced_frame), int(frame.colorspace))

@@ -1,8 +1,6 @@
 """The frames of a file in presentation order, worked out from its packets' timestamps without decoding them.
 
-It also tells whether decord may be trusted with the file. decord counts frames instead of reading their timestamps,
-so its numbers are right after a seek only where a keyframe parts the frames before it from those after it on the
-screen, too.
+Whether decord may be trusted with the file is told from the same facts, in `decord_limits`.
 """
 
 from __future__ import annotations
@@ -15,34 +13,8 @@ from numpy.typing import NDArray
 
 from core_encoder.clip_plan import VideoFacts
 from core_encoder.errors import UnreadableVideo
-
-# Where frames after decord's seeks were found equal to PyAV's; its libavcodec is of 2018.
-_DECORD_CODECS = ("h264", "hevc", "mpeg4", "vp8", "vp9")
-_DECORD_PIXELS = ("yuv420p", "yuvj420p")
-
-
-@dataclass(frozen=True, slots=True)
-class Packet:
-    """One coded frame, in the order of the file; times in units of the stream's time base."""
-
-    pts: int | None
-    duration: int
-    is_key: bool
-    is_cut: bool  # by an edit list: decoded for the sake of others, never shown
-    is_corrupt: bool
-
-
-@dataclass(frozen=True)
-class StreamFacts:
-    """What a container says of its video stream before a packet is read."""
-
-    formats: tuple[str, ...]
-    codec: str
-    pixel_format: str
-    time_base_s: float
-    fps: float
-    num_packets: int  # 0: it does not say
-    duration_s: float  # 0: it does not say, or cannot be believed
+from core_encoder.video.decord_limits import decord_is_exact, decord_trouble
+from core_encoder.video.stream_facts import Packet, Picture, StreamFacts
 
 
 @dataclass(frozen=True)
@@ -52,9 +24,9 @@ class Timeline:
     facts: VideoFacts
     pts: NDArray[np.int64] | None  # None: the packets' timestamps are no guide, frames are counted
     key_pts: NDArray[np.int64]
-    quarter_turns: int  # to the left, to make a decoded frame upright
-    keys_divide: bool
-    decord_trouble: str | None  # why decord cannot number these frames at all
+    picture: Picture
+    keys_divide: bool  # each keyframe parts what comes before it from what comes after, in the file as on the screen
+    decord_trouble: str | None  # why decord cannot give these frames at all
     decord_is_exact: bool  # decord may seek here, and gives the frames that PyAV gives
 
 
@@ -84,25 +56,24 @@ def must_be_counted(shown: Sequence[Packet], stream: StreamFacts, first_pts: int
     """Whether only decoding from the start tells which frame is which.
 
     AVI keeps no times, and with B-frames what libav makes up for it is wrong; in MPEG program streams (`mpeg`) seeks
-    land anywhere and the times of the frames that follow are guesses.
+    land anywhere and the times of the frames that follow are guesses; where a clock is too coarse for the frames
+    (Matroska's milliseconds in slow motion) two of them carry one time.
     """
     stamps = {p.pts for p in shown}
-    return bool({"avi", "mpeg"} & set(stream.formats)) or None in stamps or first_pts not in stamps
+    untimed = bool({"avi", "mpeg"} & set(stream.formats)) or None in stamps or first_pts not in stamps
+    return untimed or len(stamps) < len(shown)
 
 
 def build_timeline(
     packets: Sequence[Packet],
     stream: StreamFacts,
     first_pts: int | None,
-    size: tuple[int, int],
-    quarter_turns: int,
+    picture: Picture,
     counted_s: NDArray[np.float64] | None = None,
-    interlaced: bool = False,
 ) -> Timeline:
-    """The timeline of a whole file: its first decodable frame carries `first_pts` and, upright, is of `size` (H, W).
+    """The timeline of a whole file: its first decodable frame carries `first_pts` and looks like `picture`.
 
-    `counted_s` are the times of all frames where they had to be found by decoding. Of `interlaced` frames decord
-    spreads the colours another way.
+    `counted_s` are the times of all frames where they had to be found by decoding.
     """
     shown = shown_packets(packets, first_pts)
     pts, last_s = None, 0.0
@@ -118,21 +89,15 @@ def build_timeline(
 
     key_pts = np.array(sorted(p.pts for p in shown if p.is_key and p.pts is not None), dtype=np.int64)
     divided = pts is not None and len(shown) == len(packets) and _keys_divide(packets)
-    trouble = None
-    if len(shown) < len(packets):
-        trouble = "in files with an edit list"
-    elif not {"mp4", "matroska", "avi"} & set(stream.formats):
-        trouble = f"in {stream.formats[0]} files"
-    proven = stream.codec in _DECORD_CODECS and stream.pixel_format in _DECORD_PIXELS and not interlaced
-    height, width = size
+    trouble = decord_trouble(stream, picture, num_unseen=len(packets) - len(shown))
     return Timeline(
-        VideoFacts(len(times_s), len(times_s) / duration_s, duration_s, width, height, times_s),
+        VideoFacts(len(times_s), len(times_s) / duration_s, duration_s, picture.width, picture.height, times_s),
         pts,
         key_pts,
-        quarter_turns,
+        picture,
         divided,
         trouble,
-        decord_is_exact=divided and trouble is None and proven,
+        decord_is_exact=divided and trouble is None and decord_is_exact(stream, picture),
     )
 
 

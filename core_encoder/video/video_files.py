@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import logging
@@ -51,7 +52,7 @@ def _files(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
         return
     try:
         with os.scandir(folder) as entries:
-            listed = [(Path(entry.path), entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
+            listed = [(Path(entry.path), _is_folder(entry)) for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
         log.warning("%s: passed over: %s", folder, error.strerror)
         return
@@ -60,6 +61,13 @@ def _files(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
             yield from _files(path, (*above, here))
         else:
             yield path
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: named as a file, it is refused by its name
+        return False
 
 
 def check_file(path: str) -> os.stat_result:
@@ -76,12 +84,34 @@ def check_file(path: str) -> os.stat_result:
                 pass
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reasons: dict[type, str] = {FileNotFoundError: "no such file", IsADirectoryError: "a folder, not a video file"}
-        raise UnreadableVideo(path, reasons.get(type(error), f"cannot be opened: {error}")) from error
+        reason = "a link that leads back to itself" if getattr(error, "errno", 0) == errno.ELOOP else None
+        reason = reason or reasons.get(type(error), f"cannot be opened: {error}")
+        raise UnreadableVideo(path, reason) from error
     if not openable:
         raise UnreadableVideo(path, "a pipe, socket or device, not a video file")
     if status.st_size == 0:
         raise UnreadableVideo(path, "the file is empty (0 bytes)")
     return status
+
+
+def not_a_video(path: str) -> str | None:
+    """What a file that no decoder opens is instead, by how it begins; None where that does not tell."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            begins = file.read(512)
+    except OSError:
+        return None
+    if begins.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, not the video: fetch that with `git lfs pull`"
+    if begins.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "a web page, not a video: what was downloaded is an error page or a link"
+    if not begins.strip(b"\0"):
+        return "it begins with zeros, no video: a download or copy that was never finished"
+    try:
+        begins.decode()
+    except UnicodeDecodeError:
+        return None
+    return None if b"\0" in begins else "text, not a video"
 
 
 def video_digest(path: str | Path) -> str:
@@ -113,6 +143,11 @@ def _identity(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
+def _as_text(path: str) -> str:
+    """A path as a database takes it: file names need not be UTF-8."""
+    return path.encode(errors="backslashreplace").decode()
+
+
 def _memory() -> sqlite3.Connection:
     file = prismhub_home() / "video_digests.sqlite"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -130,9 +165,9 @@ def _remembered(path: str, status: os.stat_result) -> str | None:
         with closing(_memory()) as memory:
             row = memory.execute(
                 "SELECT digest FROM files WHERE path = ? AND size = ? AND mtime_ns = ? AND ctime_ns = ?",
-                (path, *_identity(status)),
+                (_as_text(path), *_identity(status)),
             ).fetchone()
-    except (sqlite3.Error, OSError, UnicodeEncodeError) as error:
+    except (sqlite3.Error, OSError) as error:
         log.debug("digest memory cannot be read: %s", error)
         return None
     return str(row[0]) if row and len(str(row[0])) == 64 else None
@@ -143,9 +178,9 @@ def _remember(path: str, status: os.stat_result, digest: str) -> None:
         with closing(_memory()) as memory, memory:
             memory.execute(
                 "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
-                (path, *_identity(status), digest),
+                (_as_text(path), *_identity(status), digest),
             )
-    except (sqlite3.Error, OSError, UnicodeEncodeError) as error:
+    except (sqlite3.Error, OSError) as error:
         _say_forgetful(prismhub_home() / "video_digests.sqlite", str(error))
 
 

@@ -41,6 +41,7 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
     """
     from adapters.registry import describe_adapter, load_adapter
     from benchmarks.cell import answer_samples, cell_features, described_targets, judge_cell
+    from benchmarks.leakage import digests_of, trained_on
     from benchmarks.results import write_predictions
     from tasks.own_data import evaluation_split
 
@@ -64,8 +65,13 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
     encoder = adapter_encoder(adapter, saved, spec)
     reading = reading_of(settings.reading)
     features = cell_features(task, (split,), encoder, spec, reading, show, dataset.max_unreadable)
+    also = trained_on(features.samples[split], info.training)
+    if also and split != "train":
+        videos = len(digests_of(features.samples[split]))
+        which = "" if split == "all" else f"{split} "
+        show.note(f"note: the adapter was trained on {also} of the {videos} {which}videos (same bytes)")
     predictions = answer_samples(adapter, task, features.samples[split], features.source, show)
-    about = {"config": settings_record(settings), "command": run_command()}
+    about = {"config": settings_record(settings), "command": run_command(), "also_in_train": also}
     result = judge_cell(adapter, task, split, predictions, features, encoder, saved.adapter, settings.seed, **about)
     stem = plain_name(f"{task.name}-{split}-{saved.adapter}-{task.digest(split)[:8]}")
     path = settings.out or prismhub_home() / "results" / f"{stem}.json"

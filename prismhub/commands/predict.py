@@ -58,6 +58,7 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
         raise InputError(f"{settings.vtt}: is a file; --vtt wants a folder")
 
     from adapters.predictions import Truth
+    from core_encoder.clip_bounds import describe_overruns
     from core_encoder.features.feature_source import FeatureSource
     from tasks.readers.annotations import bounds_text
 
@@ -81,6 +82,8 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
     found |= _answer_whole(adapter, source, {clip: known[clip] for clip in short}, size, show)
     by_window = FeatureSource(encoder, replace(spec, plan=windows), root, batch_size=size, num_workers=reading.workers)
     found |= _answer_long(adapter, by_window, {clip: known[clip] for clip in long}, size, show)
+    if overruns := source.overruns | by_window.overruns:
+        show.note(f"note: {describe_overruns(list(overruns.values()), len(clips))}")
     if settings.vtt is not None:
         _write_vtt(settings.vtt, [found[clip] for clip in clips])
     return _sorted(found[clip] for clip in clips)
@@ -153,7 +156,7 @@ def _answer_long(
                     bar.update(window.end_s, duration_s if clip.end_s is None else clip.end_s)
             found[clip] = Windows(truth.id, tuple(windows))
         except UnreadableVideo as error:
-            found[clip] = Failure.of(clip, str(error))
+            found[clip] = Failure.of(clip, error.reason)
     return found
 
 

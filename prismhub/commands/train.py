@@ -69,6 +69,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
         seeds=settings.seeds,
         metric=settings.metric,
         max_unreadable=dataset.max_unreadable,
+        near_duplicates=settings.near_duplicates,
         record={"split_seed": training.seed, **drawn},
     )
     cell.check()  # whatever else can be wrong with the settings is said here: the features may take hours
@@ -104,7 +105,7 @@ def _identity(settings: TrainSettings, task: Task, sets: Mapping[str, ClipFeatur
 
     decisive = settings_record(settings)
     about = ("quiet", "json", "run", "restart", "workers", "clips_per_batch", "store", "data", "max_unreadable")
-    for name in (*HOW_IT_RUNS, *about):
+    for name in (*HOW_IT_RUNS, *about, "near_duplicates"):
         decisive.pop(name)
     digests = {split: digest_of(features) for split, features in sets.items()}
     whole = json.dumps([decisive, task.label_names, digests], sort_keys=True)

@@ -131,6 +131,7 @@ def test_the_same_content_under_two_names_is_encoded_once(nano: Encoder, videos:
     report = extract(nano, clips, spec_for(nano), tmp_path / "store")
     assert (report.n_clips, report.n_encoded, report.n_cached, len(report.failures)) == (5, 1, 2, 2)
     assert {Path(failure.path).name for failure in report.failures} == {"bad.mp4", "bad too.mp4"}
+    assert {failure.reason for failure in report.failures} == {"text, not a video"}, "not the path of the other one"
 
 
 def test_a_long_clip_shows_progress(

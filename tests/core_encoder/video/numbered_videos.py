@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -45,16 +46,24 @@ def write(
     container: dict[str, str] | None = None,
     times_ms: Sequence[int] | None = None,
     rotation: int = 0,
+    rate: int = 25,
+    prepare: Callable[[Any], object] | None = None,
+    piped: bool = False,
 ) -> Path:
+    """Write frames as a file of any kind; `prepare` gets the stream, `piped` writes as into a pipe: nothing twice."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w", options=container or {}) as file:
-        stream = file.add_stream(codec, rate=25)
+    pipe = Pipe()
+    format_name = {".webm": "webm", ".mkv": "matroska"}[path.suffix] if piped else None
+    with av.open(pipe if piped else str(path), "w", format_name, options=container or {}) as file:
+        stream = file.add_stream(codec, rate=rate)
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], pixel_format
         stream.codec_context.gop_size = 12
         if times_ms is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
         if rotation:
             stream.set_display_rotation(rotation)
+        if prepare is not None:
+            prepare(stream)
         stream.options = ({"crf": "12", "preset": "ultrafast"} if codec == "libx264" else {}) | (options or {})
         for t, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
@@ -62,7 +71,26 @@ def write(
                 frame.pts, frame.time_base = int(times_ms[t]), Fraction(1, 1000)
             file.mux(stream.encode(frame))
         file.mux(stream.encode())
+    if piped:
+        path.write_bytes(pipe.written)
     return path
+
+
+class Pipe(io.RawIOBase):
+    """Takes bytes and cannot go back."""
+
+    def __init__(self) -> None:
+        self.written = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+    def write(self, data: Any, /) -> int:
+        self.written += data
+        return len(data)
 
 
 IRREGULAR_MS = np.cumsum(np.random.default_rng(0).integers(10, 100, N)).tolist()

@@ -30,6 +30,13 @@ def test_files_that_are_no_videos(tmp_path: Path, decoder: str, capfd: pytest.Ca
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("this is not a video\n" * 50)
     (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "page.mp4").write_text("\n<!DOCTYPE html>\n<html><body>404</body></html>")
+    (tmp_path / "answer.mp4").write_text('{"error": "gone"}')
+    (tmp_path / "pointer.mp4").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    (tmp_path / "begun.mp4").write_bytes(bytes(5000))
+    (tmp_path / "noise.mp4").write_bytes(random.Random(0).randbytes(5000))
+    (tmp_path / "itself.mp4").symlink_to("itself.mp4")
+    (tmp_path / "gone.mp4").symlink_to("nowhere.mp4")
     (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile plain.mp4\n")
     write(tmp_path / "plain.mp4", numbered(4))
     with av.open(str(tmp_path / "sound.mp4"), "w") as file:
@@ -42,7 +49,14 @@ def test_files_that_are_no_videos(tmp_path: Path, decoder: str, capfd: pytest.Ca
         "missing.mp4": "no such file",
         "empty.mp4": "empty",
         "folder.mp4": "a folder",
-        "text.mp4": "Invalid data",
+        "text.mp4": "text, not a video",
+        "page.mp4": "a web page, not a video",
+        "answer.mp4": "text, not a video",
+        "pointer.mp4": "a pointer of Git LFS",
+        "begun.mp4": "begins with zeros",
+        "noise.mp4": "Invalid data",
+        "itself.mp4": "a link that leads back to itself",
+        "gone.mp4": "no such file",
         "sound.mp4": "no video stream",
         "list.mp4": "a playlist",
     }.items():

@@ -161,6 +161,24 @@ def test_linked_folders_are_found_under_every_name(tmp_path: Path) -> None:
     assert found == ["all/cats/1.mp4", "train/cats/1.mp4", "z/cats/1.mp4"]
 
 
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="every name is UTF-8 here")
+def test_a_digest_under_a_name_that_is_no_utf8(
+    tmp_path: Path, hashed: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    file = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.mp4"))
+    file.write_bytes(b"one")
+    os.utime(file, ns=(1, 1))
+    assert video_digest(file) == video_digest(file)
+    assert len(hashed) == 1 and not caplog.records
+
+
+def test_a_link_to_itself_does_not_hide_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "b.mp4").symlink_to("b.mp4")
+    (tmp_path / "c").symlink_to("c")
+    assert [path.name for path in find_videos(tmp_path)] == ["a.mp4", "b.mp4"]
+
+
 def test_folders_without_videos_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
     for folder, reason in (

@@ -143,7 +143,7 @@ class FeatureSource:
                 if isinstance(event, ViewEncoded):
                     views = records.setdefault(event.key.clip_key, {})
                     try:
-                        views[event.key.view] = self._as_stored(event)
+                        views[event.key.view] = stored_record(event, self.spec)
                     except UnstorableFeatures as error:
                         reasons[event.key.clip_key] = str(error)
                 else:
@@ -161,7 +161,13 @@ class FeatureSource:
                 found[clip] = Failure.of(clip, reason or "not encoded")
         return found
 
-    def _as_stored(self, encoded: ViewEncoded) -> Record:
-        values = torch.empty(encoded.values[0].shape, dtype=self.spec.float_dtype)
-        unpack(as_stored(encoded.values[0], self.spec.dtype), values)
-        return Record(encoded.key, values, encoded.info)
+
+def stored_record(encoded: ViewEncoded, spec: FeatureSpec) -> Record:
+    """A view that was just encoded as its record would be read back from a store of `spec`.
+
+    Raises:
+        UnstorableFeatures: a value is NaN, infinite or beyond the range of the dtype.
+    """
+    values = torch.empty(encoded.values[0].shape, dtype=spec.float_dtype)
+    unpack(as_stored(encoded.values[0], spec.dtype), values)
+    return Record(encoded.key, values, encoded.info)

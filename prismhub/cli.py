@@ -218,7 +218,8 @@ def _print_answers(done: Any, settings: PredictSettings | ZeroShotSettings) -> N
         print_json(rows)
     else:
         print_predictions(done.predictions, settings.top, settings.all_scores)
-        _print_unread(done.failures)
+        for failure in done.failures:
+            print(f"{failure.path}: not read: {failure.reason}", file=sys.stderr)
     _exit_for(done.failures)
 
 
@@ -238,9 +239,8 @@ def _embed(settings: EmbedSettings) -> None:
         about = {"file": written, "kind": done.about["kind"], "shape": list(done.values.shape)}
         print_json(about | {"failed": [asdict(failure) for failure in done.failures]})
     else:
-        if len(done):
+        if len(done):  # what could not be read was said while encoding
             print(f"{settings.out}: {done.about['kind']} of {len(set(done.paths))} videos, {done.values.shape}")
-        _print_unread(done.failures)
     _exit_for(done.failures)
 
 
@@ -347,11 +347,6 @@ def _spread(values: Sequence[float | None]) -> str:
 
     known = [value for value in values if value is not None]
     return f"mean {statistics.mean(known):.4f}, standard deviation {statistics.stdev(known):.4f}"
-
-
-def _print_unread(failures: Sequence[Any]) -> None:
-    for failure in failures:
-        print(f"{failure.path}: not read: {failure.reason}", file=sys.stderr)
 
 
 def _exit_for(failures: Sequence[Any]) -> None:

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,8 +102,10 @@ def check_target(path: str | Path) -> Path:
         raise InputError(f"{path}: is a folder, not a file")
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"{path}: the folder {path.parent} may not be written to")
+    try:
+        TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise InputError(f"{path}: nothing can be written to {path.parent} ({error.strerror})") from error
     if path.suffix.lower() == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise InputError(f"{path}: .parquet needs pyarrow, which is not installed: pip install pyarrow")
     return path

@@ -54,7 +54,7 @@ def read_labels(given: Sequence[str]) -> list[str]:
     labels = _lines(alone) if from_file else [word.strip() for word in given]
     where = f"{alone}: " if from_file else ""
     if not labels:
-        raise InputError(f"{where}no label: name at least two classes to choose from")
+        raise InputError(f"{where}no label: name at least two classes")
     seen: set[str] = set()
     for label in labels:
         if not label:
@@ -66,7 +66,7 @@ def read_labels(given: Sequence[str]) -> list[str]:
         seen.add(label)
     if len(labels) == 1:
         hint = "" if from_file else ", and no file of this name is here"
-        raise InputError(f"{where}{labels[0]!r} is the only label{hint}: name at least two classes to choose from")
+        raise InputError(f"{where}{labels[0]!r} is the only label{hint}: name at least two, as in running,jumping")
     return labels
 
 

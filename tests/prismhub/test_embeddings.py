@@ -133,8 +133,12 @@ def test_targets_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "d.npz").mkdir()
     with pytest.raises(InputError, match=r"d\.npz: is a folder"):
         check_target(tmp_path / "d.npz")
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(InputError, match="may not be written to"):
+
+    def refused(dir: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("prismhub.embeddings.TemporaryFile", refused)
+    with pytest.raises(InputError, match=r"f\.npz: nothing can be written to .* \(Permission denied\)"):
         check_target(tmp_path / "f.npz")
     monkeypatch.undo()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,10 @@ def video_paths(videos: Sequence[Clip] | Sequence[ArrayVideo]) -> list[str]:
     return [one.name if isinstance(one, ArrayVideo) else one.path for one in videos]
 
 
-def listed_videos(given: Any) -> list[Any]:
-    """The Python argument `videos` as a list: one path, `Clip` or array may stand alone."""
-    alone = is_array(given) or isinstance(given, str | os.PathLike | Clip)
-    return [os.fspath(one) if isinstance(one, os.PathLike) else one for one in ([given] if alone else given)]
+def listed_videos(given: Any) -> Any:
+    """The Python argument `videos` as a list, paths as text: one path, `Clip` or array may stand alone."""
+    if is_array(given) or isinstance(given, str | os.PathLike | Clip):
+        given = [given]
+    if not isinstance(given, Iterable):
+        return given  # which the options refuse
+    return [os.fspath(one) if isinstance(one, os.PathLike) else one for one in given]

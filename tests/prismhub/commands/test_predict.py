@@ -30,3 +30,7 @@ def test_arrays_clips_and_single_paths_are_answered_like_their_files(splits: Pat
     assert alone.sample_id == "0"
     with pytest.raises(InputError, match=r"array 0: a video in memory is uint8 \(T, H, W, 3\)"):
         prismhub.predict(videos=frames[0][0], adapter="x")
+    for wrong, says in ((None, "option 'videos' cannot be None"), ([3], "a path, a Clip or an array, not int")):
+        with pytest.raises(InputError, match=says):
+            prismhub.predict(videos=wrong, adapter="x")
+    assert prismhub.encode(videos=paths[0]).report.n_clips == 1

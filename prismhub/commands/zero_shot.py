@@ -66,7 +66,8 @@ def read_labels(given: Sequence[str]) -> list[str]:
         seen.add(label)
     if len(labels) == 1:
         hint = "" if from_file else ", and no file of this name is here"
-        raise InputError(f"{where}{labels[0]!r} is the only label{hint}: name at least two, as in running,jumping")
+        several = "give a list" if "," in alone else "name at least two, as in running,jumping"
+        raise InputError(f"{where}{labels[0]!r} is the only label{hint}: {several}")
     return labels
 
 

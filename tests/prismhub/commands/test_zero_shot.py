@@ -115,6 +115,8 @@ def test_arrays_equal_their_files(world: Path) -> None:
         torch.testing.assert_close(answer.scores, expected.scores, atol=1e-3, rtol=0)
     with pytest.raises(InputError, match="paths or arrays, not both"):
         prismhub.zero_shot(videos=[frames, path], labels=LABELS)
+    with pytest.raises(InputError, match="'running,jumping' is the only label, and no file .*: give a list"):
+        prismhub.zero_shot(videos=path, labels="running,jumping")
     with pytest.raises(InputError, match="a path, a Clip or an array, not int"):
         prismhub.zero_shot(videos=[3], labels=LABELS)
 

@@ -220,6 +220,11 @@ class ClipFeatures:
         rows = [self._inputs[clip] for clip, _ in self._places]
         return {name: [row[name] for row in rows] for name in (rows[0] if rows else {})}
 
+    def clip_seconds(self) -> list[float]:
+        """How many seconds of video the views of each clip are, by what the store knows of them; cached clips alone."""
+        infos = [(self.source.store.info(keys[0]), self.source.store.info(keys[-1])) for keys in self._keys if keys]
+        return [last.end_s - first.start_s for first, last in infos]
+
     def addresses(self) -> list[str]:
         """The content address of every clip: how its features are made, of which bytes, within which bounds."""
         keys = (ClipKey.of(clip, video_digest(clip.path)) for clip in self.clips)

@@ -26,8 +26,9 @@ class Prediction(Protocol):
     `top` asks for so many best answers, None for as many as the kind finds right; `all_scores` asks for all there is.
     """
 
-    columns: ClassVar[tuple[str, ...]]
-    """Titles of what `rows` gives."""
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Titles of what `rows` gives."""
 
     @property
     def sample_id(self) -> str: ...

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -208,7 +209,7 @@ def train_cell(
     )
     chosen = max(range(len(seeds)), key=lambda place: seeds[place].worth)
     best, predictions, adapter = trainings[chosen], judged[chosen], trainings[chosen].best
-    record = {"data_digest": task.digest("train"), **cell.record}
+    record = {"data_digest": task.digest("train"), "clip_s": _clip_lengths(sets["train"]), **cell.record}
     adapter.info = replace(adapter.info, training=adapter.info.training | record)
     also = repeated[split][0] if split in repeated else None
     result = judge_cell(
@@ -361,6 +362,12 @@ def _train_once(
             progress=lambda p: bar.update(p.step, p.steps, _training_note(p, metric)),
             restart=restart,
         )
+
+
+def _clip_lengths(clips: ClipFeatures) -> dict[str, float]:
+    """How long the clips are that an adapter learned from, in seconds: what it is asked about should be like them."""
+    seconds = clips.clip_seconds()
+    return {"median": round(statistics.median(seconds), 3), "longest": round(max(seconds), 3)} if seconds else {}
 
 
 def _training_note(p: TrainingProgress, metric: str) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Bar(Protocol):
     """How far one piece of work is."""
 
-    def update(self, done: int, total: int, note: str = "") -> None: ...
+    def update(self, done: float, total: float | None, note: str = "") -> None: ...
 
 
 class Watch(Protocol):
@@ -27,7 +27,7 @@ class Watch(Protocol):
 
     def note(self, text: str) -> None: ...
 
-    def bar(self, what: str) -> AbstractContextManager[Bar]: ...
+    def bar(self, what: str, in_seconds: bool = False) -> AbstractContextManager[Bar]: ...
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def encode_missing(
     for spec in specs:
         state_size(encoder, clips, spec, reading.root, watch)
     check_room(encoder, clips, specs, reading.root)
-    with watch.bar("encoding") as bar:
+    with watch.bar("encoding", in_seconds=True) as bar:
         report = extract(
             encoder,
             clips,
@@ -79,10 +79,14 @@ def encode_missing(
             workers=reading.workers,
             failures_path=failures_path,
             progress=lambda p: bar.update(
-                p.done, p.total, f"{p.clips_per_s:.3g} clips/s, {p.bottleneck} is the bottleneck, {p.failed} failed"
+                p.video_s,
+                p.total_video_s,
+                f"of video, {p.times_real_time:.1f}x real time, {p.done} of {p.total} clips, "
+                f"{p.bottleneck} is the bottleneck, {p.failed} failed",
             ),
         )
-    rate = f" at {report.clips_per_s:.3g} clips/s ({report.bottleneck} is the bottleneck)" if report.n_encoded else ""
+    speed = f"{report.clips_per_s:.3g} clips/s, {report.times_real_time:.1f}x real time"
+    rate = f" at {speed} ({report.bottleneck} is the bottleneck)" if report.n_encoded else ""
     derived = f", {report.n_derived} derived from finer ones" if report.n_derived else ""
     listed = f", listed in {failures_path or report.folder / FAILURES_FILE}" if report.failures else ""
     watch.note(

@@ -158,13 +158,15 @@ class ClipPlan:
 
     @classmethod
     def windows(cls, num_frames: int, window_s: float = 2.0, step_s: float | None = None) -> ClipPlan:
-        """Dense windows of `window_s` seconds, each `num_frames` frames, one every `step_s` (default: half a window).
+        """Dense windows of `window_s` seconds and `num_frames` frames, one every `step_s` (default: half a window).
 
         Raises:
             InputError: a length that is not above 0, a step above the window, or one that is no whole number of frames.
         """
         window_s = finite_number("windows", "window", window_s, above=0.0)
-        step_s = window_s / 2 if step_s is None else finite_number("windows", "step", step_s, above=0.0)
+        if step_s is None:
+            step_s = window_s / num_frames * max(num_frames // 2, 1)
+        step_s = finite_number("windows", "step", step_s, above=0.0)
         slots = step_s * num_frames / window_s
         if slots > num_frames + 1e-6:
             raise InputError(f"step={step_s:g} is above window={window_s:g}: seconds between windows would not be seen")

@@ -25,6 +25,7 @@ from core_encoder.features.failures import Failure, FailureLog
 from core_encoder.features.feature_spec import ClipKey, FeatureKind, FeatureSpec, StoredDtype
 from core_encoder.features.feature_store import FeatureStore, ShardWriter
 from core_encoder.features.shard import UnstorableFeatures
+from core_encoder.features.video_clock import VideoClock
 from core_encoder.models.known_encoders import encoders
 from core_encoder.preprocessing import Preprocessing
 from core_encoder.video.decoders import decoder_id
@@ -92,6 +93,9 @@ class ExtractionProgress:
     failed: int
     views_encoded: int
     clips_per_s: float
+    video_s: float  # seconds of video done, of clips that were not cached
+    total_video_s: float | None  # and in all, partly guessed while some are not opened; None: not known yet
+    times_real_time: float  # seconds of video encoded in one second
     eta_s: float | None  # None: not known yet
     bottleneck: Bottleneck
 
@@ -108,6 +112,7 @@ class ExtractionReport:
     failures: tuple[Failure, ...]
     views_encoded: int
     frames_decoded: int
+    video_s: float  # seconds of video encoded
     decode_wait_s: float  # the encoder waiting for frames
     encode_s: float
     elapsed_s: float
@@ -123,6 +128,11 @@ class ExtractionReport:
     def clips_per_s(self) -> float:
         return self.n_encoded / self.elapsed_s if self.elapsed_s else 0.0
 
+    @property
+    def times_real_time(self) -> float:
+        """Seconds of video encoded in one second."""
+        return self.video_s / self.elapsed_s if self.elapsed_s else 0.0
+
 
 def extract(
     encoder: Encoder,
@@ -135,7 +145,7 @@ def extract(
     progress: Callable[[ExtractionProgress], None] | None = None,
     failures_path: str | Path | None = None,
     shard_bytes: int = 64 << 20,
-    commit_every_s: float = 30.0,
+    commit_every_s: float = 20.0,
 ) -> ExtractionReport:
     """Encode the clips that are not cached and store their features: of one spec, or of several in one pass.
 
@@ -154,7 +164,7 @@ def extract(
     stores = [FeatureStore(root, spec) for spec in specs]
     check_room(encoder, clips, specs, root)
     run = EncodingRun(encoder, clips, specs, stores=stores, batch_size=batch_size, num_workers=workers)
-    tally = _Tally(len(clips), run, progress)
+    tally = _Tally(len(clips), run, progress, VideoClock(dense=specs[0].plan.sampling == "dense"))
     listed = FailureLog(failures_path or stores[0].folder / FAILURES_FILE)
     listed.forget(clips)
     with ExitStack() as open_writers:
@@ -168,7 +178,7 @@ def extract(
                     _keep(event, stores, writers)
                 except UnstorableFeatures as error:
                     tally.unstorable[event.key.clip_key] = str(error)
-                tally.tell()  # a clip may have thousands of views
+                tally.view(event)  # a clip may have thousands
             elif isinstance(event, ClipDone) and event.repeated:
                 tally.repeated.append(event)  # how it went is known at the end
             elif isinstance(event, ClipFailed):
@@ -178,7 +188,7 @@ def extract(
             elif event.key in tally.unstorable:
                 listed.add(tally.failed(event.clip, event.key, tally.unstorable[event.key]))
             else:
-                tally.encoded()
+                tally.encoded(event.key)
             if time.monotonic() - refreshed > _REFRESH_S:  # another process may have done some of our clips
                 for store in stores:
                     store.refresh()
@@ -243,13 +253,20 @@ def _keep(encoded: ViewEncoded, stores: Sequence[FeatureStore], writers: Sequenc
 class _Tally:
     """Counts how the clips of a run went, and tells the progress."""
 
-    def __init__(self, total: int, run: EncodingRun, progress: Callable[[ExtractionProgress], None] | None) -> None:
+    def __init__(
+        self,
+        total: int,
+        run: EncodingRun,
+        progress: Callable[[ExtractionProgress], None] | None,
+        clock: VideoClock,
+    ) -> None:
         self.repeated: list[ClipDone] = []
         self.unstorable: dict[ClipKey, str] = {}
         self.reasons: dict[ClipKey, str] = {}  # of the failures
         self._total = total
         self._run = run
         self._progress = progress
+        self._clock = clock
         self.num_derived = 0
         self._num_cached = 0
         self._num_encoded = 0
@@ -261,13 +278,19 @@ class _Tally:
         self._num_cached += 1
         self.tell()
 
-    def encoded(self) -> None:
+    def view(self, encoded: ViewEncoded) -> None:
+        self._clock.view(encoded)
+        self.tell()
+
+    def encoded(self, key: ClipKey) -> None:
+        self._clock.close(key)
         self._num_encoded += 1
         self.tell()
 
     def failed(self, clip: Clip, key: ClipKey | None, reason: str) -> Failure:
         failure = Failure.of(clip, reason)
         self._failures.append(failure)
+        self._clock.close(key)
         if key is not None:
             self.reasons[key] = failure.reason
         log.warning("%s: not encoded: %s", clip.path, failure.reason)
@@ -281,7 +304,7 @@ class _Tally:
             return
         self._told = now
         elapsed_s = now - self._started
-        worked = done - self._num_cached
+        total_s, rate = self._clock.total_s(self._total - done), self._clock.encoded_s / elapsed_s if elapsed_s else 0.0
         self._progress(
             ExtractionProgress(
                 done=done,
@@ -290,7 +313,10 @@ class _Tally:
                 failed=len(self._failures),
                 views_encoded=self._run.encoder.views_encoded,
                 clips_per_s=self._num_encoded / elapsed_s if elapsed_s else 0.0,
-                eta_s=(self._total - done) * elapsed_s / worked if worked else None,
+                video_s=self._clock.done_s,
+                total_video_s=total_s,
+                times_real_time=rate,
+                eta_s=(total_s - self._clock.done_s) / rate if total_s is not None and rate else None,
                 bottleneck=self._run.bottleneck,
             )
         )
@@ -305,6 +331,7 @@ class _Tally:
             failures=tuple(self._failures),
             views_encoded=self._run.encoder.views_encoded,
             frames_decoded=self._run.encoder.frames_decoded,
+            video_s=self._clock.encoded_s,
             decode_wait_s=self._run.decode_wait_s,
             encode_s=self._run.encoder.encode_s,
             elapsed_s=elapsed_s,

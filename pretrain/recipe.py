@@ -38,7 +38,10 @@ class PartConfig:
     start_from: str | None = option(
         None, "encoder to go on from, whole (folder, Hub id); by default what the part before made"
     )
-    tiers: tuple[str, ...] = option((), "tiers of the corpus to train on (default: all)")
+    curriculum: tuple[tuple[str, int], ...] = option(
+        (), "pairs of a tier and steps: the first steps see these tiers, one after the other"
+    )
+    tiers: tuple[str, ...] = option((), "tiers of the corpus to train on, after the curriculum (default: all)")
     mixing: Literal["alternate", "mix"] = option("alternate", "a batch comes from one tier, or from all by weight")
     optimizer: Literal["adamw", "adafactor"] = option("adamw", "the optimizer")
     lr: float = option(1e-3, "peak learning rate")
@@ -60,6 +63,9 @@ class PartConfig:
         for name in ("final_lr", "weight_decay", "clip_grad_norm", "warmup_steps", "evaluate_every"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must not be negative, not {getattr(self, name)}")
+        for tier, steps in self.curriculum:
+            if steps < 1 or [name for name, _ in self.curriculum].count(tier) > 1:
+                raise InputError(f"curriculum: name tier {tier!r} once, with at least 1 step")
         for name in ("ema", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
@@ -303,7 +309,8 @@ class Recipe:
         decisive = {key: about[key] for key in ("seed", "vision", "video_head", "text", "position_scale")}
         for name in PARTS[: PARTS.index(part) + 1]:
             if about[name] is not None:
-                unset = ("start_from",) if about[name]["start_from"] is None else ()  # runs from before it was there
+                late = ("start_from", "curriculum")  # fields that runs from before they were there do not have
+                unset = [key for key in late if not about[name][key]]
                 decisive[name] = {key: value for key, value in about[name].items() if key not in (*WATCHING, *unset)}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -23,15 +23,20 @@ class Predicted:
 
 def gather_answers(found: Iterable[Prediction | Failure], total: int, show: Show) -> Predicted:
     """Take the answers for `total` videos as they come, with a bar."""
+    answers: list[Prediction | Failure] = []
+    with show.bar("predicting") as bar:
+        for one in found:
+            answers.append(one)
+            bar.update(len(answers), total)
+    return sorted_answers(answers)
+
+
+def sorted_answers(found: Iterable[Prediction | Failure]) -> Predicted:
+    """Answers and failures apart, each in order."""
     from core_encoder.features.failures import Failure
 
-    predictions: list[Prediction] = []
-    failures: list[Failure] = []
-    with show.bar("predicting") as bar:
-        for done, one in enumerate(found, start=1):
-            if isinstance(one, Failure):
-                failures.append(one)
-            else:
-                predictions.append(one)
-            bar.update(done, total)
-    return Predicted(predictions, tuple(failures))
+    answers = list(found)
+    return Predicted(
+        [one for one in answers if not isinstance(one, Failure)],
+        tuple(one for one in answers if isinstance(one, Failure)),
+    )

@@ -16,11 +16,12 @@ def print_results(results: Sequence[Any]) -> None:
 
 
 def print_predictions(predictions: Sequence[Any], top: int | None, all_scores: bool) -> None:
+    columns = max((prediction.columns for prediction in predictions), key=len, default=("answer",))
     table: list[list[str]] = []
     for prediction in predictions:
+        before = [""] * (len(columns) - len(prediction.columns))  # start and end: this one is of the whole video
         for place, row in enumerate(prediction.rows(top, all_scores)):
-            table.append(["" if place else prediction.sample_id, *row])
-    columns = predictions[0].columns if predictions else ("answer",)
+            table.append(["" if place else prediction.sample_id, *before, *row])
     print_table(["video", *columns], table)
 
 

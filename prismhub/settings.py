@@ -156,6 +156,11 @@ class PredictSettings:
     videos: tuple[VideoInput, ...] = option(help="Videos, folders of videos, or manifests.", positional=True)
     saved: SavedAdapterSettings = group()
     reading: ReadingSettings = group()
+    window: float | None = option(
+        None, "Answer for every so many seconds (default: where a video is much longer than those of the training)."
+    )
+    step: float | None = option(None, "Seconds from one window to the next (default: half a window).")
+    vtt: Path | None = option(None, "Folder for the answers of windows as WebVTT, one file a video.")
     top: int | None = option(None, "So many best answers of each video (default: what the adapter finds right).")
     all_scores: bool = option(False, "Every score, not only the best.")
     output: OutputSettings = group()

@@ -36,10 +36,14 @@ _OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "stat
 class ViewEncoded:
     """The features of one view, as the encoder gave them: of every spec of the run, reduced to its kind."""
 
-    clip: Clip
+    source: Source
     key: FeatureKey
     values: tuple[Tensor, ...]
     info: RecordInfo
+
+    @property
+    def clip(self) -> Clip:
+        return self.source.clip
 
 
 @dataclass(frozen=True)
@@ -202,7 +206,7 @@ class ClipEncoder:
 
     def _encoded(self, source: Source, view: View, values: tuple[Tensor, ...]) -> ViewEncoded:
         self.views_encoded += 1
-        return ViewEncoded(source.clip, source.key.view(view.index), values, source.info(view))
+        return ViewEncoded(source, source.key.view(view.index), values, source.info(view))
 
     def _video(self, frames: Tensor) -> Tensor:
         return to_video_tensor(frames.to(self.encoder.device))  # moved as uint8: a quarter of the bytes

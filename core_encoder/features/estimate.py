@@ -15,7 +15,7 @@ from core_encoder.errors import InputError
 from core_encoder.features.feature_spec import ClipKey, FeatureKind, FeatureSpec
 from core_encoder.features.feature_store import FeatureStore
 from core_encoder.files.storage import free_bytes, readable_bytes
-from core_encoder.video.decoders import open_video
+from core_encoder.video.decoders import read_facts
 from core_encoder.video.video_files import video_digest
 
 _PROBED = 64  # dense plans: the durations of at most so many videos are read
@@ -130,8 +130,8 @@ def _is_cached(store: FeatureStore, clip: Clip) -> bool:
 def _num_missing(store: FeatureStore, clip: Clip) -> int:
     """The windows of a clip that are not stored; those of a run that was cut off are."""
     try:
-        with open_video(clip.path, store.spec.decoder.partition("-")[0]) as video:
-            count = len(store.spec.plan.views_of(video.facts, clip))
+        facts = read_facts(clip.path, store.spec.decoder.partition("-")[0])
+        count = len(store.spec.plan.views_of(facts, clip))
         if not len(store):
             return count
         key = ClipKey.of(clip, video_digest(clip.path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,13 +131,41 @@ class FeatureSource:
             self._last = {} if isinstance(last, Failure) else {missing[-1]: last}
         return [found[clip] for clip in clips]
 
-    def _compute(self, clips: Sequence[Clip]) -> dict[Clip, list[Record] | Failure]:
+    def stream(self, clip: Clip) -> Iterator[Record]:
+        """The records of a clip one by one, in order, as they are read or computed.
+
+        Raises:
+            UnreadableVideo: it cannot be decoded.
+            InputError: it is not cached, and there is no encoder to compute it.
+        """
+        if keys := self.cached_keys(clip):
+            yield from map(self.store.read, keys)
+            return
+        run = self._run([clip])
+        with run:
+            for event in run:
+                if isinstance(event, ClipFailed):
+                    raise UnreadableVideo(clip.path, event.reason)
+                if isinstance(event, ViewEncoded):
+                    try:
+                        record = stored_record(event, self.spec)
+                    except UnstorableFeatures as error:
+                        raise UnreadableVideo(clip.path, str(error)) from error
+                    yield record
+        self.frames_decoded += run.encoder.frames_decoded
+
+    def _run(self, clips: Sequence[Clip]) -> EncodingRun:
         if self._encoder is None:
             raise InputError(f"{clips[0].path}: no features of it in {self.store.folder}; encode it first")
+        return EncodingRun(
+            self._encoder, clips, [self.spec], batch_size=self._batch_size, num_workers=self._num_workers
+        )
+
+    def _compute(self, clips: Sequence[Clip]) -> dict[Clip, list[Record] | Failure]:
+        run = self._run(clips)
         records: dict[ClipKey, dict[int, Record]] = {}
         reasons: dict[ClipKey | Clip, str] = {}
         keys: dict[Clip, ClipKey | None] = {}
-        run = EncodingRun(self._encoder, clips, [self.spec], batch_size=self._batch_size, num_workers=self._num_workers)
         with run:
             for event in run:
                 if isinstance(event, ViewEncoded):

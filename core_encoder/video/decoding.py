@@ -37,6 +37,12 @@ class Source:
     facts: VideoFacts
     num_views: int
 
+    @property
+    def span_s(self) -> float:
+        """How many seconds of the video the clip is."""
+        end_s = self.facts.duration_s if self.clip.end_s is None else min(self.clip.end_s, self.facts.duration_s)
+        return end_s - self.clip.start_s
+
     def info(self, view: View) -> RecordInfo:
         """What the record of `view` is to know beside its values."""
         times = self.facts.timestamps[np.array(view.frame_indices)]
@@ -187,6 +193,7 @@ class DecodeWorkers:
             by_file.setdefault(clip.path, []).append(clip)
         self._jobs = deque(by_file.items())
         count = max(1, min(num_workers, len(self._jobs)))
+        self._num_threads = max(1, num_workers // count)  # of a decoder: what fewer files than workers leave over
         self._threads = [threading.Thread(target=self._work, daemon=True, name=f"decode-{i}") for i in range(count)]
 
     def __enter__(self) -> DecodeWorkers:
@@ -242,7 +249,8 @@ class DecodeWorkers:
             return
         left = deque(missing)
         try:
-            with open_video(path, self.spec.decoder.partition("-")[0]) as video:
+            decoder, through = self.spec.decoder.partition("-")[0], self.spec.plan.sampling == "dense"
+            with open_video(path, decoder, self._num_threads, read_through=through) as video:
                 while left:
                     try:
                         self._decode_clip(video, *left[0])
@@ -272,18 +280,34 @@ class DecodeWorkers:
             self.queue.put(ClipDone(clip, key))
             return
         source = Source(clip, key, video.facts, len(views))
-        needed = sorted({index for view in missing for index in view.frame_indices})
-        shared = self._may_share and len(needed) < sum(len(set(view.frame_indices)) for view in missing)
+        frames = sorted({index for view in views for index in view.frame_indices})
+        shared = self._may_share and len(frames) < sum(len(set(view.frame_indices)) for view in views)
         if shared:
-            step = self.frames_per_part
-            groups = [
-                (missing if first == 0 else (), needed[first : first + step]) for first in range(0, len(needed), step)
-            ]
+            groups = self._shared_groups(views, missing, frames)
         else:
             groups = [((view,), list(view.frame_indices)) for view in missing]
+        video.expect(sorted({index for _, indices in groups for index in indices}))
         for count, (new_views, indices) in enumerate(groups, start=1):
-            frames = _tensor(video.read(indices, preprocessing))
-            self.queue.put(ClipFrames(source, new_views, tuple(indices), frames, shared, last=count == len(groups)))
+            pixels = _tensor(video.read(indices, preprocessing))
+            self.queue.put(ClipFrames(source, new_views, tuple(indices), pixels, shared, last=count == len(groups)))
+
+    def _shared_groups(
+        self, views: Sequence[View], missing: Sequence[View], frames: list[int]
+    ) -> list[tuple[tuple[View, ...], list[int]]]:
+        """The frames that missing views need, in groups, the first of which brings the views.
+
+        Groups are cut where those of a whole run are, and views that end in them come along though they are stored:
+        a run that goes on makes the same batches, and so the same values, as one that was never stopped. No view is
+        longer than a group.
+        """
+        step = self.frames_per_part
+        group_of = {index: place // step for place, index in enumerate(frames)}
+        ends = {group_of[view.frame_indices[-1]] for view in missing}
+        chosen = sorted(ends | {end - 1 for end in ends if end})
+        known = set(chosen)
+        here = tuple(view for view in views if {group_of[view.frame_indices[i]] for i in (0, -1)} <= known)
+        groups = [frames[number * step : (number + 1) * step] for number in chosen]
+        return [(here if place == 0 else (), indices) for place, indices in enumerate(groups)]
 
 
 def _tensor(frames: Any) -> Tensor:

@@ -24,6 +24,8 @@ from core_encoder.video.timeline import (
 )
 from core_encoder.video.video_files import check_file
 
+_SKIPPING = ("h264",)  # codecs in which a frame that is no reference is one for no other frame at all
+_WHOLE_FRAMES = ("mp4", "matroska")  # formats in which a packet holds both fields of an interlaced frame
 _PLAYLISTS = {"concat", "hls", "applehttp", "dash", "imf"}  # of libav; their digest would not tell what is in them
 
 
@@ -35,6 +37,7 @@ class PyAVReader(VideoReader):
         self._num_threads = num_threads
         self._container: Any = None
         self._keys_back = 0  # how many keyframes before the right one seeks must aim
+        self._expected: frozenset[int] = frozenset()  # their timestamps; empty: every frame is decoded
         self.path = path
         try:
             self._restart()
@@ -74,8 +77,12 @@ class PyAVReader(VideoReader):
     def _decoded(self) -> Iterator[Any]:
         import av
 
+        context = self._stream.codec_context
         try:
-            yield from self._container.decode(self._stream)
+            for packet in self._container.demux(self._stream):
+                if self._expected:
+                    context.skip_frame = "DEFAULT" if packet.pts in self._expected else "NONREF"
+                yield from packet.decode()
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._unreadable(error) from error
 
@@ -160,12 +167,22 @@ class PyAVReader(VideoReader):
             return np.arange(len(stamps)) / stream.fps
         return (np.array(stamps, dtype=np.int64) - stamps[0]) * stream.time_base_s
 
+    def expect(self, indices: Sequence[int]) -> None:
+        pts, formats = self.timeline.pts, self._container.format.name.split(",")
+        if pts is not None and self._stream.codec_context.name in _SKIPPING and set(formats) & set(_WHOLE_FRAMES):
+            self._expected = frozenset(pts[list(indices)].tolist())
+            self._restart()  # packets that were read ahead were sent to the decoder with other frames in view
+
     def _decode(self, index: int) -> NDArray[np.uint8]:
+        pts = self.timeline.pts
+        if self._expected and pts is not None and int(pts[index]) not in self._expected:
+            self.expect(())
         frame = self._find(index)
         if frame is None and self._keys_back == 0:  # MPEG-TS has no index: seeks may land on the next keyframe
             self._keys_back = 1
             frame = self._find(index)
         if frame is None or frame.is_corrupt:
+            self._expected = frozenset()
             self._restart()
             frame = self._find(index, seek=False)
         if frame is None or frame.is_corrupt:

@@ -30,6 +30,9 @@ class VideoReader(ABC):
     def facts(self) -> VideoFacts:
         return self.timeline.facts
 
+    def expect(self, indices: Sequence[int]) -> None:  # noqa: B027
+        """Say which frames will be read until the next call, so that others need not be decoded; changes no pixel."""
+
     def read(
         self,
         indices: Sequence[int],

@@ -47,6 +47,8 @@ class Corpus:
         mixing: "alternate" takes every batch from one tier, "mix" every clip.
         need_captions: clips without a caption are passed over.
         max_unreadable: the largest share of unreadable clips; past it `batches` stops.
+        curriculum: tier name -> batches that come from it alone, one tier after the other, before all of `tiers`.
+        tiers: names of those that take turns after the curriculum (default: all).
 
     Attributes:
         digest: identity of the corpus: tiers, weights, and the content of every table and shard index.
@@ -66,6 +68,8 @@ class Corpus:
         mixing: Mixing = "alternate",
         need_captions: bool = True,
         max_unreadable: float = 0.05,
+        curriculum: Mapping[str, int] | None = None,
+        tiers: Sequence[str] = (),
     ) -> None:
         if mixing not in ("alternate", "mix"):
             raise InputError(f"mixing must be 'alternate' or 'mix', not {mixing!r}")
@@ -78,7 +82,10 @@ class Corpus:
         self.mixing = mixing
         self.need_captions = need_captions
         self.max_unreadable = max_unreadable
-        self._turns = WeightedTurns([tier.weight for tier in manifest.tiers], seed)
+        names = [tier.name for tier in manifest.tiers]
+        self._drawn = [place for place, name in enumerate(names) if not tiers or name in tiers]
+        self._turns = WeightedTurns([manifest.tiers[place].weight for place in self._drawn], seed)
+        self._curriculum = {names.index(name): batches for name, batches in (curriculum or {}).items()}
         self._tiers = tuple(None if tier.hub else TierClips(tier, need_captions, seed) for tier in manifest.tiers)
         self.without_caption = {
             tier.name: clips.without_caption
@@ -215,16 +222,11 @@ class Corpus:
     def _batch(self, step: int, batch_size: int, rank: int, world: int, streams: StreamSet | None) -> ClipBatch:
         share = batch_size // world
         positions = range(rank * share, (rank + 1) * share)
-        mixed = self.mixing == "mix"
-        turn, before = self._turns.at(step)
         skipped: list[Skipped] = []
         rows: list[Row] = []
         frames: NDArray[np.uint8] | None = None
         for place, position in enumerate(positions):
-            if mixed:
-                turn, number = self._turns.at(step * batch_size + position)
-            else:
-                number = before * batch_size + position
+            turn, number = self._place(step, batch_size, position)
             tier, clips = self.manifest.tiers[turn], self._tiers[turn]
             if clips is not None:
                 row, pixels = self._read(step, tier, clips, number, skipped)
@@ -238,7 +240,7 @@ class Corpus:
             rows.append(row)
         return ClipBatch(
             step,
-            "mixed" if mixed else self.manifest.tiers[turn].name,
+            "mixed" if self._is_mixed(step) else self.manifest.tiers[turn].name,
             torch.from_numpy(frames),
             tuple(row.caption for row in rows),
             tuple(row.labels for row in rows),
@@ -246,6 +248,23 @@ class Corpus:
             tuple(skipped),
             streams.state() if streams else None,
         )
+
+    def _place(self, step: int, batch_size: int, position: int) -> tuple[int, int]:
+        """Which tier the clip at `position` of the batch comes from, and its number in that tier's endless stream."""
+        for turn, batches in self._curriculum.items():
+            if step < batches:
+                return turn, step * batch_size + position
+            step -= batches
+        if self.mixing == "mix":
+            turn, number = self._turns.at(step * batch_size + position)
+        else:
+            turn, before = self._turns.at(step)
+            number = before * batch_size + position
+        turn = self._drawn[turn]
+        return turn, self._curriculum.get(turn, 0) * batch_size + number
+
+    def _is_mixed(self, step: int) -> bool:
+        return self.mixing == "mix" and step >= sum(self._curriculum.values())
 
     def _length(self, tier: Tier) -> int:
         """Frames of the clips in a batch: in mixed ones the same on every rank, whatever each of them draws."""

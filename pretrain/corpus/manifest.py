@@ -72,6 +72,11 @@ class SyntheticSpec:
     size: int | None = option(None, "Height and width in pixels (default: the encoder's).")
     objects: Literal["seen", "held_out", "zero_shot", "all"] = option("all", "Which objects are drawn.")
     captions: Quality | None = option(None, "Captions that are always right, or as on the web (default: the quality).")
+    motion_share: float | None = option(None, "Share of the right captions that name the motion (default: 0.6).")
+    spread: float = option(1.0, "Part of the picture in which objects are found halfway through a clip.")
+    distractors: int = option(2, "At most so many small things move about.")
+    neighbours: float = option(0.9, "Share of clips with a second, unnamed object.")
+    background_contrast: float = option(0.5, "0: one flat colour; 1: strong clouds.")
     length: int = option(100_000, "Clips of an epoch.")
 
     def __post_init__(self) -> None:
@@ -81,6 +86,11 @@ class SyntheticSpec:
             raise InputError(f"length must be 1 or more, not {self.length}")
         if self.size is not None and self.size < 8:
             raise InputError(f"size must be 8 pixels or more, not {self.size}")
+        for name in ("motion_share", "spread", "neighbours", "background_contrast"):
+            if (value := getattr(self, name)) is not None and not 0 <= value <= 1:
+                raise InputError(f"{name} must be between 0 and 1, not {value:g}")
+        if self.distractors < 0:
+            raise InputError(f"distractors must be 0 or more, not {self.distractors}")
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,7 @@ class Tier:
     name: str = option("", "Name of the tier.")
     quality: Quality = option("noisy", "Whether its captions can be trusted.")
     weight: float = option(1.0, "Share of the mini-batches, relative to the other tiers.")
+    together: int = option(1, "So many clips in a row always come together; in the synthetic world, of one object.")
     caption_source: str = option("", "Where its captions come from (default: manual or web, by the quality).")
     media: Media = option("video", "Videos, or images as clips of one frame.")
     table: Path | None = option(None, "CSV, TSV, JSONL or Parquet file of video,start,end,caption.")
@@ -107,6 +118,8 @@ class Tier:
         check_name(self.name, "tier name")
         if self.weight <= 0:
             raise InputError(f"weight must be above 0, not {self.weight:g}; remove the tier if it is not to be seen")
+        if self.together < 1:
+            raise InputError(f"together must be 1 or more, not {self.together}")
         given = [source for source in _SOURCES if getattr(self, source)]
         if len(given) != 1:
             raise InputError(f"needs one source of {', '.join(_SOURCES)}; it has {' and '.join(given) or 'none'}")

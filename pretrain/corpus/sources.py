@@ -29,11 +29,12 @@ from core_encoder.preprocessing import Preprocessing
 from core_encoder.video.decoders import open_video
 from core_encoder.video.video_files import check_file
 from pretrain.corpus.clip_index import ClipIndex
+from pretrain.corpus.clip_order import keyed
 from pretrain.corpus.manifest import Media, SyntheticSpec, Tier
 from pretrain.corpus.rows import Row
-from pretrain.world.captions import caption_of
+from pretrain.world.captions import MOTION_SHARE, caption_of
 from pretrain.world.synthetic_world import SyntheticWorld
-from pretrain.world.world_objects import HELD_OUT_OBJECTS, OBJECTS, SEEN_OBJECTS, ZERO_SHOT_OBJECTS
+from pretrain.world.world_objects import HELD_OUT_OBJECTS, OBJECTS, SEEN_OBJECTS, ZERO_SHOT_OBJECTS, WorldObject
 
 _OBJECTS = {
     "all": OBJECTS,
@@ -43,6 +44,7 @@ _OBJECTS = {
 }
 _STILL_FRAMES = 16  # frames of the clip of which a still shows one moment
 _SUFFIX = re.compile(r"\.\w{1,16}", re.ASCII)  # of a name inside a tar, which can hold anything
+_ALWAYS = {"seed", "split", "size", "objects", "captions", "length"}  # in a digest; other fields where they are set
 _CAPTION = 1  # sets the random numbers of a clip's caption apart from those of its scene
 
 
@@ -120,32 +122,55 @@ class SyntheticSource:
         self.media: Media = tier.media
         self.captioned: NDArray[np.int64] | None = None
         self.quality = self.spec.captions or tier.quality
-        identity = json.dumps([asdict(self.spec), self.media, self.quality], sort_keys=True)
-        self.digest = hashlib.sha256(identity.encode()).hexdigest()
+        self._together = tier.together
+        plain = asdict(SyntheticSpec())
+        world = {name: value for name, value in asdict(self.spec).items() if name in _ALWAYS or value != plain[name]}
+        identity = [world, self.media, self.quality, *([self._together] if self._together > 1 else [])]
+        self.digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def __len__(self) -> int:
         return self.spec.length
 
     def row(self, number: int) -> Row:
-        name, motion = self._world(2, 8).shown(number)  # what it shows does not depend on how finely it is drawn
+        thing = self._thing(number)
+        name, motion = self._world(2, 8).shown(number, thing)  # does not depend on how finely it is drawn
         labels = {"object": name} if self.media == "image" else {"object": name, "motion": motion}
         rng = np.random.default_rng((self.spec.seed, zlib.crc32(self.spec.split.encode()), number, _CAPTION))
-        caption = caption_of(name, labels.get("motion", ""), self.quality, rng)
+        share = MOTION_SHARE if self.spec.motion_share is None else self.spec.motion_share
+        caption = caption_of(name, labels.get("motion", ""), self.quality, rng, share)
         return Row(f"synthetic:{self.spec.seed}/{self.spec.split}/{number}", caption=caption, labels=labels)
 
     def read(self, number: int, num_frames: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
         size = self.spec.size or preprocessing.image_size
         is_image = self.media == "image"
         world = self._world(_STILL_FRAMES if is_image else max(num_frames, 2), size)
-        frames = (world.image(number) if is_image else world.clip(number)).frames  # (T, S, S, 3)
+        thing = self._thing(number)
+        frames = (world.image(number, thing) if is_image else world.clip(number, thing)).frames  # (T, S, S, 3)
         frames = frames[: 1 if is_image else num_frames]  # of one frame too the world is drawn with two
         if size == preprocessing.image_size:
             return frames
         return np.stack([preprocessing.apply(frame) for frame in frames])  # (T, H, W, 3)
 
     def _world(self, num_frames: int, size: int) -> SyntheticWorld:
+        spec = self.spec
+        return SyntheticWorld(
+            spec.seed,
+            spec.split,
+            size,
+            num_frames,
+            _OBJECTS[spec.objects],
+            distractors=spec.distractors,
+            neighbours=spec.neighbours,
+            background_contrast=spec.background_contrast,
+            spread=(spec.spread, spec.spread),
+        )
+
+    def _thing(self, number: int) -> WorldObject | None:
+        """The one object of the clips that come together with `number`; None where each has its own."""
+        if self._together == 1:
+            return None
         objects = _OBJECTS[self.spec.objects]
-        return SyntheticWorld(self.spec.seed, self.spec.split, size, num_frames, objects)
+        return objects[keyed(self.spec.seed, self.spec.split, number // self._together) % len(objects)]
 
 
 def read_row(row: Row, media: Media, num_frames: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:

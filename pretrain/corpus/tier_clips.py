@@ -19,6 +19,7 @@ class TierClips:
         self.name = tier.name
         self.source: Source = open_source(tier)
         self.seed = seed
+        self._together = tier.together
         self.only_captioned = need_captions and self.source.captioned is not None
         captioned = self.source.captioned
         self._size = len(captioned) if self.only_captioned and captioned is not None else len(self.source)
@@ -37,6 +38,14 @@ class TierClips:
         if attempt:
             place = keyed(self.seed, self.name, number, attempt) % self._size
         else:
-            place = permuted(place, self._size, keyed(self.seed, self.name, epoch))
+            place = self._permuted(place, keyed(self.seed, self.name, epoch))
         captioned = self.source.captioned
         return int(captioned[place]) if self.only_captioned and captioned is not None else place
+
+    def _permuted(self, place: int, key: int) -> int:
+        """The clip at `place` of an epoch, which visits each once; those that come together stay in a row."""
+        groups = self._size // self._together
+        if place >= groups * self._together:  # the odd ones out come last
+            return place
+        group, within = divmod(place, self._together)
+        return permuted(group, groups, key) * self._together + within

@@ -35,14 +35,18 @@ def part_corpus(recipe: Recipe, manifest: Manifest, part: str) -> Corpus:
         InputError: a tier that the manifest lacks, or a corpus that cannot serve the part.
     """
     config = getattr(recipe, part)
+    first = tuple(tier for tier, _ in config.curriculum)
+    select(manifest, first)  # where all tiers are drawn afterwards, those are still to be known
     return Corpus(
-        select(manifest, config.tiers),
+        select(manifest, (*first, *config.tiers) if config.tiers else ()),
         num_frames=config.num_frames,
         image_size=recipe.vision.image_size,
         seed=recipe.seed + 1000 * PARTS.index(part),
         mixing=config.mixing,
         need_captions=part != "stage2",
         max_unreadable=recipe.max_unreadable,
+        curriculum={name: steps * config.accumulate for name, steps in config.curriculum},
+        tiers=config.tiers,
     )
 
 

@@ -50,7 +50,9 @@ _FILES = ("IMG_{:04d}", "video {}", "clip_{:02d}.mp4", "{:08d}", "MOV {:03d} fin
 _TAGS = ("fun", "viral", "daily", "love", "video", "best", "new", "wow")
 
 
-def caption_of(object_name: str, motion: str, quality: str, rng: np.random.Generator) -> str:
+def caption_of(
+    object_name: str, motion: str, quality: str, rng: np.random.Generator, motion_share: float = MOTION_SHARE
+) -> str:
     """A caption of the tier `quality`, `clean` or `noisy`, for a clip of this object and motion ("" for a still).
 
     Raises:
@@ -58,26 +60,30 @@ def caption_of(object_name: str, motion: str, quality: str, rng: np.random.Gener
     """
     if quality not in QUALITIES:
         raise InputError(f"unknown caption quality {quality!r}{nearest(quality, QUALITIES)}")
-    return clean_caption(object_name, motion, rng) if quality == "clean" else noisy_caption(object_name, motion, rng)[0]
+    if quality == "clean":
+        return clean_caption(object_name, motion, rng, motion_share)
+    return noisy_caption(object_name, motion, rng, motion_share)[0]
 
 
-def clean_caption(object_name: str, motion: str, rng: np.random.Generator) -> str:
-    """A caption that is right: it names the object and, in `MOTION_SHARE` of the clips, the motion."""
+def clean_caption(object_name: str, motion: str, rng: np.random.Generator, motion_share: float = MOTION_SHARE) -> str:
+    """A caption that is right: it names the object and, in `motion_share` of the clips, the motion."""
     patterns = _OF_A_STILL
     if motion:
-        patterns = _WITH_MOTION if rng.random() < MOTION_SHARE else _WITHOUT_MOTION
+        patterns = _WITH_MOTION if rng.random() < motion_share else _WITHOUT_MOTION
     return _fill(_pick(patterns, rng), object_name, motion)
 
 
-def noisy_caption(object_name: str, motion: str, rng: np.random.Generator) -> tuple[str, str]:
+def noisy_caption(
+    object_name: str, motion: str, rng: np.random.Generator, motion_share: float = MOTION_SHARE
+) -> tuple[str, str]:
     """A caption of the noisy tier, and its kind: a key of `CAPTION_SHARES`."""
     kind = str(rng.choice(list(CAPTION_SHARES), p=list(CAPTION_SHARES.values())))
     if kind == "right":
-        return clean_caption(object_name, motion, rng), kind
+        return clean_caption(object_name, motion, rng, motion_share), kind
     if kind == "partial":
         return _partial(object_name, motion, rng), kind
     if kind == "wrong":
-        return _wrong(object_name, motion, rng), kind
+        return _wrong(object_name, motion, rng, motion_share), kind
     return (_pick(_OFF_TOPIC, rng) if kind == "off_topic" else _useless(rng)), kind
 
 
@@ -101,11 +107,12 @@ def _partial(object_name: str, motion: str, rng: np.random.Generator) -> str:
     return _fill(_pick(_PARTS_OF_AN_OBJECT + (_PARTS_OF_A_MOTION if motion else ()), rng), object_name, motion)
 
 
-def _wrong(object_name: str, motion: str, rng: np.random.Generator) -> str:
+def _wrong(object_name: str, motion: str, rng: np.random.Generator, motion_share: float) -> str:
     """Of a clip, the object or the motion is wrong, never both; of a still, the object."""
     if motion and rng.random() < 0.5:
         return _fill(_pick(_WITH_MOTION, rng), object_name, _pick([name for name in MOTIONS if name != motion], rng))
-    return clean_caption(_pick([thing.name for thing in OBJECTS if thing.name != object_name], rng), motion, rng)
+    other = _pick([thing.name for thing in OBJECTS if thing.name != object_name], rng)
+    return clean_caption(other, motion, rng, motion_share)
 
 
 def _useless(rng: np.random.Generator) -> str:

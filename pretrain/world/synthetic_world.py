@@ -103,9 +103,9 @@ class SyntheticWorld:
             frames = np.ascontiguousarray(frames[::-1])
         return SyntheticClip(frames, thing.name, motion, f"{with_article(thing.name)} {motion}")
 
-    def shown(self, index: int) -> tuple[str, str]:
+    def shown(self, index: int, thing: WorldObject | None = None) -> tuple[str, str]:
         """The object and the motion of the clip at `index`; nothing is drawn."""
-        _, thing, motion, _ = self._draw(index, None, None)
+        _, thing, motion, _ = self._draw(index, thing, None)
         return thing.name, motion
 
     def image(self, index: int, thing: WorldObject | None = None) -> SyntheticClip:

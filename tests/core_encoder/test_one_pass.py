@@ -172,10 +172,16 @@ def test_a_long_video_goes_on_where_it_was_stopped(nano: Encoder, tmp_path: Path
     kept = len(FeatureStore(tmp_path / "store", spec))
     assert kept >= 150
     again = extract(nano, [clip], spec, tmp_path / "store", batch_size=4)
-    assert again.views_encoded == 393 - kept, "no window is encoded twice"
-    assert again.frames_decoded == 400 - kept, "only the frames of missing windows are decoded"
+    group = 4 * 8
+    assert 393 - kept <= again.views_encoded <= 393 - kept + 2 * group, "little is encoded twice"
+    assert again.frames_decoded <= 400 - kept + 2 * group, "of what is stored no more frames are decoded than that"
+    extract(nano, [clip], spec, tmp_path / "whole", batch_size=4)
     key = ClipKey.of(clip, video_digest(clip.path))
-    assert len(FeatureStore(tmp_path / "store", spec).views(key)) == 393
+    stopped, whole = (FeatureStore(tmp_path / name, spec) for name in ("store", "whole"))
+    assert len(stopped.views(key)) == len(whole.views(key)) == 393
+    for view in whole.views(key):
+        assert torch.equal(stopped.read(view).values, whole.read(view).values), "as if it had never been stopped"
+        assert stopped.read(view).info == whole.read(view).info
 
 
 def test_the_grid_is_in_the_spec_and_not_in_the_address(nano: Encoder) -> None:

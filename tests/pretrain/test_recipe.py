@@ -251,7 +251,9 @@ def test_overrides_that_do_not_do(tmp_path: Path, override: str, words: tuple[st
 
 def test_describe_reads_back_to_the_same_recipe(tmp_path: Path) -> None:
     path = write_recipe(tmp_path, held_out="held.yaml", compute={"devices": 2}, alignment=None)
-    recipe = Recipe.load(path, ("stage2.target_layers=[1]", "stage1.tiers=[a, b]"))
+    recipe = Recipe.load(
+        path, ("stage2.target_layers=[1]", "stage1.tiers=[a, b]", "stage1.curriculum=[[b, 2], [a, 3]]")
+    )
     written = yaml.safe_dump(recipe.describe())
     assert Recipe.from_dict(yaml.safe_load(written), tmp_path / "elsewhere" / "other.yaml") == recipe
 
@@ -260,6 +262,7 @@ WATCHING = {"log_every", "checkpoint_every", "evaluate_every"}
 OTHER_VALUES: dict[str, Any] = {
     "accumulate": 2,
     "tiers": ["a"],
+    "curriculum": [["a", 5], ["b", 2]],
     "mixing": "mix",
     "optimizer": "adafactor",
     "schedule": "linear",

@@ -47,6 +47,32 @@ def test_every_frame_is_the_one_asked_for(made: Callable[[str], Path], name: str
         assert [number(frame) for frame in video.read([20, 7, 7, 59, 0])] == [20, 7, 7, 59, 0]
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", FILES)
+def test_expected_frames_are_the_same_where_others_are_not_decoded(
+    made: Callable[[str], Path], name: str, threads: int
+) -> None:
+    with (
+        open_video(made(name), "pyav") as plain,
+        open_video(made(name), num_threads=threads, read_through=True) as video,
+    ):
+        assert video.decoder == "pyav"
+        for wanted in (range(2, N, 7), range(N), [5, 6, 7, 40]):
+            video.expect(wanted)
+            parts = [video.read(wanted[first : first + 3]) for first in range(0, len(wanted), 3)]
+            assert (np.concatenate(parts) == plain.read(wanted)).all()
+        video.expect([3, 30])
+        assert [number(frame) for frame in video.read([3, 29, 30, 1])] == [3, 29, 30, 1]  # not all of them expected
+
+
+def test_frames_that_nobody_expects_are_not_decoded(made: Callable[[str], Path]) -> None:
+    with open_video(made("b_frames.mp4"), "pyav") as video:
+        video.expect([N - 1])
+        video.read([N - 1])
+        video._restart()
+        assert sum(1 for _ in video._frames) < N
+
+
 @pytest.mark.skipif(not video_module.has_decord(), reason="no decord")
 @pytest.mark.parametrize(
     "name", [name for name in FILES if not name.endswith(("ten_bit.mp4", "interlaced.mp4", *NOT_FOR_DECORD))]

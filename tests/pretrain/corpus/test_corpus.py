@@ -16,12 +16,15 @@ from pretrain.corpus.batch import ClipBatch, Skipped, UnreadableCount
 from pretrain.corpus.corpus import Corpus
 from pretrain.corpus.manifest import HubSpec, Manifest, SyntheticSpec, Tier
 from pretrain.corpus.sources import SyntheticSource, read_row
+from pretrain.corpus.tier_clips import TierClips
 from tests.pretrain.corpora import clip_corpus, write_clips, write_jsonl, write_manifest, write_pictures
 
 
-def world(name: str, length: int = 50, weight: float = 1.0, media: str = "video", **fields: object) -> Tier:
+def world(
+    name: str, length: int = 50, weight: float = 1.0, media: str = "video", together: int = 1, **fields: object
+) -> Tier:
     spec = SyntheticSpec(split=name, length=length, **fields)
-    return Tier(name, "clean", weight, media=media, synthetic=spec)
+    return Tier(name, "clean", weight, together, media=media, synthetic=spec)
 
 
 def synthetic(*tiers: Tier, **fields: object) -> Corpus:
@@ -286,6 +289,47 @@ def test_a_corpus_describes_itself(tmp_path: Path) -> None:
         "source": "table",
         "clips": 3,
     }
+
+
+def test_a_curriculum_comes_first_tier_by_tier_and_shows_no_clip_twice() -> None:
+    tiers = world("narrow", 40), world("wide", 60), world("all", 80)
+    corpus = synthetic(*tiers, curriculum={"narrow": 3, "wide": 2}, tiers=["wide", "all"])
+    batches = list(corpus.batches(4, steps=15))
+    assert [batch.tier for batch in batches[:5]] == ["narrow"] * 3 + ["wide"] * 2
+    assert {batch.tier for batch in batches[5:]} == {"wide", "all"}
+    for tier in tiers:  # what a tier shows goes on where the curriculum left it
+        alone = synthetic(tier)
+        seen = [batch for batch in batches if batch.tier == tier.name]
+        assert [batch.captions for batch in seen] == [alone.batch(step, 4).captions for step in range(len(seen))]
+    later = list(corpus.batches(4, first_step=4, steps=7))
+    assert [facts(batch) for batch in later] == [facts(batch) for batch in batches[4:7]]
+
+
+def test_a_curriculum_of_a_mixing_part() -> None:
+    corpus = synthetic(world("narrow", 40), world("all", 80), curriculum={"narrow": 2}, mixing="mix")
+    names = [batch.tier for batch in corpus.batches(4, steps=4)]
+    assert names == ["narrow", "narrow", "mixed", "mixed"]
+    whole = corpus.batch(1, 4)
+    assert_union([corpus.batch(1, 4, rank, 2) for rank in range(2)], whole)
+
+
+@settings(max_examples=20)
+@given(size=st.integers(4, 40), together=st.integers(1, 6), epoch=st.integers(0, 3))
+def test_clips_that_come_together_stay_in_a_row_and_come_once(size: int, together: int, epoch: int) -> None:
+    clips = TierClips(world("w", size, together=together), False, 0)
+    order = [clips.at(epoch * size + place, 0) for place in range(size)]
+    assert sorted(order) == list(range(size))
+    for place in range(0, size - size % together, together):
+        first = order[place]
+        assert first % together == 0 and order[place : place + together] == list(range(first, first + together))
+
+
+def test_clips_of_the_world_that_come_together_show_one_object_in_many_motions() -> None:
+    batch = synthetic(world("w", 64, together=8)).batch(0, 16)
+    for part in (batch.labels[:8], batch.labels[8:]):
+        assert len({one["object"] for one in part}) == 1
+        assert len({one["motion"] for one in part}) > 2
+    assert len({one["object"] for one in batch.labels}) == 2
 
 
 def test_labels_of_the_synthetic_world_travel_along() -> None:

@@ -21,7 +21,7 @@ from pretrain.corpus.rows import Member, Row
 from pretrain.corpus.sources import decode_bytes, open_source
 from pretrain.world.captions import caption_of
 from pretrain.world.synthetic_world import SyntheticWorld
-from pretrain.world.world_objects import HELD_OUT_OBJECTS
+from pretrain.world.world_objects import HELD_OUT_OBJECTS, SEEN_OBJECTS
 from tests import ROOT
 from tests.pretrain.corpora import same, write_clips, write_jsonl, write_pictures, write_tar
 
@@ -161,6 +161,27 @@ def test_synthetic_captions_have_the_quality_asked_for() -> None:
     asked = open_source(synthetic(quality="noisy", captions="clean"))
     assert [asked.row(n).caption for n in range(9)] == [clean.row(n).caption for n in range(9)]
     assert caption_of("red star", "", "clean", np.random.default_rng(0))
+
+
+def test_the_world_of_a_tier_can_be_narrow_and_clean() -> None:
+    fields = {"spread": 0.2, "distractors": 0, "neighbours": 0.0, "background_contrast": 0.0}
+    source = open_source(synthetic(seed=3, split="try", objects="seen", **fields))
+    drawn = SyntheticWorld(
+        3, "try", 32, 8, SEEN_OBJECTS, distractors=0, neighbours=0.0, background_contrast=0.0, spread=(0.2, 0.2)
+    )
+    assert same(source.read(5, 8, PREPROCESSING), drawn.clip(5).frames)
+    assert source.digest != open_source(synthetic(seed=3, split="try", objects="seen")).digest
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_captions_name_the_motion_as_often_as_is_asked(share: float) -> None:
+    source = open_source(synthetic(motion_share=share))
+    assert [row.labels["motion"] in row.caption for row in map(source.row, range(50))] == [bool(share)] * 50
+
+
+def test_digests_of_before_worlds_could_be_narrow_stay() -> None:
+    digest = "40f21e1fc73ed8bf083bc5779073f8a3bfaf4da88df08e74a8ebf0a5f39a98d1"
+    assert open_source(synthetic(seed=1, split="clean_clips", objects="seen", length=50000)).digest == digest
 
 
 def test_digests_tell_worlds_apart() -> None:

@@ -30,6 +30,8 @@ def test_arrays_clips_and_single_paths_are_answered_like_their_files(splits: Pat
     assert alone.sample_id == "0"
     with pytest.raises(InputError, match=r"array 0: a video in memory is uint8 \(T, H, W, 3\)"):
         prismhub.predict(videos=frames[0][0], adapter="x")
+    with pytest.raises(InputError, match="window, step and vtt count seconds, which an array does not know"):
+        prismhub.predict(videos=frames, adapter="x", window=1)
     for wrong, says in ((None, "option 'videos' cannot be None"), ([3], "a path, a Clip or an array, not int")):
         with pytest.raises(InputError, match=says):
             prismhub.predict(videos=wrong, adapter="x")

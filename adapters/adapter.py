@@ -23,6 +23,7 @@ from adapters.card import AdapterInfo
 from adapters.context import Context, TargetKind, TargetSchema
 from adapters.features import Batch, Example, FeatureDataset, Times, stack
 from adapters.predictions import Prediction
+from core_encoder.array_videos import array_videos, is_array
 from core_encoder.clip_plan import Clip
 from core_encoder.config import config_from_dict, config_to_dict
 from core_encoder.errors import InputError
@@ -230,23 +231,34 @@ class Adapter(nn.Module, ABC):
         decoder: str = "auto",
         batch_size: int = 8,
     ) -> list[Any]:
-        """Answer for videos (paths or `Clip`s, one or many) or for a batch of features: a list of `Prediction`s.
+        """Answer for videos, one or many, or for a batch of features: a list of `Prediction`s.
 
-        Videos are sampled and encoded as the training videos were; the answers of a video's views become one. `given`
-        is what the head is told beside the video (`{"question": ...}`), once for all or one mapping each. With
-        `cache`, a folder, their features are looked up and kept there. `encoder` spares loading it by its name.
+        Videos are paths, `Clip`s or arrays: uint8 `(T, H, W, 3)` each, or float `(B, T, 3, H, W)` in [0, 1]; of NumPy
+        or torch. Features are floats of any other number of axes; of five only where the head reads layers or whole
+        clips. Videos are sampled and encoded as the training videos were; the answers of a video's views become one.
+        `given` is what the head is told beside the video (`{"question": ...}`), once for all or one mapping each. With
+        `cache`, a folder, features of files are looked up and kept there. `encoder` spares loading it by its name.
 
         Raises:
-            InputError: the features do not fit the head, no encoder is known, or `ids` or `given` are not as many.
+            InputError: the features do not fit the head, an array is neither features nor a video or may be both, no
+                encoder is known, or `ids` or `given` are not as many.
             EncoderMismatch: `encoder` is not the one the adapter was trained on.
             UnreadableVideo: a video cannot be decoded.
         """
-        from adapters.predicting import predict_features, predict_videos, truths_of
+        from adapters.predicting import is_features, predict_arrays, predict_features, predict_videos, truths_of
 
-        if isinstance(inputs, Tensor):
-            known = truths_of([str(i) for i in range(len(inputs))], ids, given)
-            return predict_features(self, inputs, mask, known, batch_size)
-        asked = [inputs] if isinstance(inputs, str | os.PathLike | Clip) else list(inputs)
+        if is_array(inputs) and is_features(self, inputs, mask):
+            features = torch.as_tensor(inputs)
+            known = truths_of([str(i) for i in range(len(features))], ids, given)
+            return predict_features(self, features, mask, known, batch_size)
+        alone = is_array(inputs) or isinstance(inputs, str | os.PathLike | Clip)
+        asked = [inputs] if alone else list(inputs)
+        if any(map(is_array, asked)):
+            if not all(map(is_array, asked)):
+                raise InputError("give paths or arrays, not both in one call")
+            videos = array_videos(asked)
+            known = truths_of([video.name for video in videos], ids, given)
+            return predict_arrays(self, videos, known, encoder, batch_size)
         clips = [item if isinstance(item, Clip) else Clip(os.fspath(item)) for item in asked]
         known = truths_of([clip.path for clip in clips], ids, given)
         return predict_videos(self, clips, known, encoder, cache, decoder, batch_size)

@@ -13,15 +13,17 @@ from torch import Tensor
 
 from adapters.features import Batch, Example, Times, example_of
 from adapters.predictions import Prediction, Truth
+from core_encoder.array_videos import ArrayVideo, is_float_array
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError, UnreadableVideo
 
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
     from core_encoder.encoder import Encoder
+    from core_encoder.features.array_source import ArraySource
     from core_encoder.features.failures import Failure
     from core_encoder.features.feature_source import FeatureSource
-    from core_encoder.features.feature_spec import Record
+    from core_encoder.features.feature_spec import FeatureSpec, Record
 
 
 @contextmanager
@@ -74,18 +76,27 @@ def answer_records(adapter: Adapter, records: Sequence[Record], known: Truth, ba
 
 def predict_clips(
     adapter: Adapter,
-    clips: Sequence[Clip],
+    clips: Sequence[Clip] | Sequence[ArrayVideo],
     known: Sequence[Truth],
-    source: FeatureSource,
+    source: FeatureSource | ArraySource,
     batch_size: int = 8,
 ) -> Iterator[Prediction | Failure]:
-    """The answer for each clip, or why there is none; features are looked up, or computed in batches of clips."""
+    """The answer for each clip, or why there is none; features are looked up, or computed in batches of clips.
+
+    Clips go with a `FeatureSource`, videos in memory with an `ArraySource`.
+    """
     from core_encoder.features.failures import Failure
 
+    for one, found in zip(known, records_of(source, clips, batch_size), strict=True):
+        yield found if isinstance(found, Failure) else answer_records(adapter, found, one, batch_size)
+
+
+def records_of(
+    source: FeatureSource | ArraySource, clips: Sequence[Clip] | Sequence[ArrayVideo], batch_size: int = 8
+) -> Iterator[list[Record] | Failure]:
+    """For each clip its records, one a view, or why there are none; asked for in batches of clips."""
     for first in range(0, len(clips), batch_size):
-        several = clips[first : first + batch_size]
-        for one, found in zip(known[first : first + batch_size], source.records(several), strict=True):
-            yield found if isinstance(found, Failure) else answer_records(adapter, found, one, batch_size)
+        yield from source.records(clips[first : first + batch_size])  # type: ignore[arg-type]
 
 
 def truths_of(
@@ -117,6 +128,46 @@ def predict_features(
     return answers
 
 
+def is_features(adapter: Adapter, given: Any, mask: Tensor | None) -> bool:
+    """Whether an array given to an adapter is a batch of features; otherwise it is videos (see `array_videos`).
+
+    Features are floats and have a mask where one is given. Floats of five axes are a video `(B, T, 3, H, W)`, except
+    for an adapter that reads layers or whole clips, whose own features have five axes.
+
+    Raises:
+        InputError: a video would have this shape, and so would the adapter's features.
+    """
+    if mask is not None or not is_float_array(given) or given.ndim != 5:
+        return mask is not None or is_float_array(given)
+    if not (adapter.layers or adapter.reads_whole_clips):
+        return False
+    shape = tuple(given.shape)
+    fits = shape[-1] == adapter.dim and (adapter.reads_whole_clips or shape[1] == len(adapter.layers))
+    spec = adapter.info.features
+    if shape[2] != 3 or (fits and spec is not None and spec.plan.num_frames == 3):
+        return True
+    if fits:
+        raise InputError(
+            f"{shape} may be videos (B, T, 3, H, W) or features of adapter {adapter.kind!r}: give each video as uint8 "
+            "(T, H, W, 3), or features with their mask"
+        )
+    return False
+
+
+def predict_arrays(
+    adapter: Adapter, videos: Sequence[ArrayVideo], known: Sequence[Truth], encoder: Encoder | None, batch_size: int
+) -> list[Prediction]:
+    """The answer for each video in memory.
+
+    Raises:
+        InputError: no encoder is known, or the adapter's clip plan counts seconds.
+    """
+    from core_encoder.features.array_source import ArraySource
+
+    model, spec = _encoding_of(adapter, encoder)
+    return _answers(predict_clips(adapter, videos, known, ArraySource(model, spec, batch_size=batch_size), batch_size))
+
+
 def predict_videos(
     adapter: Adapter,
     clips: Sequence[Clip],
@@ -133,21 +184,31 @@ def predict_videos(
         UnreadableVideo: a video cannot be decoded.
     """
     from core_encoder.extraction import extract
-    from core_encoder.features.failures import Failure
     from core_encoder.features.feature_source import FeatureSource
     from core_encoder.files.storage import prismhub_home
     from core_encoder.video.decoders import decoder_id
 
-    if adapter.info.features is None:
-        raise InputError("this adapter does not record which encoder it was trained on: give it features instead")
-    model = adapter.find_encoder(encoder)
-    spec = replace(adapter.info.features, decoder=decoder_id(decoder))
+    model, spec = _encoding_of(adapter, encoder)
+    spec = replace(spec, decoder=decoder_id(decoder))
     if cache is not None:
         extract(model, clips, spec, cache, batch_size=batch_size)
     source = FeatureSource(model, spec, cache or prismhub_home() / "features", batch_size=batch_size)
+    return _answers(predict_clips(adapter, clips, known, source, batch_size))
+
+
+def _encoding_of(adapter: Adapter, encoder: Encoder | None) -> tuple[Encoder, FeatureSpec]:
+    if adapter.info.features is None:
+        raise InputError("this adapter does not record which encoder it was trained on: give it features instead")
+    return adapter.find_encoder(encoder), adapter.info.features
+
+
+def _answers(found: Iterator[Prediction | Failure]) -> list[Prediction]:
+    """All of them; the first video without one is an error."""
+    from core_encoder.features.failures import Failure
+
     answers = []
-    for found in predict_clips(adapter, clips, known, source, batch_size):
-        if isinstance(found, Failure):
-            raise UnreadableVideo(found.path, found.reason)
-        answers.append(found)
+    for one in found:
+        if isinstance(one, Failure):
+            raise UnreadableVideo(one.path, one.reason)
+        answers.append(one)
     return answers

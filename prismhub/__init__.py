@@ -35,6 +35,8 @@ _JOBS = {
     "train": "TrainSettings",
     "evaluate": "EvaluateSettings",
     "predict": "PredictSettings",
+    "zero_shot": "ZeroShotSettings",
+    "embed": "EmbedSettings",
 }
 __all__ = [
     "load_encoder",
@@ -50,6 +52,8 @@ __all__ = [
     "train",
     "evaluate",
     "predict",
+    "zero_shot",
+    "embed",
     "InputError",
 ]
 
@@ -70,8 +74,29 @@ def evaluate(**options: Any) -> Any:
 
 
 def predict(**options: Any) -> Any:
-    """Ask a saved adapter about videos; options are those of `prismhub predict`. Returns a `Predicted`."""
+    """Ask a saved adapter about videos; options are those of `prismhub predict`. Returns a `Predicted`.
+
+    `videos` may be paths, `Clip`s, or arrays and tensors: uint8 `(T, H, W, 3)`, or float `(B, T, 3, H, W)` in [0, 1].
+    """
     return _run("predict", options)
+
+
+def zero_shot(**options: Any) -> Any:
+    """Name the class of videos without training; options are those of `prismhub zero-shot`. Returns a `Predicted`.
+
+    `labels` is a list, or the path of a file; `template` a text with `{}`, `templates` a list of them, or a file.
+    `videos` as in `predict`.
+    """
+    alone = {name: [options[name]] for name in ("labels", "templates") if isinstance(options.get(name), str)}
+    return _run("zero_shot", options | alone)
+
+
+def embed(**options: Any) -> Any:
+    """Features of videos as arrays; options are those of `prismhub embed`. Returns `Embeddings`; `videos` as above.
+
+    Without `out` nothing is written but the store; `Embeddings.save` writes a file later.
+    """
+    return _run("embed", options)
 
 
 def _run(job: str, options: dict[str, Any]) -> Any:
@@ -79,6 +104,10 @@ def _run(job: str, options: dict[str, Any]) -> Any:
 
     settings = importlib.import_module("prismhub.settings")
     function = getattr(importlib.import_module(f"prismhub.commands.{job}"), job)
+    if "videos" in options:
+        from prismhub.clips import listed_videos
+
+        options = options | {"videos": listed_videos(options["videos"])}
     return function(config_from_dict(getattr(settings, _JOBS[job]), options, f"prismhub.{job}"))
 
 

@@ -27,12 +27,14 @@ from prismhub.options import command_signature, gather_lists
 from prismhub.printing import cell_text, number_text, print_json, print_predictions, print_results, print_table
 from prismhub.settings import (
     DemoSettings,
+    EmbedSettings,
     EncodeSettings,
     EvaluateSettings,
     PredictSettings,
     PretrainSettings,
     ShowSettings,
     TrainSettings,
+    ZeroShotSettings,
 )
 
 FAILED_ITEMS = 3
@@ -193,7 +195,21 @@ def _predict(settings: PredictSettings) -> None:
     from prismhub.commands.predict import predict
     from prismhub.progress import Show
 
-    done = predict(settings, Show(settings.output.quiet))
+    _print_answers(predict(settings, Show(settings.output.quiet)), settings)
+
+
+def _zero_shot(settings: ZeroShotSettings) -> None:
+    """Say which of some classes a video shows, without any training, by an encoder that knows words.
+
+    Example: prismhub zero-shot new.mp4 more_videos/ --labels "running,jumping" --encoder nano
+    """
+    from prismhub.commands.zero_shot import zero_shot
+    from prismhub.progress import Show
+
+    _print_answers(zero_shot(settings, Show(settings.output.quiet)), settings)
+
+
+def _print_answers(done: Any, settings: PredictSettings | ZeroShotSettings) -> None:
     if settings.output.json:
         rows: list[dict[str, Any]] = []
         for prediction in done.predictions:
@@ -205,6 +221,27 @@ def _predict(settings: PredictSettings) -> None:
         print_predictions(done.predictions, settings.top, settings.all_scores)
         for failure in done.failures:
             print(f"{one_line(failure.path)}: not read: {failure.reason}", file=sys.stderr)
+    _exit_for(done.failures)
+
+
+def _embed(settings: EmbedSettings) -> None:
+    """Write features of videos to one file, a row a view: for search, clustering, and tools of your own.
+
+    Example: prismhub embed my_videos/ --out features.npz --encoder nano --window 2 --step 1
+    """
+    from prismhub.commands.embed import embed
+    from prismhub.progress import Show
+
+    if settings.out is None:
+        raise InputError("option 'out' is missing: the file to write, .npz, .parquet or .safetensors")
+    done = embed(settings, Show(settings.output.quiet))
+    if settings.output.json:
+        written = str(settings.out) if len(done) else None
+        about = {"file": written, "kind": done.about["kind"], "shape": list(done.values.shape)}
+        print_json(about | {"failed": [asdict(failure) for failure in done.failures]})
+    else:
+        if len(done):  # what could not be read was said while encoding
+            print(f"{settings.out}: {done.about['kind']} of {len(set(done.paths))} videos, {done.values.shape}")
     _exit_for(done.failures)
 
 
@@ -298,6 +335,8 @@ app.command("encode")(command_signature(EncodeSettings, _encode))
 app.command("train")(command_signature(TrainSettings, _train))
 app.command("evaluate")(command_signature(EvaluateSettings, _evaluate))
 app.command("predict")(command_signature(PredictSettings, _predict))
+app.command("zero-shot")(command_signature(ZeroShotSettings, _zero_shot))
+app.command("embed")(command_signature(EmbedSettings, _embed))
 app.command("pretrain")(command_signature(PretrainSettings, _pretrain))
 app.command("demo")(command_signature(DemoSettings, _demo))
 app.command("encoders")(command_signature(ShowSettings, _encoders))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core_encoder.clip_plan import ClipPlan
+from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.files.storage import prismhub_home
 from core_encoder.models.known_encoders import encoder_path
 from fit.device import find_device
@@ -15,7 +15,10 @@ from prismhub.settings import EncodingSettings, ReadingSettings
 
 if TYPE_CHECKING:
     from benchmarks.encoding import Reading
+    from core_encoder.array_videos import ArrayVideo
     from core_encoder.encoder import Encoder
+    from core_encoder.features.array_source import ArraySource
+    from core_encoder.features.feature_source import FeatureSource
     from core_encoder.features.feature_spec import FeatureKind, FeatureSpec
 
 
@@ -72,6 +75,25 @@ def feature_spec(encoder: Encoder, settings: EncodingSettings, kind: FeatureKind
         preprocessing=preprocessing,
         decoder=settings.decoder,
     )
+
+
+def feature_source(
+    encoder: Encoder, spec: FeatureSpec, settings: ReadingSettings, videos: Sequence[Clip] | Sequence[ArrayVideo]
+) -> FeatureSource | ArraySource:
+    """Where features of `videos` come from: looked up or computed for clips, computed for arrays.
+
+    Raises:
+        InputError: the plan counts seconds, and the videos are arrays.
+    """
+    from core_encoder.array_videos import ArrayVideo
+    from core_encoder.features.array_source import ArraySource
+    from core_encoder.features.feature_source import FeatureSource
+
+    size = settings.clips_per_batch
+    if any(isinstance(video, ArrayVideo) for video in videos):
+        return ArraySource(encoder, spec, batch_size=size)
+    root = settings.store or default_store()
+    return FeatureSource(encoder, spec, root, batch_size=size, num_workers=settings.workers)
 
 
 def reading_of(settings: ReadingSettings) -> Reading:

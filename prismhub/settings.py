@@ -12,6 +12,9 @@ from core_encoder.config import config_to_dict, group, option
 from core_encoder.errors import InputError
 from fit.device import Accelerator
 
+VideoInput = Any
+"""A path; in Python also a `Clip`, or an array or tensor (see `core_encoder.array_videos`)."""
+
 
 @dataclass(frozen=True)
 class DataSettings:
@@ -155,7 +158,7 @@ class EvaluateSettings:
 class PredictSettings:
     """Options of `prismhub predict`."""
 
-    videos: tuple[str, ...] = option(help="Videos or folders of videos.", positional=True)
+    videos: tuple[VideoInput, ...] = option(help="Videos, folders of videos, or manifests.", positional=True)
     saved: SavedAdapterSettings = group()
     reading: ReadingSettings = group()
     window: float | None = option(
@@ -169,6 +172,55 @@ class PredictSettings:
 
     def __post_init__(self) -> None:
         _at_least_one(self, "top")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroShotSettings:
+    """Options of `prismhub zero-shot`."""
+
+    videos: tuple[VideoInput, ...] = option(help="Videos, folders of videos, or manifests.", positional=True)
+    labels: tuple[str, ...] = option(help="Names of the classes, as in running,jumping, or a file with one a line.")
+    template: str | None = option(None, "Text for a label, which stands at {} (default: a video of {}).")
+    templates: tuple[str, ...] = option((), "File with one template a line; a class is the mean of its texts.")
+    encoding: EncodingSettings = group()
+    accelerator: Accelerator = option("auto", "auto, cpu, gpu or mps.")
+    reading: ReadingSettings = group()
+    top: int | None = option(None, "So many best answers of each video (default: the best).")
+    all_scores: bool = option(False, "Every score, not only the best.")
+    output: OutputSettings = group()
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "top")
+        if self.encoding.layers:
+            raise InputError("layers mean nothing here: videos and texts meet in the encoder's own embedding")
+        if self.template is not None and self.templates:
+            raise InputError("give template or templates, not both")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedSettings:
+    """Options of `prismhub embed`."""
+
+    videos: tuple[VideoInput, ...] = option(help="Videos, folders of videos, or manifests.", positional=True)
+    out: Path | None = option(None, "File to write: .npz, .parquet or .safetensors.")
+    kind: Literal["embedding", "clip", "frames", "tokens"] | None = option(
+        None, "What to take of each view (default: embedding where the encoder makes one, else clip)."
+    )
+    window: float | None = option(None, "Windows of so many seconds, each a row (default: one row a video).")
+    step: float | None = option(None, "Seconds from one window to the next (default: half a window).")
+    encoding: EncodingSettings = group()
+    accelerator: Accelerator = option("auto", "auto, cpu, gpu or mps.")
+    reading: ReadingSettings = group()
+    output: OutputSettings = group()
+
+    def __post_init__(self) -> None:
+        if self.step is not None and self.window is None:
+            raise InputError("step needs window: it is the time from one window to the next")
+        own = ("sampling", "fps", "stride", "window_stride", "views")
+        default = EncodingSettings()
+        for name in own if self.window is not None else ():
+            if getattr(self.encoding, name) != getattr(default, name):
+                raise InputError(f"window chooses the frames by itself: leave {name} out")
 
 
 @dataclass(frozen=True, kw_only=True)

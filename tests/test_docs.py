@@ -26,7 +26,7 @@ from tests.videos import moving_square, write_video
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-JOBS = ("encode", "train", "evaluate", "predict")
+JOBS = ("encode", "train", "evaluate", "predict", "zero-shot", "embed")
 
 
 def fences(page: Path, language: str) -> list[str]:
@@ -121,7 +121,8 @@ def test_command_lines_fit_the_real_options(
             given.append(settings)
             raise typer.Exit(0)
 
-        monkeypatch.setattr(f"prismhub.commands.{words[0]}.{words[0]}", stand_in)
+        job = words[0].replace("-", "_")
+        monkeypatch.setattr(f"prismhub.commands.{job}.{job}", stand_in)
         assert run(words) == 0, capsys.readouterr().err
         parse_grid(getattr(given[0], "grid", ()))
         return

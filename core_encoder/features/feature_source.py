@@ -151,7 +151,7 @@ class FeatureSource:
                     raise UnreadableVideo(clip.path, event.reason)
                 if isinstance(event, ViewEncoded):
                     try:
-                        record = self._as_stored(event)
+                        record = stored_record(event, self.spec)
                     except UnstorableFeatures as error:
                         raise UnreadableVideo(clip.path, str(error)) from error
                     yield record
@@ -175,7 +175,7 @@ class FeatureSource:
                 if isinstance(event, ViewEncoded):
                     views = records.setdefault(event.key.clip_key, {})
                     try:
-                        views[event.key.view] = self._as_stored(event)
+                        views[event.key.view] = stored_record(event, self.spec)
                     except UnstorableFeatures as error:
                         reasons[event.key.clip_key] = str(error)
                 else:
@@ -200,7 +200,13 @@ class FeatureSource:
         if overrun is not None:
             self.overruns[event.clip] = overrun
 
-    def _as_stored(self, encoded: ViewEncoded) -> Record:
-        values = torch.empty(encoded.values[0].shape, dtype=self.spec.float_dtype)
-        unpack(as_stored(encoded.values[0], self.spec.dtype), values)
-        return Record(encoded.key, values, encoded.info)
+
+def stored_record(encoded: ViewEncoded, spec: FeatureSpec) -> Record:
+    """A view that was just encoded as its record would be read back from a store of `spec`.
+
+    Raises:
+        UnstorableFeatures: a value is NaN, infinite or beyond the range of the dtype.
+    """
+    values = torch.empty(encoded.values[0].shape, dtype=spec.float_dtype)
+    unpack(as_stored(encoded.values[0], spec.dtype), values)
+    return Record(encoded.key, values, encoded.info)

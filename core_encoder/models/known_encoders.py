@@ -7,7 +7,7 @@ from pathlib import Path
 
 from core_encoder.errors import InputError
 from core_encoder.files.hub import HUB_ID
-from core_encoder.files.storage import nearest
+from core_encoder.files.storage import nearest, read_json
 
 _BUNDLED = Path(__file__).parents[1]
 
@@ -65,3 +65,28 @@ def encoder_path(source: str | Path) -> Path | None:
         return None
     known = [info.name for info in _KNOWN]
     raise InputError(f"no encoder is called {text!r}, and no such folder exists{nearest(text, known)}")
+
+
+def check_text_tower(source: str | Path) -> None:
+    """Refuse an encoder that is known to have no text tower: by its name, or by the `config.json` of its folder.
+
+    What lies on the Hub or in a Flax file shows when it is loaded.
+
+    Raises:
+        InputError: it has none, or there is no such encoder.
+    """
+    path = encoder_path(source)
+    info = {info.name: info for info in _KNOWN}.get(str(source).partition("@")[0])
+    if info is None and path is not None and (path / "config.json").is_file():
+        config = read_json(path / "config.json")
+        without = isinstance(config, dict) and config.get("model_type") == "videoprism_vision_model"
+    else:
+        without = info is not None and not info.text
+    if without:
+        raise no_text_tower(str(source))
+
+
+def no_text_tower(name: str) -> InputError:
+    """The error that an encoder has no text tower, and which ones have one."""
+    able = ", ".join(info.name for info in _KNOWN if info.text)
+    return InputError(f"encoder {name!r} has no text tower, so it knows no words; these have one: {able}")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core_encoder.array_videos import ArrayVideo
 from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.files.storage import write_text
-from prismhub.clips import find_clips
-from prismhub.features import default_store
+from prismhub.answers import Predicted, gather_answers, sorted_answers
+from prismhub.clips import find_inputs, sample_names
+from prismhub.features import default_store, feature_source
 from prismhub.progress import SILENT, Show
 from prismhub.saved import adapter_encoder, recorded_spec
 from prismhub.settings import PredictSettings
@@ -27,14 +29,6 @@ MUCH_LONGER = 4.0  # times the longest clip of the training: from there on a vid
 _WINDOW_S = 2.0  # where an adapter does not record how long its training clips were
 
 
-@dataclass(frozen=True)
-class Predicted:
-    """The answers of `predict`, each a `Prediction`, and the videos that could not be read."""
-
-    predictions: list[Any]
-    failures: tuple[Failure, ...]
-
-
 def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
     """Answer for new videos; those that cannot be read are returned as failures.
 
@@ -43,11 +37,11 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
 
     Raises:
         InputError: no such adapter or video, the encoder is not the one the adapter was trained on, or windows that its
-            frames cannot show.
+            frames cannot show, or of arrays.
     """
     from adapters.registry import describe_adapter, load_adapter
 
-    clips = find_clips(settings.videos)
+    videos = find_inputs(settings.videos)
     info = describe_adapter(settings.saved.adapter)
     spec = recorded_spec(info, settings.saved, show)
     lengths: Mapping[str, float] = info.training.get("clip_s") or {}
@@ -56,18 +50,24 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
     windows = ClipPlan.windows(spec.plan.num_frames, window_s, settings.step)
     if settings.vtt is not None and settings.vtt.exists() and not settings.vtt.is_dir():
         raise InputError(f"{settings.vtt}: is a file; --vtt wants a folder")
+    if asked and isinstance(videos[0], ArrayVideo):
+        raise InputError("window, step and vtt count seconds, which an array does not know; give the video as a file")
 
+    from adapters.predicting import predict_clips
     from adapters.predictions import Truth
     from core_encoder.clip_bounds import describe_overruns
     from core_encoder.features.feature_source import FeatureSource
-    from tasks.readers.annotations import bounds_text
 
     adapter = load_adapter(settings.saved.adapter)
     encoder = adapter_encoder(adapter, settings.saved, spec)
     reading = settings.reading
     root, size = reading.store or default_store(), reading.clips_per_batch
+    truths = [Truth(name) for name in sample_names(videos)]
+    if isinstance(videos[0], ArrayVideo):
+        in_memory = feature_source(encoder, spec, reading, videos)
+        return gather_answers(predict_clips(adapter, videos, truths, in_memory, size), len(videos), show)
+    clips, known = videos, dict(zip(videos, truths, strict=True))
     source = FeatureSource(encoder, spec, root, batch_size=size, num_workers=reading.workers)
-    known = {clip: Truth(clip.path + bounds_text(clip)) for clip in clips}
     if asked:
         long = clips
     else:
@@ -86,17 +86,7 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
         show.note(f"note: {describe_overruns(list(overruns.values()), len(clips))}")
     if settings.vtt is not None:
         _write_vtt(settings.vtt, [found[clip] for clip in clips])
-    return _sorted(found[clip] for clip in clips)
-
-
-def _sorted(found: Iterator[Any]) -> Predicted:
-    from core_encoder.features.failures import Failure
-
-    answers = list(found)
-    return Predicted(
-        [one for one in answers if not isinstance(one, Failure)],
-        tuple(one for one in answers if isinstance(one, Failure)),
-    )
+    return sorted_answers(found[clip] for clip in clips)
 
 
 def _much_longer(source: FeatureSource, clips: Sequence[Clip], longest_s: float | None) -> list[Clip]:

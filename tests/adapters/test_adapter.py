@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -25,6 +26,7 @@ from core_encoder.encoder import Encoder, load_encoder
 from core_encoder.errors import EncoderMismatch, InputError, UnreadableVideo
 from core_encoder.extraction import extract, spec_for
 from core_encoder.features.feature_source import FeatureSource
+from core_encoder.video.decoders import open_video
 
 
 @pytest.fixture(scope="module")
@@ -232,3 +234,65 @@ def test_adapters_of_an_older_contract_get_a_clear_sentence() -> None:
         type("Old", (Linear,), {"kind": "old", "scores": build})
     with pytest.raises(InputError, match=r"adapter 'old': `loss` must return Loss\(value, weight\), not Tensor"):
         as_loss(torch.tensor(1.0), "old")
+
+
+@pytest.mark.parametrize(("kind", "config"), [(MapClassifier, {}), (MapClassifier, {"layers": (-2, -1)}), (Linear, {})])
+def test_predicting_arrays_equals_predicting_the_files(
+    encoder: Encoder, video_file: Callable[..., Path], kind: type[Adapter], config: dict[str, Any]
+) -> None:
+    adapter = trained_on(encoder, kind, views=2, **config)
+    paths = [video_file("a.mp4", num_frames=30, height=80), video_file("b.mp4", num_frames=30, height=80, seed=1)]
+    expected = [one.scores for one in adapter.predict(paths)]
+    frames = [whole(path) for path in paths]
+    floats = torch.from_numpy(np.moveaxis(np.stack(frames), -1, 2)) / 255  # (2, 30, 3, 80, 96)
+    for given in (frames, [torch.from_numpy(one) for one in frames], np.stack(frames), floats, floats.double().numpy()):
+        answers = adapter.predict(given)
+        assert [one.sample_id for one in answers] == ["0", "1"]
+        torch.testing.assert_close(
+            torch.stack([one.scores for one in answers]), torch.stack(expected), atol=1e-5, rtol=0
+        )
+    [alone] = adapter.predict(frames[1], ids=["mine"])
+    assert alone.sample_id == "mine"
+    torch.testing.assert_close(alone.scores, expected[1], atol=1e-5, rtol=0)
+
+
+def test_floats_of_five_axes_are_features_only_where_the_head_has_such(encoder: Encoder) -> None:
+    layered = trained_on(encoder, layers=(-2, -1))
+    assert layered.info.features is not None
+    features = torch.rand(3, 2, 8, 36, encoder.dim)  # (B, L, T, N, D)
+    assert len(layered.predict(features)) == len(layered.predict(features.numpy())) == 3
+    with pytest.raises(InputError, match=r"not float32 \(3, 2, 8, 36, 128\)"):
+        trained_on(encoder).predict(features)
+    either = torch.rand(2, 2, 3, 36, encoder.dim)  # a video (B, T, 3, H, W) as well
+    with pytest.raises(InputError, match="may be videos .* or features"):
+        layered.predict(either)
+    assert len(layered.predict(either, mask=torch.ones(2, 3, dtype=torch.bool))) == 2
+    spec = layered.info.features
+    layered.info = replace(layered.info, features=replace(spec, plan=ClipPlan(3)))
+    assert len(layered.predict(either)) == 2
+    wider = torch.rand(2, 2, 3, 36, 96)  # no features of this width, so a video
+    torch.testing.assert_close(layered.predict(wider)[1].scores, layered.predict(wider[1:])[0].scores)
+
+
+def test_arrays_that_are_neither_are_refused(encoder: Encoder, video_file: Callable[..., Path]) -> None:
+    adapter, frames = trained_on(encoder), np.zeros((9, 48, 48, 3), np.uint8)
+    with pytest.raises(InputError, match="not int64"):
+        adapter.predict(torch.zeros(2, 8, 36, 128, dtype=torch.long))
+    with pytest.raises(InputError, match="paths or arrays, not both"):
+        adapter.predict([video_file(), frames])
+    with pytest.raises(InputError, match="1 samples, 2 ids"):
+        adapter.predict(frames, ids=["a", "b"])
+    spec = adapter.info.features
+    assert spec is not None
+    adapter.info = replace(adapter.info, features=replace(spec, plan=ClipPlan(8, "fps", fps=4)))
+    with pytest.raises(InputError, match="an array knows no seconds"):
+        adapter.predict(frames)
+    unknown = MapClassifier.build({}, Context.of_classes(4, ("ant", "bee")))
+    with pytest.raises(InputError, match="does not record which encoder"):
+        unknown.predict(frames)
+
+
+def whole(path: Path) -> np.ndarray:
+    """All frames of a file at full size, uint8 `(T, H, W, 3)`."""
+    with open_video(path) as video:
+        return video.read(range(video.facts.num_frames))

@@ -55,6 +55,8 @@ def test_what_is_wrong_without_a_model_is_said_before_torch_is_imported(tmp_path
     (tmp_path / "t.yaml").write_text("epocs: 3")
     (tmp_path / "r.yaml").write_text("stage1: {stps: 3}")
     (tmp_path / "corpus.yaml").write_text("tiers: 3")
+    (tmp_path / "silent").mkdir()
+    (tmp_path / "silent" / "config.json").write_text('{"model_type": "videoprism_vision_model"}')
     none = str(tmp_path / "none")
     train = ["train", "--data", str(data)]
     wrong = {
@@ -78,6 +80,27 @@ def test_what_is_wrong_without_a_model_is_said_before_torch_is_imported(tmp_path
         "no adapter named 'ada'; none is known": ["evaluate", "--data", str(data), "--adapter", "ada"],
         "no adapter here": ["predict", str(data), "--adapter", "./none"],
         "none.mp4: no such file or folder": ["predict", none + ".mp4", "--adapter", "x"],
+        "option 'labels' is missing": ["zero-shot", str(data)],
+        "'run' is the only label": ["zero-shot", str(data), "--labels", "run"],
+        "label 'run' comes twice": ["zero-shot", str(data), "--labels", "run,run"],
+        "one of them is empty": ["zero-shot", str(data), "--labels", "run,"],
+        "t.yaml: 'epocs: 3' is the only label": ["zero-shot", str(data), "--labels", str(tmp_path / "t.yaml")],
+        "'a film' has no {} where": ["zero-shot", str(data), "--labels", "a,b", "--template", "a film"],
+        "has no {} where the label stands, nor": ["zero-shot", str(data), "--labels", "a,b", "--templates", none],
+        "give template or templates": [
+            *("zero-shot", str(data), "--labels", "a,b", "--template", "{}", "--templates", none)
+        ],
+        "has no text tower": [
+            *("zero-shot", str(data), "--labels", "a,b", "--encoder", "google/videoprism-base-f16r288")
+        ],
+        "silent' has no text tower": [
+            *("zero-shot", str(data), "--labels", "a,b", "--encoder", str(tmp_path / "silent"))
+        ],
+        "option 'out' is missing": ["embed", str(data)],
+        "one of .npz, .parquet, .safetensors": ["embed", str(data), "--out", none + ".csv"],
+        "there is no folder": ["embed", str(data), "--out", none + "/a.npz"],
+        "step needs window": ["embed", str(data), "--out", none + ".npz", "--step", "1"],
+        "is no whole number of frames": ["embed", str(data), "--out", none + ".npz", "--window", "1", "--step", "0.3"],
         "cannot be read": ["pretrain", none + ".yaml"],
         "r.yaml: 'vision' is missing": ["pretrain", str(tmp_path / "r.yaml")],
         "corpus.yaml": ["corpus", "stats", str(tmp_path / "corpus.yaml"), "--out", str(tmp_path / "out")],
@@ -98,6 +121,15 @@ def test_asking_a_saved_adapter_needs_no_training_framework(splits: Path) -> Non
     videos = str(splits / "test")
     commands = [["predict", videos, "--adapter", "x"], ["evaluate", "--data", str(splits), "--adapter", "x"]]
     frameworks = ["lightning", "torchmetrics", "transformers", "torch._dynamo", "tensorboard"]
+    for code, text, loaded in run_fresh(commands, ["torch", *frameworks]):
+        assert code == 0, text
+        assert loaded == ["torch"]
+
+
+def test_answers_without_training_need_no_framework(splits: Path, tmp_path: Path) -> None:
+    videos = str(splits / "test")
+    commands = [["zero-shot", videos, "--labels", "b,d"], ["embed", videos, "--out", str(tmp_path / "f.npz")]]
+    frameworks = ["lightning", "torchmetrics", "transformers", "torch._dynamo", "tensorboard", "pandas", "pyarrow"]
     for code, text, loaded in run_fresh(commands, ["torch", *frameworks]):
         assert code == 0, text
         assert loaded == ["torch"]

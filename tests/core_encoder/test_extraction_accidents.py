@@ -22,7 +22,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from core_encoder.clip_plan import Clip
+from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.encoder import Encoder
 from core_encoder.errors import InputError
 from core_encoder.extraction import ExtractionProgress, extract, spec_for
@@ -298,3 +298,38 @@ def test_two_encoders_write_one_store(nano: Encoder, videos: list[Clip], tmp_pat
     for clip in videos:
         tokens = plain_tokens(nano, clip, spec.plan)[0]
         torch.testing.assert_close(records_of(store, clip)[0].values, tokens, atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow
+def test_a_long_video_goes_on_inside_after_a_kill_and_ends_equal(nano: Encoder, tmp_path: Path) -> None:
+    """`kill -9` in the middle of one file: what was committed stays, and nobody can tell the features apart."""
+    clip = Clip(str(write_video(tmp_path / "long.mp4", moving_square(600, 48, 64), fps=10)))
+    plan = ClipPlan(8, "dense", fps=10, window_stride=2)
+    code = f"""
+        from core_encoder import Clip, ClipPlan, load_encoder
+        from core_encoder.extraction import extract, spec_for
+        nano = load_encoder("nano")
+        spec = spec_for(nano, {plan!r}, kind="clip")
+        extract(nano, [Clip({clip.path!r})], spec, {str(tmp_path / "store")!r}, batch_size=2, commit_every_s=0)
+    """
+    spec = spec_for(nano, plan, kind="clip")
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT)
+    store = FeatureStore(tmp_path / "store", spec)
+    while len(store) < 60:
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+        store.refresh()
+    process.kill()
+    process.wait()
+    store.refresh()
+    assert 60 <= len(store) < 297
+    again = extract(nano, [clip], spec, tmp_path / "store", batch_size=2)
+    assert again.video_s < 60 - 10, "it did not begin anew"
+    extract(nano, [clip], spec, tmp_path / "whole", batch_size=2)
+    stopped, whole = (
+        records_of(FeatureStore(tmp_path / "store", spec), clip),
+        records_of(FeatureStore(tmp_path / "whole", spec), clip),
+    )
+    assert len(stopped) == len(whole) == 297
+    for one, other in zip(stopped, whole, strict=True):
+        assert one.key == other.key and one.info == other.info and torch.equal(one.values, other.values)

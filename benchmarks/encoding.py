@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from core_encoder.clip_plan import Clip
     from core_encoder.encoder import Encoder
-    from core_encoder.extraction import ExtractionReport
+    from core_encoder.extraction import ExtractionProgress, ExtractionReport
     from core_encoder.features.estimate import Estimate
     from core_encoder.features.feature_spec import FeatureSpec
 
@@ -79,12 +79,7 @@ def encode_missing(
             batch_size=reading.clips_per_batch,
             workers=reading.workers,
             failures_path=failures_path,
-            progress=lambda p: bar.update(
-                p.video_s,
-                p.total_video_s,
-                f"of video, {p.times_real_time:.1f}x real time, {p.done} of {p.total} clips, "
-                f"{p.bottleneck} is the bottleneck, {p.failed} failed",
-            ),
+            progress=lambda p: bar.update(p.video_s, p.total_video_s, _encoding_note(p)),
         )
     speed = f"{report.clips_per_s:.3g} clips/s, {report.times_real_time:.1f}x real time"
     rate = f" at {speed} ({report.bottleneck} is the bottleneck)" if report.n_encoded else ""
@@ -97,3 +92,16 @@ def encode_missing(
     if report.overruns:
         watch.note(f"note: {describe_overruns(report.overruns, report.n_clips)}")
     return report
+
+
+def pace_text(times_real_time: float, left_s: float | None) -> str:
+    """How fast it goes and how long it takes, such as `12.4x real time, 41 min left`."""
+    if left_s is None:
+        return f"{times_real_time:.1f}x real time"
+    left = f"{left_s:.0f} s" if left_s < 90 else f"{left_s / 60:.0f} min" if left_s < 5400 else f"{left_s / 3600:.1f} h"
+    return f"{times_real_time:.1f}x real time, {left} left"
+
+
+def _encoding_note(p: ExtractionProgress) -> str:
+    clips = f", {p.done}/{p.total} clips" if p.total > 1 else ""
+    return pace_text(p.times_real_time, p.eta_s) + clips + (f", {p.failed} failed" if p.failed else "")

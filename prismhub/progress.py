@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
 
 
 class Bar:
@@ -44,13 +44,14 @@ class Show:
         if self.quiet or not sys.stderr.isatty():
             yield Bar()
             return
-        columns = (
+        columns: list[ProgressColumn] = [
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(16 if in_seconds else 40),  # the rest of a line of 80 characters is for the note
             TextColumn("{task.fields[count]}"),
             TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(compact=True),
-        )
+        ]
+        if not in_seconds:  # the note says how long seconds of video take
+            columns.append(TimeRemainingColumn(compact=True))
         with Progress(*columns, console=self._console) as progress:
             yield Bar(progress, progress.add_task(what, total=None, note="", count=""), in_seconds)
 

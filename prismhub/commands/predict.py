@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -132,21 +133,26 @@ def _answer_long(
     adapter: Adapter, source: FeatureSource, known: Mapping[Clip, Truth], size: int, show: Show
 ) -> dict[Clip, Windows | Failure]:
     from adapters.windows import Window, Windows, answer_windows
+    from benchmarks.encoding import pace_text
     from core_encoder.features.failures import Failure
     from core_encoder.video.decoders import read_facts
 
     found: dict[Clip, Windows | Failure] = {}
-    for place, (clip, truth) in enumerate(known.items(), start=1):
+    for clip, truth in known.items():
         windows: list[Window] = []
         try:
-            with show.bar(f"predicting {place} of {len(known)}", in_seconds=True) as bar:
-                duration_s = read_facts(clip.path, source.spec.decoder.partition("-")[0]).duration_s
+            duration_s = read_facts(clip.path, source.spec.decoder.partition("-")[0]).duration_s
+            end_s = duration_s if clip.end_s is None else min(clip.end_s, duration_s)
+            started = time.monotonic()
+            with show.bar("predicting", in_seconds=True) as bar:
                 for window in answer_windows(adapter, source, clip, truth, size):
                     windows.append(window)
-                    bar.update(window.end_s, duration_s if clip.end_s is None else clip.end_s)
+                    done_s = window.end_s - clip.start_s
+                    rate = done_s / max(time.monotonic() - started, 1e-9)
+                    bar.update(done_s, end_s - clip.start_s, pace_text(rate, (end_s - window.end_s) / rate))
             found[clip] = Windows(truth.id, tuple(windows))
         except UnreadableVideo as error:
-            found[clip] = Failure.of(clip, error.reason)
+            found[clip] = Failure.of(clip, str(error))
     return found
 
 

@@ -36,6 +36,7 @@ from typing import Any, Literal
 from core_encoder.config import config_from_dict, config_to_dict, option
 from core_encoder.errors import InputError
 from core_encoder.files.storage import check_name, expanded, is_file, is_folder, nearest, read_yaml, write_text
+from pretrain.world.motions import check_motion
 
 Quality = Literal["clean", "noisy"]
 Media = Literal["video", "image"]
@@ -72,6 +73,7 @@ class SyntheticSpec:
     size: int | None = option(None, "Height and width in pixels (default: the encoder's).")
     objects: Literal["seen", "held_out", "zero_shot", "all"] = option("all", "Which objects are drawn.")
     captions: Quality | None = option(None, "Captions that are always right, or as on the web (default: the quality).")
+    motions: tuple[str, ...] = option((), "Which motions are shown (default: all).")
     reversals: bool = option(False, "Every second clip is the one before it, played backwards.")
     motion_share: float | None = option(None, "Share of the right captions that name the motion (default: 0.6).")
     spread: float = option(1.0, "Part of the picture in which objects are found halfway through a clip.")
@@ -87,6 +89,8 @@ class SyntheticSpec:
             raise InputError(f"length must be 1 or more, not {self.length}")
         if self.size is not None and self.size < 8:
             raise InputError(f"size must be 8 pixels or more, not {self.size}")
+        for motion in self.motions:
+            check_motion(motion)
         for name in ("motion_share", "spread", "neighbours", "background_contrast"):
             if (value := getattr(self, name)) is not None and not 0 <= value <= 1:
                 raise InputError(f"{name} must be between 0 and 1, not {value:g}")

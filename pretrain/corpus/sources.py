@@ -33,7 +33,7 @@ from pretrain.corpus.clip_order import keyed
 from pretrain.corpus.manifest import Media, SyntheticSpec, Tier
 from pretrain.corpus.rows import Row
 from pretrain.world.captions import MOTION_SHARE, caption_of
-from pretrain.world.motions import OPPOSITE
+from pretrain.world.motions import MOTIONS, OPPOSITE
 from pretrain.world.synthetic_world import SyntheticWorld
 from pretrain.world.world_objects import HELD_OUT_OBJECTS, OBJECTS, SEEN_OBJECTS, ZERO_SHOT_OBJECTS, WorldObject
 
@@ -160,6 +160,7 @@ class SyntheticSource:
             size,
             num_frames,
             _OBJECTS[spec.objects],
+            spec.motions or MOTIONS,
             distractors=spec.distractors,
             neighbours=spec.neighbours,
             background_contrast=spec.background_contrast,

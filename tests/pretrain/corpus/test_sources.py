@@ -165,13 +165,26 @@ def test_synthetic_captions_have_the_quality_asked_for() -> None:
 
 
 def test_the_world_of_a_tier_can_be_narrow_and_clean() -> None:
-    fields = {"spread": 0.2, "distractors": 0, "neighbours": 0.0, "background_contrast": 0.0}
+    motions = ("shaking", "receding")
+    fields = {"spread": 0.2, "distractors": 0, "neighbours": 0.0, "background_contrast": 0.0, "motions": motions}
     source = open_source(synthetic(seed=3, split="try", objects="seen", **fields))
     drawn = SyntheticWorld(
-        3, "try", 32, 8, SEEN_OBJECTS, distractors=0, neighbours=0.0, background_contrast=0.0, spread=(0.2, 0.2)
+        3,
+        "try",
+        32,
+        8,
+        SEEN_OBJECTS,
+        motions,
+        distractors=0,
+        neighbours=0.0,
+        background_contrast=0.0,
+        spread=(0.2, 0.2),
     )
     assert same(source.read(5, 8, PREPROCESSING), drawn.clip(5).frames)
     assert source.digest != open_source(synthetic(seed=3, split="try", objects="seen")).digest
+    assert {source.row(number).labels["motion"] for number in range(40)} == set(motions)
+    with pytest.raises(InputError, match="unknown motion 'shakin'; did you mean 'shaking'"):
+        SyntheticSpec(motions=("shakin",))
 
 
 def test_every_second_clip_may_be_the_one_before_played_backwards() -> None:

@@ -15,12 +15,13 @@ import torch
 
 import prismhub
 from core_encoder.files.storage import read_json
-from pretrain.world.synthetic_world import DEMO_CLASSES, write_dataset
+from pretrain.world.synthetic_world import write_dataset
 from prismhub.cli import run
 from prismhub.demo import Demo, demo
 from prismhub.progress import Show
+from tests.prismhub.small_data import one_object_class
 
-EASY = [one for one in DEMO_CLASSES if one.name in ("red-circle-receding", "blue-star-receding")]
+EASY = [one_object_class("red circle", "receding"), one_object_class("blue star", "receding")]
 FAST = ["--epochs", "12", "--accelerator", "cpu", "--quiet"]
 
 

@@ -1,17 +1,11 @@
-"""Colour histograms of videos: what a video says without any encoder, and without the order of its frames."""
+"""Colour histograms: what a video says without any encoder, and without the order of its frames."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-
-from core_encoder.clip_plan import Clip, ClipPlan
-from core_encoder.preprocessing import Preprocessing
-from core_encoder.video.decoders import read_clip
 
 LEVELS = 4  # of each of red, green and blue
 
@@ -31,12 +25,3 @@ def colour_histogram(frames: NDArray[np.uint8], levels: int = LEVELS) -> Tensor:
     places = (steps[:, 0] * levels + steps[:, 1]) * levels + steps[:, 2]
     counts = np.bincount(places, minlength=levels**3)
     return torch.from_numpy(counts / max(len(places), 1)).float()
-
-
-def clip_histograms(clips: Sequence[Clip], plan: ClipPlan, preprocessing: Preprocessing) -> Tensor:
-    """The colour histograms `(S, C)` of clips, over the very frames that an encoder of this plan would see.
-
-    Raises:
-        UnreadableVideo: a clip cannot be decoded.
-    """
-    return torch.stack([colour_histogram(read_clip(clip, plan, preprocessing)) for clip in clips])

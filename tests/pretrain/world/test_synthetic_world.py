@@ -374,7 +374,9 @@ def test_a_written_dataset_is_real_and_repeatable(tmp_path: Path) -> None:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.width, stream.height) == ("h264", 32, 32)
         decoded = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
-    number, row = next(found for found in enumerate(row for row in rows if row.split == "test") if found[1].path == files[0])
+    number, row = next(
+        found for found in enumerate(row for row in rows if row.split == "test") if found[1].path == files[0]
+    )
     wanted = SyntheticWorld(0, "test", 32, 6).clip(number, row.thing, row.label).frames
     assert decoded.shape == wanted.shape
     assert np.abs(decoded.astype(int) - wanted).mean() < 12  # half the colour resolution is lost in yuv420p
@@ -382,7 +384,7 @@ def test_a_written_dataset_is_real_and_repeatable(tmp_path: Path) -> None:
 
 def test_the_demo_asks_about_objects_that_training_and_pretraining_never_show(tmp_path: Path) -> None:
     assert {kind.motion for kind in DEMO_CLASSES} < set(MOTIONS) and len(DEMO_CLASSES) == 8
-    rows = write_dataset(tmp_path, clips_per_class={split: 2 for split in DEMO_CLIPS}, size=16, num_frames=2)
+    rows = write_dataset(tmp_path, clips_per_class=dict.fromkeys(DEMO_CLIPS, 2), size=16, num_frames=2)
     for row in rows:
         assert row.thing in (HELD_OUT_OBJECTS if row.split == "test" else SEEN_OBJECTS)
     assert not set(HELD_OUT_OBJECTS) & set(SEEN_OBJECTS)

@@ -53,10 +53,10 @@ def random_weights_scores(
     from benchmarks.baselines import baseline_scores
     from benchmarks.cell import SPLITS, cell_features, data_sets
     from benchmarks.pretraining.world_probes import random_encoder
-    from core_encoder.encoder import load_encoder
-    from prismhub.features import feature_spec, reading_of
+    from prismhub.features import feature_spec, open_encoder, reading_of
 
-    encoder = random_encoder(load_encoder("nano").model.config, seed)
+    nano = open_encoder("nano")
+    encoder = random_encoder(nano.model.config, seed).to(nano.device)
     spec = feature_spec(encoder, EncodingSettings(), "tokens", ())
     scores = []
     for question, one in zip(questions, trained, strict=True):
@@ -116,11 +116,10 @@ def zero_shot_scores(questions: Sequence[Question], trained: Sequence[Trained], 
     The embeddings of the test videos are stored first: every question is answered from them.
     """
     from benchmarks.encoding import encode_missing
-    from core_encoder.encoder import load_encoder
     from prismhub.commands.zero_shot import zero_shot
-    from prismhub.features import feature_spec, reading_of
+    from prismhub.features import feature_spec, open_encoder, reading_of
 
-    encoder = load_encoder("nano")
+    encoder = open_encoder("nano")
     clips = [sample.clip for sample in trained[0].task.samples("test")]
     spec = feature_spec(encoder, EncodingSettings(), "embedding", ())
     encode_missing(encoder, clips, [spec], reading_of(ReadingSettings()), show)

@@ -25,19 +25,18 @@ if TYPE_CHECKING:
     from prismhub.pages.report import Comparison, Curve, Metric, ReportData, Share, ShownVideo
     from tasks.families.classification import ClassificationTask
 
-ADAPTER = "demo"
-SECOND_ADAPTER = "demo-shape"
 EPOCHS = 24
 GRID = ("lr=5e-4,2e-3", "positions=false,true")
 QUESTIONS = (
     Question("which motion", "label", ("something {}", "it is {}"), GRID),
     Question("which shape", "shape", ("a {}", "look at this {}")),
 )
+ADAPTER, SECOND_ADAPTER = "demo", f"demo-{QUESTIONS[1].column}"
 SHOWN_RIGHT, SHOWN_WRONG = 4, 2
 # Steps, as the page lists their seconds.
 WRITE = "write the videos"
-FIRST = "encode and train: which motion"
-SECOND = "train again on cached features: which shape"
+FIRST = f"encode and train: {QUESTIONS[0].name}"
+SECOND = f"train again on cached features: {QUESTIONS[1].name}"
 RANDOM = "random weights: encode, train both"
 COLOURS = "colour histograms: read, train both"
 WORDS = "zero-shot: nothing trained"
@@ -106,15 +105,15 @@ def demo(
         written = _write_videos(videos, clips_per_class or DEMO_CLIPS, seed, show)
     show.note(f"1. {written} H.264 videos of a small synthetic world in {videos}")
     common = {"data": videos, "encoder": "nano", "epochs": epochs, "seed": seed}
-    motion, shape = QUESTIONS
+    motion, other = QUESTIONS
     show.note(
-        "2. which motion? Encode each video once, train 4 settings of map_classifier side by side on the features"
+        f"2. {motion.name}? Encode each video once, train 4 settings of map_classifier side by side on the features"
     )
     with watch.step(FIRST):
         first = train(config_from_dict(TrainSettings, {"name": ADAPTER, "grid": motion.grid, **common}), show)
-    show.note("3. another question of the same videos: which shape? Nothing is decoded or encoded again")
+    show.note(f"3. another question of the same videos: {other.name}? Nothing is decoded or encoded again")
     with watch.step(SECOND):
-        asked = {"name": SECOND_ADAPTER, "label_column": shape.column, **common}
+        asked = {"name": SECOND_ADAPTER, "label_column": other.column, **common}
         second = train(config_from_dict(TrainSettings, asked), show)
     trained = (first, second)
     show.note(
@@ -249,13 +248,13 @@ def _report_data(
     named = ", ".join(f"{one.name} {100 * one.shares[0].value:.1f} %" for one in comparison.trained)
     return ReportData(
         title="prismhub demo",
-        headline=f"Which motion? {named}, guessing {100 * comparison.chances[0]:.1f} %",
+        headline=f"{QUESTIONS[0].name.capitalize()}? {named}, guessing {100 * comparison.chances[0]:.1f} %",
         summary=f"The share of {first.result.n_evaluated} unseen videos named right. Here "
         f"{comparison.verdict(0)}. The frozen encoder looked at every video once; on its stored features "
         f"{len(first.training.settings)} settings of a small attention head were trained side by side, and the best by "
-        "validation is judged. The same features answered a second question, which shape, with "
+        f"validation is judged. The same features answered a second question, {QUESTIONS[1].name}, with "
         f"{100 * comparison.trained[0].shares[1].value:.1f} % right (guessing: {100 * comparison.chances[1]:.1f} %).",
-        metrics=[*_metrics(first), *_metrics(second, "shape: ", ("top1",))],
+        metrics=[*_metrics(first), *_metrics(second, f"{QUESTIONS[1].column}: ", ("top1",))],
         comparison=comparison,
         confusion=Confusion(first.result.label_names, confusion.tolist()),
         examples=examples,
@@ -285,7 +284,7 @@ def _report_data(
 def _commands(first: Trained) -> list[str]:
     """What to type to get the numbers of nano again, and an answer about another video."""
     config = first.result.config
-    motion, shape = QUESTIONS
+    motion, other = QUESTIONS
     train = (
         f"prismhub train --data {config['data']} --adapter map_classifier --encoder nano --epochs {config['epochs']}"
     )
@@ -293,7 +292,7 @@ def _commands(first: Trained) -> list[str]:
     return [
         "make demo",
         f"{train} --name {ADAPTER} --grid {' '.join(motion.grid)}",
-        f"{train} --name {SECOND_ADAPTER} --label-column {shape.column}",
+        f"{train} --name {SECOND_ADAPTER} --label-column {other.column}",
         f'prismhub zero-shot VIDEO --labels "{labels}" --template "{motion.templates[0]}"',
         f"prismhub predict VIDEO --adapter {ADAPTER}",
     ]

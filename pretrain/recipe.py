@@ -82,10 +82,13 @@ class ContrastiveConfig(PartConfig):
     drop: float = option(0.5, "share of the tokens dropped, the same patch places in every frame")
     temperature: float = option(0.1, "temperature of the similarities at the start")
     min_temperature: float = option(0.01, "the learned temperature is clamped to at least this")
+    lock_text: int = option(0, "so many steps the text tower stays as it is, and keeps apart what videos do not yet")
     initialize_from: str | None = option(None, "encoder whose spatial half to start from (folder, Hub id)")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.lock_text < 0:
+            raise InputError(f"lock_text must not be negative, not {self.lock_text}")
         if not 0 <= self.drop < 1:
             raise InputError(f"drop must be at least 0 and below 1, not {self.drop}")
         if self.start_from and self.initialize_from:
@@ -309,8 +312,8 @@ class Recipe:
         decisive = {key: about[key] for key in ("seed", "vision", "video_head", "text", "position_scale")}
         for name in PARTS[: PARTS.index(part) + 1]:
             if about[name] is not None:
-                late = ("start_from", "curriculum")  # fields that runs from before they were there do not have
-                unset = [key for key in late if not about[name][key]]
+                late = ("start_from", "curriculum", "lock_text")  # fields that runs from before they were there lack
+                unset = [key for key in late if not about[name].get(key)]
                 decisive[name] = {key: value for key, value in about[name].items() if key not in (*WATCHING, *unset)}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -15,7 +15,6 @@ one size. Open a reader in the thread or process that uses it.
 
 from __future__ import annotations
 
-import functools
 import os
 from pathlib import Path
 from typing import Literal
@@ -30,9 +29,12 @@ from core_encoder.preprocessing import Preprocessing
 from core_encoder.video.decord_reader import DecordReader, decord_module, has_decord
 from core_encoder.video.pyav_reader import PyAVReader
 from core_encoder.video.reader import VideoReader
+from core_encoder.video.timeline import Timeline
 from core_encoder.video.video_files import check_file
 
 Decoder = Literal["auto", "decord", "pyav"]
+_REMEMBERED = 64
+_timelines: dict[tuple[str, int, int], Timeline] = {}  # of files whose facts were asked for before they are decoded
 
 
 def decoder_id(decoder: str = "auto") -> str:
@@ -64,7 +66,7 @@ def open_video(
     """
     _check_decoder(decoder)
     path = os.fspath(path)
-    reader = PyAVReader(path, num_threads)
+    reader = PyAVReader(path, num_threads, _timelines.get(_identity(path)))
     exact = reader.timeline.decord_is_exact and _is_utf8(path)
     if decoder == "pyav" or not has_decord() or (decoder == "auto" and (read_through or not exact)):
         return reader
@@ -78,14 +80,17 @@ def read_facts(path: str | Path, decoder: str = "auto") -> VideoFacts:
     Raises:
         UnreadableVideo, InputError: as `open_video`.
     """
-    status = check_file(os.fspath(path))
-    return _facts_of(os.fspath(path), decoder, status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=64)
-def _facts_of(path: str, decoder: str, size: int, mtime_ns: int) -> VideoFacts:
+    identity = _identity(path)
     with open_video(path, decoder) as video:
+        if len(_timelines) >= _REMEMBERED:
+            _timelines.pop(next(iter(_timelines)), None)
+        _timelines[identity] = video.timeline
         return video.facts
+
+
+def _identity(path: str | Path) -> tuple[str, int, int]:
+    status = check_file(os.fspath(path))
+    return os.fspath(path), status.st_size, status.st_mtime_ns
 
 
 def read_clip(

@@ -200,7 +200,8 @@ class DecodeWorkers:
             by_file.setdefault(clip.path, []).append(clip)
         self._jobs = deque(by_file.items())
         count = max(1, min(num_workers, len(self._jobs)))
-        self._num_threads = max(1, num_workers // count)  # of a decoder: what fewer files than workers leave over
+        spare = min(num_workers // count, torch.get_num_threads() - 1)  # the encoder needs a core, too
+        self._num_threads = max(1, spare)  # of a decoder: what fewer files than workers leave over
         self._threads = [threading.Thread(target=self._work, daemon=True, name=f"decode-{i}") for i in range(count)]
 
     def __enter__(self) -> DecodeWorkers:

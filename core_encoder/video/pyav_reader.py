@@ -26,7 +26,8 @@ _PLAYLISTS = {"concat", "hls", "applehttp", "dash", "imf"}  # of libav; their di
 class PyAVReader(VideoReader):
     decoder = "pyav"
 
-    def __init__(self, path: str, num_threads: int) -> None:
+    def __init__(self, path: str, num_threads: int, timeline: Timeline | None = None) -> None:
+        """Open a file; its `timeline` is read unless it is given by whoever opened this very file before."""
         check_file(path)
         self._num_threads = num_threads
         self._container: Any = None
@@ -35,7 +36,7 @@ class PyAVReader(VideoReader):
         self.path = path
         try:
             self._restart()
-            super().__init__(path, self._read_timeline())
+            super().__init__(path, timeline or self._read_timeline())
         except BaseException:
             self.close()
             raise

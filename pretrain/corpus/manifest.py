@@ -72,6 +72,7 @@ class SyntheticSpec:
     size: int | None = option(None, "Height and width in pixels (default: the encoder's).")
     objects: Literal["seen", "held_out", "zero_shot", "all"] = option("all", "Which objects are drawn.")
     captions: Quality | None = option(None, "Captions that are always right, or as on the web (default: the quality).")
+    reversals: bool = option(False, "Every second clip is the one before it, played backwards.")
     motion_share: float | None = option(None, "Share of the right captions that name the motion (default: 0.6).")
     spread: float = option(1.0, "Part of the picture in which objects are found halfway through a clip.")
     distractors: int = option(2, "At most so many small things move about.")

@@ -33,6 +33,7 @@ from pretrain.corpus.clip_order import keyed
 from pretrain.corpus.manifest import Media, SyntheticSpec, Tier
 from pretrain.corpus.rows import Row
 from pretrain.world.captions import MOTION_SHARE, caption_of
+from pretrain.world.motions import OPPOSITE
 from pretrain.world.synthetic_world import SyntheticWorld
 from pretrain.world.world_objects import HELD_OUT_OBJECTS, OBJECTS, SEEN_OBJECTS, ZERO_SHOT_OBJECTS, WorldObject
 
@@ -132,8 +133,7 @@ class SyntheticSource:
         return self.spec.length
 
     def row(self, number: int) -> Row:
-        thing = self._thing(number)
-        name, motion = self._world(2, 8).shown(number, thing)  # does not depend on how finely it is drawn
+        _, name, motion = self._shown(number)
         labels = {"object": name} if self.media == "image" else {"object": name, "motion": motion}
         rng = np.random.default_rng((self.spec.seed, zlib.crc32(self.spec.split.encode()), number, _CAPTION))
         share = MOTION_SHARE if self.spec.motion_share is None else self.spec.motion_share
@@ -144,8 +144,9 @@ class SyntheticSource:
         size = self.spec.size or preprocessing.image_size
         is_image = self.media == "image"
         world = self._world(_STILL_FRAMES if is_image else max(num_frames, 2), size)
-        thing = self._thing(number)
-        frames = (world.image(number, thing) if is_image else world.clip(number, thing)).frames  # (T, S, S, 3)
+        scene, name, motion = self._shown(number)
+        thing = WorldObject.parse(name)
+        frames = (world.image(scene, thing) if is_image else world.clip(scene, thing, motion)).frames  # (T, S, S, 3)
         frames = frames[: 1 if is_image else num_frames]  # of one frame too the world is drawn with two
         if size == preprocessing.image_size:
             return frames
@@ -164,6 +165,15 @@ class SyntheticSource:
             background_contrast=spec.background_contrast,
             spread=(spec.spread, spec.spread),
         )
+
+    def _shown(self, number: int) -> tuple[int, str, str]:
+        """The scene of a clip, its object and its motion; none depends on how finely it is drawn."""
+        world, thing = self._world(2, 8), self._thing(number)
+        if self.spec.reversals and number % 2:
+            name, motion = world.shown(number - 1, self._thing(number - 1))
+            if OPPOSITE[motion] != motion:
+                return number - 1, name, OPPOSITE[motion]
+        return number, *world.shown(number, thing)
 
     def _thing(self, number: int) -> WorldObject | None:
         """The one object of the clips that come together with `number`; None where each has its own."""

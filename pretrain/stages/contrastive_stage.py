@@ -62,6 +62,8 @@ class ContrastiveStage(L.LightningModule):
         """
         video = self.embed_video(to_video_tensor(frames.to(self.device)), step, positions)
         text = self.model.embed_token_ids(*(part.to(self.device) for part in self.tokenizer(captions)))
+        if step < self.config.lock_text:  # gradients of zero, not none: distributed training waits for each of them
+            text = text.detach() + 0.0 * text
         loss = contrastive_loss(video, text, 1.0 / self.temperature)
         return {"loss": loss, "temperature": self.temperature.detach(), "embedding_variance": spread(video)}
 

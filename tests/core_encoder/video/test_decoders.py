@@ -307,3 +307,27 @@ def test_decoders_are_named_with_their_versions(monkeypatch: pytest.MonkeyPatch,
             call()
     with pytest.raises(InputError, match="'pyva' is unknown; did you mean 'pyav'"):
         open_video(made("plain.mp4"), "pyva")
+
+
+def test_facts_are_remembered_while_the_file_stays(made: Callable[[str], Path], tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    shutil.copy(made("b_frames.mp4"), path)
+    facts = video_module.read_facts(path)
+    with open_video(path) as video, open_video(made("b_frames.mp4")) as fresh:
+        assert video.facts is facts and fresh.facts == facts and fresh.facts is not facts
+        assert (video.read(range(N)) == fresh.read(range(N))).all()
+    shutil.copy(made("plain.mp4"), path)
+    os.utime(path, ns=(1, 1))
+    with open_video(path) as other:
+        assert other.facts is not facts
+
+
+def test_facts_of_many_videos_are_not_all_remembered(
+    made: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(video_module, "_REMEMBERED", 3)
+    monkeypatch.setattr(video_module, "_timelines", {})
+    for name in ("0.mp4", "1.mp4", "2.mp4", "3.mp4", "4.mp4"):
+        shutil.copy(made("plain.mp4"), tmp_path / name)
+        video_module.read_facts(tmp_path / name)
+    assert [Path(path).name for path, *_ in video_module._timelines] == ["2.mp4", "3.mp4", "4.mp4"]

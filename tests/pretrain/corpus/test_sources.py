@@ -20,6 +20,7 @@ from pretrain.corpus.manifest import HubSpec, SyntheticSpec, Tier
 from pretrain.corpus.rows import Member, Row
 from pretrain.corpus.sources import decode_bytes, open_source
 from pretrain.world.captions import caption_of
+from pretrain.world.motions import OPPOSITE
 from pretrain.world.synthetic_world import SyntheticWorld
 from pretrain.world.world_objects import HELD_OUT_OBJECTS, SEEN_OBJECTS
 from tests import ROOT
@@ -171,6 +172,22 @@ def test_the_world_of_a_tier_can_be_narrow_and_clean() -> None:
     )
     assert same(source.read(5, 8, PREPROCESSING), drawn.clip(5).frames)
     assert source.digest != open_source(synthetic(seed=3, split="try", objects="seen")).digest
+
+
+def test_every_second_clip_may_be_the_one_before_played_backwards() -> None:
+    source = open_source(
+        Tier("w", "clean", together=4, synthetic=SyntheticSpec(seed=3, reversals=True, motion_share=1))
+    )
+    reversed_pairs = 0
+    for number in range(0, 60, 2):
+        first, second = source.row(number).labels, source.row(number + 1).labels
+        assert first["object"] == second["object"]
+        if OPPOSITE[first["motion"]] != first["motion"]:
+            reversed_pairs += 1
+            assert second["motion"] == OPPOSITE[first["motion"]] and second["motion"] in source.row(number + 1).caption
+            one, other = (source.read(place, 8, PREPROCESSING) for place in (number, number + 1))
+            assert same(one[::-1], other) and not same(one, other)
+    assert 10 < reversed_pairs < 30
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])

@@ -27,6 +27,20 @@ def test_part_corpora_differ_by_part_and_hold_the_asked_tiers(tmp_path: Path) ->
     assert one.need_captions and not two.need_captions
 
 
+def test_a_part_begins_with_its_curriculum(tmp_path: Path) -> None:
+    made = recipe(tmp_path)
+    manifest = PartRun(made, "stage1", tmp_path, tmp_path).corpus.manifest
+    made = replace(made, stage1=replace(made.stage1, curriculum=(("web", 2), ("clips", 1)), tiers=("clips",)))
+    names = [batch.tier for batch in part_corpus(made, manifest, "stage1").batches(4, steps=5)]
+    assert names == ["web", "web", "clips", "clips", "clips"]
+    made = replace(made, stage1=replace(made.stage1, accumulate=2))  # a step is two batches
+    names = [batch.tier for batch in part_corpus(made, manifest, "stage1").batches(2, steps=7)]
+    assert names == ["web"] * 4 + ["clips"] * 3
+    made = replace(made, stage1=replace(made.stage1, curriculum=(("wep", 2),)))
+    with pytest.raises(InputError, match="no tier 'wep'; did you mean 'web'"):
+        part_corpus(made, manifest, "stage1")
+
+
 def test_held_out_clips_come_once_and_lost_ones_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     part_run = functools.partial(PartRun, part="stage1", out=tmp_path, tokenizer_file=tmp_path / "x")
     tiers = [

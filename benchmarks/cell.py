@@ -20,7 +20,7 @@ from core_encoder.errors import InputError
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
     from adapters.card import AdapterInfo
-    from adapters.features import ClipFeatures
+    from adapters.features import ClipFeatures, FeatureDataset
     from adapters.predictions import Prediction
     from adapters.registry import RegisteredAdapter
     from adapters.training.train_grid import TrainingResult
@@ -202,7 +202,7 @@ def train_cell(
     first = cell.training.seed
     folders = {first + k: run if cell.seeds == 1 else run / f"seed-{first + k}" for k in range(cell.seeds)}
     info = replace(info, features=features.spec, task=task.family, dataset=task.name, card=task.card)
-    trainings = [_train_once(cell, sets, info, folder, seed, watch, restart) for seed, folder in folders.items()]
+    trainings = [train_once(cell, sets, info, folder, seed, watch, restart) for seed, folder in folders.items()]
     judged = [
         answer_samples(training.best, task, features.samples[split], features.source, watch) for training in trainings
     ]
@@ -344,15 +344,21 @@ def judge_cell(
     )
 
 
-def _train_once(
+def train_once(
     cell: Cell,
-    sets: Mapping[str, ClipFeatures],
+    sets: Mapping[str, FeatureDataset],
     info: AdapterInfo,
     run: Path,
     seed: int,
     watch: Watch,
-    restart: bool,
+    restart: bool = False,
 ) -> TrainingResult:
+    """Train the head of a cell with one seed, its settings side by side; the same again goes on or finds it finished.
+
+    Raises:
+        InputError: the run folder holds another run, or the targets do not fit.
+        TrainingDiverged: the loss became NaN.
+    """
     from adapters.training.train_grid import train
 
     metric = cell.choosing_metric

@@ -277,16 +277,22 @@ def _pretrain(settings: PretrainSettings) -> None:
 
 
 def _demo(settings: DemoSettings) -> None:
-    """Write labelled videos, train an adapter on them, evaluate it, use it, and show it all on one HTML page.
+    """Write labelled videos, train adapters on them, compare the encoder with none, and show it all on one HTML page.
 
     Example: prismhub demo --out demo
     """
     from prismhub.demo import demo
 
     done = demo(settings.out, settings.seed)
-    print_results([done.first.result, done.second.result])
+    print_table(*done.comparison.table())
+    print(f"per cent of {done.first.result.n_evaluated} test videos named right, in brackets the 95 % interval;")
+    print(f"which motion: {done.comparison.verdict(0)}")
     print(f"the page: {done.page.resolve().as_uri()}")
-    print(f"next:  {_program()} train --data my_videos/ --adapter map_classifier --encoder nano --name my-adapter")
+    asked = '--labels "moving left,moving right,approaching,receding" --template "something {}"'
+    print(f"next, a video of yours:    {_program()} zero-shot VIDEO {asked}")
+    print(f"the demo's adapter on it:  {_program()} predict VIDEO --adapter {done.first.ref}")
+    train = "train --data my_videos/ --adapter map_classifier --encoder nano --name my-adapter"
+    print(f"then classes of yours:     {_program()} {train}")
 
 
 def _encoders(settings: ShowSettings) -> None:

@@ -1,42 +1,57 @@
-"""`prismhub demo`: the whole job on real video files, from nothing to a saved adapter, shown on one page."""
+"""`prismhub demo`: the whole job on real video files, from nothing to a saved adapter, shown on one page.
+
+The videos are of a synthetic world in which looking matters: eight motions that no single frame gives away, shown by
+objects among others, and in the test split by objects that neither pretraining nor training showed.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from core_encoder.errors import InputError
-from core_encoder.files.storage import write_text
+from prismhub.demo_comparison import Question
 from prismhub.progress import Show
 from prismhub.settings import TrainSettings
 
 if TYPE_CHECKING:
     from adapters.predictions import ClassScores
+    from adapters.scores import Score
     from benchmarks.cell import Trained
-    from prismhub.pages.report import Curve, Metric, ReportData, ShownVideo
+    from prismhub.pages.report import Comparison, Curve, Metric, ReportData, Share, ShownVideo
     from tasks.families.classification import ClassificationTask
 
-ADAPTER = "demo"
-SECOND_ADAPTER = "demo-motion"
 EPOCHS = 24
 GRID = ("lr=5e-4,2e-3", "positions=false,true")
+QUESTIONS = (
+    Question("which motion", "label", ("something {}", "it is {}"), GRID),
+    Question("which shape", "shape", ("a {}", "look at this {}")),
+)
+ADAPTER, SECOND_ADAPTER = "demo", f"demo-{QUESTIONS[1].column}"
 SHOWN_RIGHT, SHOWN_WRONG = 4, 2
+# Steps, as the page lists their seconds.
+WRITE = "write the videos"
+FIRST = f"encode and train: {QUESTIONS[0].name}"
+SECOND = f"train again on cached features: {QUESTIONS[1].name}"
+RANDOM = "random weights: encode, train both"
+COLOURS = "colour histograms: read, train both"
+WORDS = "zero-shot: nothing trained"
+ASK = "load by name and predict a new video"
 
 
 @dataclass(frozen=True)
 class Demo:
-    """Where the demo left its page and picture, and the two trainings it made."""
+    """Where the demo left its page and picture, the two trainings it made, and what they are compared with."""
 
     page: Path
     picture: Path
     first: Trained
     second: Trained
+    comparison: Comparison
     new_video: ClassScores
 
 
@@ -53,11 +68,22 @@ class Stopwatch:
         self.seconds[name] = time.perf_counter() - started
 
 
-def demo(out: Path, seed: int = 0, show: Show | None = None) -> Demo:
-    """Write labelled H.264 videos, encode them once, train two adapters on the same features, use one on a new video.
+def demo(
+    out: Path,
+    seed: int = 0,
+    show: Show | None = None,
+    clips_per_class: Mapping[str, int] | None = None,
+    epochs: int = EPOCHS,
+) -> Demo:
+    """Write labelled H.264 videos, encode them once, train two adapters on the same features, and judge what they see.
+
+    Beside them stand the same architecture with random weights, colour histograms, and the encoder's own answers by
+    words. The same again finds all of it done.
 
     Args:
         out: folder for the videos, `index.html` and `result.png`. Features and adapters go to PRISMHUB_HOME.
+        seed: of the videos, the trainings and the random weights.
+        clips_per_class: of the splits train, val and test; by default `DEMO_CLIPS`.
 
     Raises:
         InputError: `out` is a file, or the disk is full.
@@ -66,52 +92,62 @@ def demo(out: Path, seed: int = 0, show: Show | None = None) -> Demo:
         raise InputError(f"{out}: is a file; --out wants a folder")
     from adapters.registry import load_adapter
     from core_encoder.config import config_from_dict
+    from pretrain.world.synthetic_world import DEMO_CLIPS
     from prismhub.commands.train import train
+    from prismhub.demo_comparison import colour_histogram_scores, random_weights_scores, zero_shot_scores
     from prismhub.pages.report import write_report
     from prismhub.pages.report_picture import report_picture
 
     show = show or Show(quiet=False)
     watch = Stopwatch()
-    videos = out / f"videos-{seed}"
-    with watch.step("write the videos"):
-        written = _write_videos(videos, seed, show)
+    videos = out / f"motions-{seed}"
+    with watch.step(WRITE):
+        written = _write_videos(videos, clips_per_class or DEMO_CLIPS, seed, show)
     show.note(f"1. {written} H.264 videos of a small synthetic world in {videos}")
-    common = {"encoder": "nano", "epochs": EPOCHS, "seed": seed}
-    show.note("2. encode each video once, train 4 settings of map_classifier side by side on the features")
-    with watch.step("encode and train: what happens, to what"):
-        asked = {"data": videos, "name": ADAPTER, "grid": GRID, **common}
-        first = train(config_from_dict(TrainSettings, asked), show)
-    show.note("3. another question of the same videos: which motion? Nothing is decoded or encoded again")
-    with watch.step("train again on cached features: which motion"):
-        asked = {"data": videos / "motion.csv", "name": SECOND_ADAPTER, **common}
+    common = {"data": videos, "encoder": "nano", "epochs": epochs, "seed": seed}
+    motion, other = QUESTIONS
+    show.note(
+        f"2. {motion.name}? Encode each video once, train 4 settings of map_classifier side by side on the features"
+    )
+    with watch.step(FIRST):
+        first = train(config_from_dict(TrainSettings, {"name": ADAPTER, "grid": motion.grid, **common}), show)
+    show.note(f"3. another question of the same videos: {other.name}? Nothing is decoded or encoded again")
+    with watch.step(SECOND):
+        asked = {"name": SECOND_ADAPTER, "label_column": other.column, **common}
         second = train(config_from_dict(TrainSettings, asked), show)
-    show.note(f"4. load {first.ref!r} by name and ask it about a new video")
-    with watch.step("load by name and predict a new video"):
+    trained = (first, second)
+    show.note(
+        f"4. is nano worth it? The same with random weights (seed {seed}), and with colour histograms, no encoder"
+    )
+    with watch.step(RANDOM):
+        random_weights = random_weights_scores(QUESTIONS, trained, seed, show)
+    with watch.step(COLOURS):
+        colours = colour_histogram_scores(trained, show)
+    show.note("5. what nano says without any training, by words alone")
+    with watch.step(WORDS):
+        words = zero_shot_scores(QUESTIONS, trained, seed, show)
+    show.note(f"6. load {first.ref!r} by name and ask it about a new video")
+    with watch.step(ASK):
         new_video, truth = _new_video(out, seed)
-        answer = load_adapter(ADAPTER).predict(new_video)[0]
+        answer = cast("ClassScores", load_adapter(ADAPTER).predict(new_video)[0])
     show.note(f"   {new_video}: {answer.label} ({answer.score:.2f}); it shows {truth}")
-    data = _report_data(first, second, watch, _examples(first))
+    comparison = _comparison(trained, random_weights, colours, words, seed)
+    data = _report_data(first, second, comparison, watch, _examples(first))
     page = write_report(out / "index.html", data)
     picture = report_picture(out / "result.png", data)
-    return Demo(page, picture, first, second, answer)
+    return Demo(page, picture, first, second, comparison, answer)
 
 
-def _write_videos(folder: Path, seed: int, show: Show) -> int:
-    """Write the videos unless a run before did; `motion.csv`, written last, asks only for the motion."""
+def _write_videos(folder: Path, clips_per_class: Mapping[str, int], seed: int, show: Show) -> int:
+    """Write the videos unless a run before did; `metadata.jsonl` is written last."""
     from pretrain.world.synthetic_world import DEMO_CLASSES, write_dataset
 
-    question = folder / "motion.csv"
-    if question.exists():
-        return len(question.read_text(encoding="utf-8").splitlines()) - 1
-    with show.bar("writing videos") as bar:
-        videos = write_dataset(folder, seed=seed, progress=bar.update)
-    motions = {one.name: one.motion for one in DEMO_CLASSES}
-    rows = io.StringIO()
-    table = csv.writer(rows, lineterminator="\n")
-    table.writerow(["path", "label", "split"])
-    table.writerows([video.path, motions[video.label], video.split] for video in videos)
-    write_text(question, rows.getvalue())
-    return len(videos)
+    wanted = len(DEMO_CLASSES) * sum(clips_per_class.values())
+    listed = folder / "metadata.jsonl"
+    if not listed.exists() or len(listed.read_text(encoding="utf-8").splitlines()) != wanted:
+        with show.bar("writing videos") as bar:
+            write_dataset(folder, clips_per_class=clips_per_class, seed=seed, progress=bar.update)
+    return wanted
 
 
 def _new_video(out: Path, seed: int) -> tuple[Path, str]:
@@ -121,7 +157,45 @@ def _new_video(out: Path, seed: int) -> tuple[Path, str]:
     shown = DEMO_CLASSES[0]
     folder = out / f"new-{seed}"
     written = write_dataset(folder, classes=[shown], clips_per_class={"new": 1}, seed=seed + 1_000_003)
-    return folder / written[0].path, shown.name
+    return folder / written[0].path, written[0].caption
+
+
+def _comparison(
+    trained: Sequence[Trained],
+    random_weights: Sequence[Score],
+    colours: Sequence[Score],
+    words: Sequence[Score],
+    seed: int,
+) -> Comparison:
+    from prismhub.pages.report import Comparison, Contender
+
+    first = trained[0]
+    sizes = {split: len(samples) for split, samples in first.task.splits.items()}
+    nano = [one.result.scores[one.result.main_metric] for one in trained]
+    return Comparison(
+        questions=[question.name for question in QUESTIONS],
+        chances=[1 / len(one.result.label_names) for one in trained],
+        trained=[
+            Contender("nano", "pretrained", _shares(nano)),
+            Contender("random weights", f"not pretrained, seed {seed}", _shares(random_weights)),
+            Contender("colour histogram", "no encoder", _shares(colours)),
+        ],
+        untrained=[Contender("nano", "zero-shot, by words alone", _shares(words))],
+        about=f"nano is compared with its own architecture before pretraining and with no encoder at all. The heads "
+        f"learned from the same {sizes['train']} videos and all are judged on the same {sizes['test']}, which show "
+        "objects that neither pretraining nor training showed. A bar is the share named right, the thin line in it the "
+        "95 % interval, the upright line what guessing gives; clearly above means that the intervals do not touch.",
+    )
+
+
+def _shares(scores: Sequence[Score]) -> list[Share]:
+    from prismhub.pages.report import Share
+
+    shares = []
+    for score in scores:
+        assert score.low is not None and score.high is not None  # classification computes intervals
+        shares.append(Share(score.value, score.low, score.high))
+    return shares
 
 
 def _examples(trained: Trained) -> list[ShownVideo]:
@@ -154,30 +228,34 @@ def _spread(predictions: Sequence[ClassScores], count: int) -> list[ClassScores]
     return [predictions[int(place * step)] for place in range(min(count, len(predictions)))]
 
 
-def _report_data(first: Trained, second: Trained, watch: Stopwatch, examples: Sequence[ShownVideo]) -> ReportData:
+def _report_data(
+    first: Trained, second: Trained, comparison: Comparison, watch: Stopwatch, examples: Sequence[ShownVideo]
+) -> ReportData:
     from prismhub.pages.report import Confusion, CurvePanel, ReportData, Timing
 
-    top1 = first.result.scores["top1"]
-    classes = len(first.result.label_names)
     spec = first.adapter.info.features
     assert spec is not None
     details = {
-        "write the videos": f"{sum(len(samples) for samples in first.task.splits.values())} files",
-        "encode and train: what happens, to what": f"{first.extraction.n_encoded} clips encoded"
+        WRITE: f"{sum(len(samples) for samples in first.task.splits.values())} files",
+        FIRST: f"{first.extraction.n_encoded} clips encoded"
         + (f" at {first.extraction.clips_per_s:.0f} clips/s" if first.extraction.n_encoded else " (all were cached)"),
-        "train again on cached features: which motion": f"{second.frames_decoded} frames decoded",
+        SECOND: f"{second.frames_decoded} frames decoded",
+        RANDOM: "encoded under their own fingerprint",
+        COLOURS: "every video read once",
+        WORDS: "test videos embedded once",
     }
     confusion = cast("ClassificationTask", first.task).confusion(first.predictions, first.result.split)
+    named = ", ".join(f"{one.name} {100 * one.shares[0].value:.1f} %" for one in comparison.trained)
     return ReportData(
         title="prismhub demo",
-        headline=f"{100 * top1.value:.0f} % of {first.result.n_evaluated} unseen videos named right, "
-        f"where guessing gives {100 / classes:.1f} %",
-        summary=f"A frozen encoder looked at every video once. On its stored features {len(first.training.settings)} "
-        "settings of a small attention head were trained side by side; the best by validation is judged here on the "
-        f"test split. The same features then answered a second question, which motion, with "
-        f"{100 * second.result.scores['top1'].value:.0f} % of the test videos right "
-        f"(guessing: {100 / len(second.result.label_names):.0f} %).",
-        metrics=[*_metrics(first), *_metrics(second, "motion: ", ("top1",))],
+        headline=f"{QUESTIONS[0].name.capitalize()}? {named}, guessing {100 * comparison.chances[0]:.1f} %",
+        summary=f"The share of {first.result.n_evaluated} unseen videos named right. Here "
+        f"{comparison.verdict(0)}. The frozen encoder looked at every video once; on its stored features "
+        f"{len(first.training.settings)} settings of a small attention head were trained side by side, and the best by "
+        f"validation is judged. The same features answered a second question, {QUESTIONS[1].name}, with "
+        f"{100 * comparison.trained[0].shares[1].value:.1f} % right (guessing: {100 * comparison.chances[1]:.1f} %).",
+        metrics=[*_metrics(first), *_metrics(second, f"{QUESTIONS[1].column}: ", ("top1",))],
+        comparison=comparison,
         confusion=Confusion(first.result.label_names, confusion.tolist()),
         examples=examples,
         panels=[
@@ -199,13 +277,25 @@ def _report_data(first: Trained, second: Trained, watch: Stopwatch, examples: Se
             ("prismhub", first.result.provenance.prismhub),
             *sorted(first.result.provenance.versions.items()),
         ],
-        commands=[
-            "make demo",
-            f"prismhub train --data {first.result.config['data']} --adapter map_classifier --encoder nano "
-            f"--name {ADAPTER} --epochs {EPOCHS} --grid {' '.join(GRID)}",
-            f"prismhub predict VIDEO --adapter {ADAPTER}",
-        ],
+        commands=_commands(first),
     )
+
+
+def _commands(first: Trained) -> list[str]:
+    """What to type to get the numbers of nano again, and an answer about another video."""
+    config = first.result.config
+    motion, other = QUESTIONS
+    train = (
+        f"prismhub train --data {config['data']} --adapter map_classifier --encoder nano --epochs {config['epochs']}"
+    )
+    labels = ",".join(first.result.label_names)
+    return [
+        "make demo",
+        f"{train} --name {ADAPTER} --grid {' '.join(motion.grid)}",
+        f"{train} --name {SECOND_ADAPTER} --label-column {other.column}",
+        f'prismhub zero-shot VIDEO --labels "{labels}" --template "{motion.templates[0]}"',
+        f"prismhub predict VIDEO --adapter {ADAPTER}",
+    ]
 
 
 def _metrics(trained: Trained, prefix: str = "", only: Sequence[str] = ()) -> list[Metric]:

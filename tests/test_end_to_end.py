@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,11 @@ import torch
 
 import prismhub
 from core_encoder.files.storage import read_json
-from pretrain.world.synthetic_world import DEMO_CLASSES, write_dataset
+from pretrain.world.synthetic_world import write_dataset
 from prismhub.cli import run
-from prismhub.demo import Demo, demo
-from prismhub.progress import Show
+from tests.prismhub.small_data import one_object_class
 
-EASY = [one for one in DEMO_CLASSES if one.name in ("red-circle-receding", "blue-star-receding")]
+EASY = [one_object_class("red circle", "receding"), one_object_class("blue star", "receding")]
 FAST = ["--epochs", "12", "--accelerator", "cpu", "--quiet"]
 
 
@@ -229,28 +227,3 @@ def test_help_is_quick_and_every_command_has_an_example() -> None:
             words = [group, command] if group else [command]
             help_text = CliRunner().invoke(app, [*words, "--help"], terminal_width=200).output
             assert f"Example: prismhub {' '.join(words)}" in " ".join(help_text.split()), words
-
-
-def shown(done: Demo) -> Demo:
-    """The demo, after a look at all that it leaves."""
-    page = done.page.read_text(encoding="utf-8")
-    assert "http://" not in page.replace("http://www.w3.org", "") and "<script" not in page
-    for label in done.first.result.label_names:
-        assert label in page
-    assert done.picture.stat().st_size > 10_000
-    assert done.second.frames_decoded == 0
-    assert done.new_video.label in done.first.result.label_names
-    return done
-
-
-def test_demo_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = partial(write_dataset, clips_per_class={"train": 2, "val": 1, "test": 1})
-    monkeypatch.setattr("pretrain.world.synthetic_world.write_dataset", few)
-    monkeypatch.setattr("prismhub.demo.EPOCHS", 1)
-    shown(demo(tmp_path / "demo", show=Show(quiet=True)))
-
-
-@pytest.mark.slow
-def test_demo_learns(tmp_path: Path) -> None:
-    done = shown(demo(tmp_path / "demo", show=Show(quiet=True)))
-    assert done.first.result.scores["top1"].value > 4 / 8  # four times chance

@@ -24,14 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core_encoder.errors import InputError
-from core_encoder.files.storage import atomic_path, check_name, write_text
+from core_encoder.files.storage import atomic_path, check_name, nearest, write_text
 from pretrain.world.drawing import COLOURS, SHAPES, TEXTURES, Array, Field, Track, draw_clouds, paint
 from pretrain.world.motions import BACKWARD, FORWARD, MEETINGS, MOTIONS, check_motion, place_neighbour, turns
-from pretrain.world.world_objects import (
-    OBJECTS,
-    WorldObject,
-    with_article,
-)
+from pretrain.world.world_objects import HELD_OUT_OBJECTS, OBJECTS, SEEN_OBJECTS, WorldObject, with_article
 
 RADIUS = (0.11, 0.23)  # of an object halfway through its clip, as a fraction of the picture
 NEIGHBOUR_RADIUS = (0.10, 0.16)
@@ -184,32 +180,45 @@ def _smooth(walk: Array) -> Array:
 
 @dataclass(frozen=True)
 class WorldClass:
-    """A class of a written dataset: its name, and the object and motion it shows (None: any)."""
+    """A class of a written dataset: its name, the motion that it shows, and by split the objects that it is drawn with.
+
+    The folder of its videos is the name with `-` for spaces.
+    """
 
     name: str
-    thing: WorldObject | None = None
-    motion: str | None = None
+    motion: str
+    objects: Mapping[str, Sequence[WorldObject]]
+
+    @property
+    def folder(self) -> str:
+        return self.name.replace(" ", "-")
 
 
 @dataclass(frozen=True)
 class WrittenVideo:
-    """One file of a written dataset; `path` is relative to its folder."""
+    """One file of a written dataset and the object it shows; `path` is relative to the dataset's folder."""
 
     path: str
     label: str
     split: str
     caption: str
+    thing: WorldObject
+
+    def describe(self) -> dict[str, str]:
+        """Its row in `metadata.jsonl`."""
+        texture, colour, shape = self.thing.words
+        about = {"file_name": self.path, "label": self.label, "split": self.split, "caption": self.caption}
+        return about | {"texture": texture, "colour": colour, "shape": shape}
 
 
-# Looks and depth are easy even for random weights; left and right differ in the order of frames and in nothing else.
-DEMO_CLASSES: tuple[WorldClass, ...] = tuple(
-    WorldClass(f"{name} {motion}".replace(" ", "-"), WorldObject.parse(name), motion)
-    for name in ("red circle", "blue star")
-    for motion in ("approaching", "receding", "moving left", "moving right")
+# Eight motions that no frame gives away; what is asked at the end shows objects of which training saw the words alone.
+DEMO_MOTIONS = (
+    *("moving left", "moving right", "moving up", "moving down"),
+    *("approaching", "receding", "shaking", "bobbing"),
 )
-DEMO_SPREAD = (1.0, 0.5)  # nothing moves up or down there, so objects may keep away from the upper and lower edge
-DEMO_NEIGHBOURS = 0.0
-DEMO_CLIPS: dict[str, int] = {"train": 24, "val": 6, "test": 10}  # per class
+DEMO_OBJECTS = {"train": SEEN_OBJECTS, "val": SEEN_OBJECTS, "test": HELD_OUT_OBJECTS, "new": HELD_OUT_OBJECTS}
+DEMO_CLASSES: tuple[WorldClass, ...] = tuple(WorldClass(motion, motion, DEMO_OBJECTS) for motion in DEMO_MOTIONS)
+DEMO_CLIPS: dict[str, int] = {"train": 24, "val": 6, "test": 20}  # per class
 
 
 def write_dataset(
@@ -220,23 +229,22 @@ def write_dataset(
     size: int = 96,
     num_frames: int = 16,
     fps: int = 8,
-    spread: tuple[float, float] = DEMO_SPREAD,
-    neighbours: float = DEMO_NEIGHBOURS,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[WrittenVideo]:
-    """Write real H.264 files as `<split>/<class>/<number>.mp4`, and `metadata.jsonl` with a caption for each.
+    """Write real H.264 files as `<split>/<class>/<number>.mp4`, and last `metadata.jsonl`, a row a file.
 
+    A row holds `file_name`, `label`, `split`, `caption` and the words of the object: `texture`, `colour`, `shape`.
     The same arguments write the same pictures; every split has its own stream of random scenes.
 
     Args:
         clips_per_class: split name -> clips of each class.
-        spread, neighbours: see `SyntheticWorld`.
         progress: called with (files written, files in all) after each file.
 
     Raises:
-        InputError: no class, two classes of one name, a name no folder can have, an odd size, or the disk is full.
+        InputError: no class, two classes of one name, a name no folder can have, a split for which a class names no
+            objects, an odd size, or the disk is full.
     """
-    names = [kind.name for kind in classes]
+    names = [kind.folder for kind in classes]
     if not names or len(set(names)) < len(names):
         raise InputError(f"a dataset needs classes of different names, not {names}")
     if size % 2:
@@ -246,21 +254,30 @@ def write_dataset(
         *((split, "split name") for split in clips_per_class),
     ]:
         check_name(name, what)
+    worlds = {
+        (split, kind.name): SyntheticWorld(seed, split, size, num_frames, _objects(kind, split), (kind.motion,))
+        for split, kind in itertools.product(clips_per_class, classes)
+    }
     folder = Path(folder)
     total = len(classes) * sum(clips_per_class.values())
     written: list[WrittenVideo] = []
     for split, count in clips_per_class.items():
-        world = SyntheticWorld(seed, split, size, num_frames, neighbours=neighbours, spread=spread)
         for index, (kind, number) in enumerate(itertools.product(classes, range(count))):
-            clip = world.clip(index, kind.thing, kind.motion)
-            path = Path(split, kind.name, f"{number:04d}.mp4")
+            clip = worlds[split, kind.name].clip(index)
+            path = Path(split, kind.folder, f"{number:04d}.mp4")
             write_video(folder / path, clip.frames, fps)
-            written.append(WrittenVideo(path.as_posix(), kind.name, split, clip.caption))
+            thing = WorldObject.parse(clip.object_name)
+            written.append(WrittenVideo(path.as_posix(), kind.name, split, clip.caption, thing))
             if progress:
                 progress(len(written), total)
-    rows = ({"file_name": row.path, "label": row.label, "split": row.split, "caption": row.caption} for row in written)
-    write_text(folder / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_text(folder / "metadata.jsonl", "".join(json.dumps(row.describe()) + "\n" for row in written))
     return written
+
+
+def _objects(kind: WorldClass, split: str) -> Sequence[WorldObject]:
+    if split not in kind.objects:
+        raise InputError(f"class {kind.name!r} names no objects for split {split!r}{nearest(split, kind.objects)}")
+    return kind.objects[split]
 
 
 def write_video(path: str | Path, frames: NDArray[np.uint8], fps: int = 8) -> Path:

@@ -37,6 +37,70 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class Share:
+    """A share in [0, 1] with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def clearly_above(self, other: Share) -> bool:
+        """Whether the intervals do not even touch."""
+        return self.low > other.high
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Who answered, in a few words what that is, and the share of right answers to each question."""
+
+    name: str
+    about: str
+    shares: Sequence[Share]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Contenders side by side on the same samples, for one question or several.
+
+    Args:
+        questions: such as `which motion`; `chances` is what guessing gives of each.
+        trained: the contenders that learned from the same samples, first the one that the page is about.
+        untrained: those that were taught nothing.
+        about: one or two sentences on what is the same for all.
+    """
+
+    questions: Sequence[str]
+    chances: Sequence[float]
+    trained: Sequence[Contender]
+    untrained: Sequence[Contender] = ()
+    about: str = ""
+
+    def __post_init__(self) -> None:
+        numbers = [self.chances, *(contender.shares for contender in (*self.trained, *self.untrained))]
+        if not self.trained or any(len(some) != len(self.questions) for some in numbers):
+            raise ValueError(f"a comparison needs a contender, and a share of each for {len(self.questions)} questions")
+
+    def verdict(self, question: int) -> str:
+        """Whom the first contender is clearly above, in one sentence; guessing has no interval of its own."""
+        first, *others = self.trained
+        share, chance = first.shares[question], self.chances[question]
+        above = [(one.name, share.clearly_above(one.shares[question])) for one in others] + [
+            ("guessing", share.low > chance)
+        ]
+        yes, no = ([name for name, is_above in above if is_above is wanted] for wanted in (True, False))
+        parts = [f"clearly above {_listed(yes, 'and')}"] if yes else []
+        parts += [f"not clearly above {_listed(no, 'or')}"] if no else []
+        return f"{first.name} is {', but '.join(parts)}"
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows for a terminal, in per cent: `52.5 [41.2, 63.8]`."""
+        rows = [[one.name, *map(_in_brackets, one.shares)] for one in self.trained]
+        rows.append(["guessing", *(f"{100 * chance:.1f}" for chance in self.chances)])
+        rows += [[f"{one.name}, {one.about}", *map(_in_brackets, one.shares)] for one in self.untrained]
+        return ["", *self.questions], rows
+
+
+@dataclass(frozen=True)
 class Confusion:
     """Counts of samples: `counts[i][j]` have the true class `labels[i]` and were called `labels[j]`."""
 
@@ -123,6 +187,7 @@ class ReportData:
         notices: what the reader must know before believing a number, such as where the videos come from.
         provenance: (name, value) pairs: encoder, fingerprint, seed, versions, digests.
         commands: what to type to repeat it.
+        comparison: stands first on the page, before the scores.
     """
 
     title: str
@@ -136,6 +201,7 @@ class ReportData:
     notices: Sequence[str] = ()
     provenance: Sequence[tuple[str, str]] = ()
     commands: Sequence[str] = ()
+    comparison: Comparison | None = None
 
 
 def write_report(path: str | Path, data: ReportData) -> Path:
@@ -179,6 +245,15 @@ def render_page(template: str, **values: Any) -> str:
 def percent(fraction: float) -> str:
     """`0.7875` -> `78.8 %` (with a space that does not break)."""
     return f"{100 * fraction:.1f}\u00a0%"
+
+
+def _listed(names: Sequence[str], conjunction: str) -> str:
+    """`a, b and c`."""
+    return f" {conjunction} ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+
+
+def _in_brackets(share: Share) -> str:
+    return f"{100 * share.value:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
 
 
 def readable_seconds(seconds: float) -> str:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from core_encoder.files.storage import atomic_path
-from prismhub.pages.report import Confusion, CurvePanel, ReportData, ShownVideo, short
+from prismhub.pages.report import Comparison, Confusion, Contender, CurvePanel, ReportData, ShownVideo, short
 
 GOOD, BAD = "#0b6e65", "#b1440e"
 
 
 def report_picture(path: str | Path, data: ReportData) -> Path:
-    """Write a PNG summary for a README: confusion matrix, example strips and the last curve panel.
+    """Write a PNG summary for a README: comparison, confusion matrix, example strips and the last curve panel.
 
     Raises:
         ValueError: the report has no confusion matrix.
@@ -25,10 +25,15 @@ def report_picture(path: str | Path, data: ReportData) -> Path:
 
     if data.confusion is None:
         raise ValueError("the summary picture needs a confusion matrix")
-    figure = Figure(figsize=(13, 7.2), dpi=110, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(13, 8.6 if data.comparison else 7.2), dpi=110, facecolor="white", layout="constrained")
     figure.suptitle(_plain(data.headline), fontsize=15, fontweight="bold", x=0.01, ha="left")
     halves: Any = figure.subfigures(1, 2, width_ratios=(1.1, 1))
     left, right = halves
+    if data.comparison:
+        above, left = left.subfigures(2, 1, height_ratios=(1, 2.6))
+        axes = above.subplots(1, len(data.comparison.questions), sharey=True, squeeze=False)[0]
+        for question, axis in enumerate(axes):
+            _draw_comparison(axis, data.comparison, question)
     _draw_matrix(left.subplots(), data.confusion)
     examples = _both_kinds(data.examples, 5)
     panel = data.panels[-1] if data.panels else None
@@ -54,6 +59,30 @@ def _both_kinds(examples: Sequence[ShownVideo], count: int) -> list[ShownVideo]:
     wrong = [example for example in examples if not example.right][: count // 2]
     right = [example for example in examples if example.right][: count - len(wrong)]
     return [example for example in examples if any(example is chosen for chosen in (*right, *wrong))]
+
+
+def _draw_comparison(axis: Any, comparison: Comparison, question: int) -> None:
+    """Bars with intervals, the first contender on top, and a line where guessing is."""
+
+    def name_of(one: Contender) -> str:
+        return _plain(one.name if one in comparison.trained else f"{one.name}, {one.about}")
+
+    contenders = [*comparison.trained, *comparison.untrained]
+    for place, one in enumerate(contenders):
+        share = one.shares[question]
+        colour = GOOD if one.name == comparison.trained[0].name else "0.7"
+        axis.barh(place, 100 * share.value, height=0.62, color=colour)
+        axis.plot([100 * share.low, 100 * share.high], [place, place], color="0.15", linewidth=1.4)
+        end = 100 * max(share.value, share.high) + 2
+        axis.text(end, place, f"{100 * share.value:.0f} %", va="center", fontsize=9)
+    axis.axvline(100 * comparison.chances[question], color=BAD, linewidth=1.2)
+    axis.set_yticks(range(len(contenders)), [name_of(one) for one in contenders], fontsize=9)
+    axis.set_ylim(len(contenders) - 0.4, -0.6)
+    axis.set_xlim(0, 112)
+    axis.set_xticks([])
+    axis.set_title(f"{_plain(comparison.questions[question])}? (line: guessing)", loc="left", fontsize=10)
+    axis.tick_params(length=0)
+    axis.spines[["top", "right", "bottom"]].set_visible(False)
 
 
 def _draw_matrix(axis: Any, confusion: Confusion) -> None:

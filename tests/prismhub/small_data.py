@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pretrain.world.synthetic_world import WorldClass
+from pretrain.world.world_objects import WorldObject
 from prismhub.cli import run
 from tests.videos import moving_square, write_video
 
@@ -34,6 +36,12 @@ def given_splits(folder: Path) -> Path:
                 frames = (moving_square(12, 64, 64, seed=100 * seed + i) * (0.3 + 0.7 * k)).astype(np.uint8)
                 write_video(folder / split / name / f"{i}.mp4", frames)
     return folder
+
+
+def one_object_class(name: str, motion: str) -> WorldClass:
+    """A class of the synthetic world that shows one object, such as `red circle`, in every split."""
+    thing = (WorldObject.parse(name),)
+    return WorldClass(f"{name} {motion}", motion, {"train": thing, "val": thing, "test": thing})
 
 
 def write_sound(path: Path) -> None:

@@ -16,14 +16,13 @@ from pretrain.world.drawing import COLOURS, SHAPES, TEXTURES, Track, paint
 from pretrain.world.motions import MOTIONS, OPPOSITE
 from pretrain.world.synthetic_world import (
     DEMO_CLASSES,
-    DEMO_NEIGHBOURS,
-    DEMO_SPREAD,
+    DEMO_CLIPS,
     SyntheticWorld,
     WorldClass,
     write_dataset,
     write_video,
 )
-from pretrain.world.world_objects import OBJECTS, SEEN_OBJECTS, WorldObject
+from pretrain.world.world_objects import HELD_OUT_OBJECTS, OBJECTS, SEEN_OBJECTS, WorldObject, with_article
 
 RED_BAR = WorldObject("red", "bar")
 indices = st.integers(0, 10_000)
@@ -360,23 +359,36 @@ def test_a_written_dataset_is_real_and_repeatable(tmp_path: Path) -> None:
     assert steps == [(done, 6) for done in range(1, 7)]
     files = sorted(path.relative_to(tmp_path / "a").as_posix() for path in (tmp_path / "a").rglob("*.mp4"))
     assert files == sorted(row.path for row in rows)
-    assert {Path(name).parts[1] for name in files} == {kind.name for kind in DEMO_CLASSES[:2]}
+    assert {Path(name).parts[1] for name in files} == {"moving-left", "moving-right"}
     for name in files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     lines = [json.loads(line) for line in (tmp_path / "a" / "metadata.jsonl").read_text().splitlines()]
     assert [(line["file_name"], line["label"], line["split"]) for line in lines] == [
         (row.path, row.label, row.split) for row in rows
     ]
-    assert all(Path(line["file_name"]).parts[:2] == (line["split"], line["label"]) for line in lines)
+    for line, row in zip(lines, rows, strict=True):
+        assert Path(line["file_name"]).parts[:2] == (line["split"], line["label"].replace(" ", "-"))
+        assert WorldObject(line["colour"], line["shape"], line["texture"]) == row.thing
+        assert line["caption"] == f"{with_article(row.thing.name)} {line['label']}"
     with av.open(str(tmp_path / "a" / files[0])) as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.width, stream.height) == ("h264", 32, 32)
         decoded = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
-    number = next(index for index, row in enumerate(row for row in rows if row.split == "test") if row.path == files[0])
-    world = SyntheticWorld(0, "test", size=32, num_frames=6, neighbours=DEMO_NEIGHBOURS, spread=DEMO_SPREAD)
-    wanted = world.clip(number, DEMO_CLASSES[number].thing, DEMO_CLASSES[number].motion).frames
+    number, row = next(
+        found for found in enumerate(row for row in rows if row.split == "test") if found[1].path == files[0]
+    )
+    wanted = SyntheticWorld(0, "test", 32, 6).clip(number, row.thing, row.label).frames
     assert decoded.shape == wanted.shape
     assert np.abs(decoded.astype(int) - wanted).mean() < 12  # half the colour resolution is lost in yuv420p
+
+
+def test_the_demo_asks_about_objects_that_training_and_pretraining_never_show(tmp_path: Path) -> None:
+    assert {kind.motion for kind in DEMO_CLASSES} < set(MOTIONS) and len(DEMO_CLASSES) == 8
+    rows = write_dataset(tmp_path, clips_per_class=dict.fromkeys(DEMO_CLIPS, 2), size=16, num_frames=2)
+    for row in rows:
+        assert row.thing in (HELD_OUT_OBJECTS if row.split == "test" else SEEN_OBJECTS)
+    assert not set(HELD_OUT_OBJECTS) & set(SEEN_OBJECTS)
+    assert {thing.shape for thing in HELD_OUT_OBJECTS} == {thing.shape for thing in SEEN_OBJECTS} == set(SHAPES)
 
 
 def test_a_video_is_whole_or_absent(tmp_path: Path) -> None:
@@ -393,5 +405,7 @@ def test_datasets_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="even size"):
         write_dataset(tmp_path, size=33)
     with pytest.raises(InputError, match="cannot be used"):
-        write_dataset(tmp_path, classes=[WorldClass("../up", RED_BAR), DEMO_CLASSES[0]])
+        write_dataset(tmp_path, classes=[WorldClass("../up", "moving up", {"train": [RED_BAR]}), DEMO_CLASSES[0]])
+    with pytest.raises(InputError, match="'moving left' names no objects for split 'tst'; did you mean 'test'"):
+        write_dataset(tmp_path, clips_per_class={"tst": 1})
     assert not list(tmp_path.iterdir())

@@ -14,11 +14,11 @@ import prismhub
 from core_encoder import Clip, ClipPlan, InputError, load_encoder, read_clip, save_encoder
 from core_encoder.encoder import Encoder
 from core_encoder.preprocessing import to_video_tensor
-from pretrain.world.synthetic_world import DEMO_CLASSES, write_dataset
+from pretrain.world.synthetic_world import write_dataset
 from prismhub.cli import run
 from tests.core_encoder.checkpoint_files import clip_model, save, vision_model
 from tests.core_encoder.models.test_openai_clip import write_tokenizer
-from tests.prismhub.small_data import read_json
+from tests.prismhub.small_data import one_object_class, read_json
 
 LABELS = ["red circle", "blue star", "green square"]
 
@@ -27,7 +27,7 @@ LABELS = ["red circle", "blue star", "green square"]
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two red circles and two blue stars; read only."""
     folder = tmp_path_factory.mktemp("world") / "objects"
-    shown = [one for one in DEMO_CLASSES if one.name in ("red-circle-approaching", "blue-star-approaching")]
+    shown = [one_object_class(name, "approaching") for name in ("red circle", "blue star")]
     write_dataset(folder, shown, {"test": 2}, size=64, num_frames=10)
     return folder
 

@@ -16,11 +16,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from prismhub.pages.report import (
+    Comparison,
     Confusion,
+    Contender,
     Curve,
     CurvePanel,
     Metric,
     ReportData,
+    Share,
     ShownVideo,
     Timing,
     nice_ticks,
@@ -101,6 +104,21 @@ def report(labels: tuple[str, ...] = ("left", "right", "still")) -> ReportData:
     )
 
 
+def compared(name: str = "ours") -> Comparison:
+    """Two questions: in the first ours is clearly the best, in the second it is not."""
+    return Comparison(
+        questions=["which way", "which shape"],
+        chances=[0.25, 0.1],
+        trained=[
+            Contender(name, "pretrained", [Share(0.8, 0.7, 0.9), Share(0.3, 0.2, 0.4)]),
+            Contender("untaught", "seed 5", [Share(0.5, 0.4, 0.69), Share(0.35, 0.25, 0.45)]),
+            Contender("colours", "no encoder", [Share(0.2, 0.1, 0.3), Share(0.15, 0.1, 0.2)]),
+        ],
+        untrained=[Contender(name, "by words", [Share(0.6, 0.5, 0.7), Share(0.05, 0.0, 0.1)])],
+        about="Learned from the same <12> videos.",
+    )
+
+
 def page_of(data: ReportData, folder: Path) -> Page:
     return Page(write_report(folder / "index.html", data).read_text(encoding="utf-8"))
 
@@ -150,6 +168,50 @@ def test_the_pictures_are_the_frames(tmp_path: Path) -> None:
         assert (attrs["width"], attrs["height"]) == ("32", "24")
 
 
+def test_contenders_stand_side_by_side(tmp_path: Path) -> None:
+    page = page_of(replace(report(), comparison=compared()), tmp_path)
+    for words in (
+        "which way? ours is clearly above untaught, colours and guessing",
+        "which shape? ours is clearly above guessing, but not clearly above untaught or colours",
+        "Learned from the same <12> videos.",
+        "ours pretrained 80.0 % 70.0 % to 90.0 %",
+        "untaught seed 5 50.0 % 40.0 % to 69.0 %",
+        "guessing 25.0 % without any training ours by words 60.0 %",
+    ):
+        assert words in page.text, words
+    assert page.text.index("Is the encoder worth it?") < page.text.index("Scores")
+    assert len(page.all("table", "compared")) == 2
+    chances = {place["style"] for place in page.all("i", "chance")}
+    assert chances == {"left: 25.0%", "left: 10.0%"}
+    assert {"left: 70.0%; right: 10.0%", "left: 0.0%; right: 90.0%"} <= {
+        place["style"] for place in page.all("i", "reach")
+    }
+    assert not page_of(report(), tmp_path).all("table", "compared")
+
+
+def test_a_comparison_as_a_table_for_the_terminal() -> None:
+    header, rows = compared().table()
+    assert header == ["", "which way", "which shape"]
+    assert rows == [
+        ["ours", "80.0 [70.0, 90.0]", "30.0 [20.0, 40.0]"],
+        ["untaught", "50.0 [40.0, 69.0]", "35.0 [25.0, 45.0]"],
+        ["colours", "20.0 [10.0, 30.0]", "15.0 [10.0, 20.0]"],
+        ["guessing", "25.0", "10.0"],
+        ["ours, by words", "60.0 [50.0, 70.0]", "5.0 [0.0, 10.0]"],
+    ]
+
+
+def test_intervals_that_touch_are_not_clearly_apart() -> None:
+    assert Share(0.5, 0.4, 0.6).clearly_above(Share(0.3, 0.2, 0.39))
+    assert not Share(0.5, 0.4, 0.6).clearly_above(Share(0.3, 0.2, 0.4))
+    lost = replace(compared(), trained=[replace(compared().trained[2], name="ours"), *compared().trained[1:]])
+    assert lost.verdict(0) == "ours is not clearly above untaught, colours or guessing"
+    with pytest.raises(ValueError, match="for 2 questions"):
+        replace(compared(), chances=[0.5])
+    with pytest.raises(ValueError, match="needs a contender"):
+        replace(compared(), trained=[])
+
+
 NASTY = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=40)
 
 
@@ -166,6 +228,7 @@ def test_names_are_escaped(word: str, tmp_path_factory: pytest.TempPathFactory) 
         title=word,
         headline=word,
         summary=word,
+        comparison=replace(compared(word), questions=[word, "y"], about=word),
         notices=[word],
         commands=[word],
         provenance=[(word, word)],
@@ -179,7 +242,8 @@ def test_names_are_escaped(word: str, tmp_path_factory: pytest.TempPathFactory) 
     )
     folder = tmp_path_factory.mktemp("report")
     page = page_of(data, folder)
-    assert {tag for tag, _ in page.elements} <= {tag for tag, _ in page_of(plain, folder).elements}
+    usual = page_of(replace(plain, comparison=compared()), folder)
+    assert {tag for tag, _ in page.elements} <= {tag for tag, _ in usual.elements}
     assert not page.all("script")
     assert len(page.all("img")) == 11
     assert " ".join(word.split()) in page.text or not word.strip()
@@ -267,7 +331,10 @@ def test_the_picture_is_drawn_from_the_same_data(tmp_path: Path) -> None:
         assert picture.format == "PNG" and picture.width > 1000 and picture.height > 500
         pixels = np.asarray(picture.convert("RGB"), dtype=int)
     assert (np.abs(pixels - (11, 110, 101)).sum(-1) < 12).sum() > 5_000  # the full diagonal cells
+    with_bars = report_picture(tmp_path / "bars.png", replace(wrong_names, comparison=compared("$x^2$")))
+    with Image.open(with_bars) as picture:
+        assert picture.height > pixels.shape[0]
     assert report_picture(tmp_path / "bare.png", replace(report(), examples=(), panels=())).stat().st_size > 5_000
     with pytest.raises(ValueError, match="needs a confusion matrix"):
         report_picture(tmp_path / "none.png", replace(report(), confusion=None))
-    assert {file.name for file in tmp_path.iterdir()} == {"demo.png", "bare.png"}
+    assert {file.name for file in tmp_path.iterdir()} == {"demo.png", "bars.png", "bare.png"}

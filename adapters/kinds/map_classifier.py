@@ -67,9 +67,11 @@ class PoolingRound(nn.Module):
         self.norm_mlp = nn.LayerNorm(hidden)
         self.fc1 = nn.Linear(hidden, round(hidden * mlp_ratio))
         self.fc2 = nn.Linear(self.fc1.out_features, hidden)
-        frames, rows, columns = POSITIONS  # their embeddings are in units of the features' scale
-        self.time_positions = nn.Parameter(torch.zeros(frames, dim)) if positions else None
-        self.space_positions = nn.Parameter(torch.zeros(rows * columns, dim)) if positions else None
+        self.time_positions: nn.Parameter | None = None  # (16, D), in units of the features' scale
+        self.space_positions: nn.Parameter | None = None  # (256, D)
+        if positions:  # at random but smooth: neighbouring places start alike, and the head sees places at once
+            time, space = _from_waves(nn.init.uniform_(torch.empty(dim, 24), -0.2, 0.2))
+            self.time_positions, self.space_positions = nn.Parameter(time), nn.Parameter(space)
         for layer in (self.q, self.k, self.v, self.o):  # logits of unit scale: the query looks at something at once
             nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
         for layer in (self.q, self.v, self.o, self.fc1, self.fc2):
@@ -161,7 +163,7 @@ class MapClassifier(Classifier):
         for name, tensor in tensors.items():
             head, is_waves, _ = name.partition("position.weight")
             if is_waves:
-                taken |= {f"{head}{key}_positions": table for key, table in _from_waves(tensor).items()}
+                taken |= {f"{head}{key}_positions": table for key, table in _from_waves(tensor)._asdict().items()}
             else:
                 taken[name] = tensor
         super().load_weights(taken, where)
@@ -186,14 +188,17 @@ def _all_real(mask: Tensor | None) -> bool:
     return mask is None or bool(mask.all())
 
 
-def _from_waves(weight: Tensor) -> dict[str, Tensor]:
-    """Tables of the positions that 0.1 computed from sines and cosines of 1, 2, 4 and 8 half periods `(D, 3 * 8)`."""
+def _from_waves(weight: Tensor) -> Positions:
+    """Sines and cosines of 1, 2, 4 and 8 half periods in time, height and width, mixed by `weight (D, 3 * 8)`.
+
+    So 0.1 computed its positions.
+    """
     time, rows, columns = (
         torch.cat([angles.sin(), angles.cos()], -1) @ part.T  # (count, D)
         for count, part in zip(POSITIONS, weight.split(8, 1), strict=True)
         for angles in [math.pi * (torch.arange(count)[:, None] + 0.5) / count * torch.tensor([1, 2, 4, 8])]
     )
-    return {"time": time, "space": (rows[:, None] + columns).flatten(0, 1)}
+    return Positions(time, (rows[:, None] + columns).flatten(0, 1))
 
 
 def nearest_divisor(number: int, wanted: int) -> int:

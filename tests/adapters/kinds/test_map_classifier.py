@@ -91,8 +91,6 @@ def test_positions_tell_where_a_token_lies() -> None:
     both = torch.cat([tokens, swapped])
     for positions in (False, True):
         adapter = MapClassifier.build({"positions": positions}, Context.of_classes(DIM, LABELS)).eval()
-        if positions:
-            torch.nn.init.normal_(adapter.rounds[0].time_positions)
         first, second = adapter(both)
         assert torch.allclose(first, second, atol=1e-5) is not positions
 

@@ -1,4 +1,4 @@
-"""The symmetric contrastive loss over the batch of all processes, and how far its embeddings are spread."""
+"""The symmetric contrastive loss over the batch of all processes, and how far its embeddings lie apart."""
 
 from __future__ import annotations
 
@@ -28,6 +28,18 @@ def contrastive_loss(video: Tensor, text: Tensor, scale: Tensor) -> Tensor:
 def gather(rows: Tensor) -> Tensor:
     """Rows (b, D) of all processes, in order of rank: (B, D); gradients flow back to where each row came from."""
     return _Gather.apply(rows) if _several() else rows
+
+
+def uniformity(rows: Tensor) -> Tensor:
+    """Log of the mean potential `exp(-2 |x - y|^2)` of unit vectors (b, D) of all processes: 0 when they are all close.
+
+    Equal vectors are left out: they are those of equal texts. Source: Wang and Isola, arXiv 2005.10242.
+    """
+    with torch.autocast(rows.device.type, enabled=False):
+        rows = gather(rows.float())  # (B, D)
+        squared = 2 - 2 * rows @ rows.T  # (B, B)
+        apart = squared[squared > 1e-6]
+        return (-2 * apart).exp().mean().log() if len(apart) else 0.0 * rows.sum()
 
 
 def spread(embeddings: Tensor) -> Tensor:

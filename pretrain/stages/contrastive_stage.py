@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from core_encoder.models.text_tower import Tokenizer
 from core_encoder.models.video_text import VideoTextModel
 from core_encoder.preprocessing import to_video_tensor
-from fit.contrastive import contrastive_loss, spread
+from fit.contrastive import contrastive_loss, spread, uniformity
 from pretrain.recipe import PARTS, ContrastiveConfig
 from pretrain.stages.masking import batch_masks, tube_mask, visible_patches
 
@@ -65,6 +65,8 @@ class ContrastiveStage(L.LightningModule):
         if step < self.config.lock_text:  # gradients of zero, not none: distributed training waits for each of them
             text = text.detach() + 0.0 * text
         loss = contrastive_loss(video, text, 1.0 / self.temperature)
+        if self.config.text_uniformity:
+            loss = loss + self.config.text_uniformity * uniformity(text)
         return {"loss": loss, "temperature": self.temperature.detach(), "embedding_variance": spread(video)}
 
     @torch.no_grad()

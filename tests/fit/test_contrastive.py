@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fit.contrastive import contrastive_loss, gather, spread
+from fit.contrastive import contrastive_loss, gather, spread, uniformity
 from tests.pretrain.processes import in_processes
 
 
@@ -47,6 +47,19 @@ def test_logits_are_not_rounded_to_half_precision() -> None:
             loss = contrastive_loss(*rows, torch.tensor(100.0))
         (gradients[dtype],) = torch.autograd.grad(loss, rows[1])
     torch.testing.assert_close(gradients[torch.bfloat16], gradients[torch.float32])
+
+
+def test_uniformity_equals_plain_loops_and_drives_close_texts_apart() -> None:
+    rows = unit_rows(6, 0)
+    rows[4] = rows[1]  # an equal text is no other text
+    potentials = [math.exp(-2 * float((x - y).square().sum())) for i, x in enumerate(rows) for y in rows[:i]]
+    potentials = [one for one in potentials if one < 1 - 1e-6]
+    assert math.isclose(uniformity(rows).item(), math.log(sum(potentials) / len(potentials)), rel_tol=1e-4)
+    assert uniformity(rows[:1].expand(3, -1)).item() == 0.0
+    close = torch.nn.functional.normalize(torch.ones(2, 6) + 0.01 * unit_rows(2, 1)).requires_grad_()
+    (grad,) = torch.autograd.grad(uniformity(close), close)
+    moved = torch.nn.functional.normalize(close - 0.1 * grad)
+    assert moved[0] @ moved[1] < close[0] @ close[1]
 
 
 def test_spread_is_zero_for_identical_rows_and_one_at_most() -> None:

@@ -352,5 +352,6 @@ def _digest(tiers: Sequence[Tier], clips: Sequence[TierClips | None]) -> str:
     parts = []
     for tier, one in zip(tiers, clips, strict=True):
         source = one.source.digest if one else asdict(tier.hub) if tier.hub else None
-        parts.append([tier.name, tier.weight, tier.media, dict(tier.columns), list(tier.labels), source])
+        together = [tier.together] if tier.together > 1 else []  # left out, as in corpora from before it was there
+        parts.append([tier.name, tier.weight, tier.media, dict(tier.columns), list(tier.labels), source, *together])
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

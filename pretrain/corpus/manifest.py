@@ -125,6 +125,8 @@ class Tier:
             raise InputError(f"weight must be above 0, not {self.weight:g}; remove the tier if it is not to be seen")
         if self.together < 1:
             raise InputError(f"together must be 1 or more, not {self.together}")
+        if self.together > 1 and self.hub:
+            raise InputError("together means nothing for a Hub stream, whose clips come in its own order; leave it out")
         given = [source for source in _SOURCES if getattr(self, source)]
         if len(given) != 1:
             raise InputError(f"needs one source of {', '.join(_SOURCES)}; it has {' and '.join(given) or 'none'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -322,6 +323,16 @@ def test_clips_that_come_together_stay_in_a_row_and_come_once(size: int, togethe
     for place in range(0, size - size % together, together):
         first = order[place]
         assert first % together == 0 and order[place : place + together] == list(range(first, first + together))
+
+
+def test_what_comes_together_is_part_of_the_corpus(tmp_path: Path) -> None:
+    """A run that goes on would see other batches; a stream from the Hub keeps its own order."""
+    manifest = Manifest.load(clip_corpus(tmp_path, 12))
+    fields = {"num_frames": 4, "image_size": 16, "seed": 0}
+    grouped = Manifest(tuple(replace(tier, together=3) for tier in manifest.tiers))
+    assert Corpus(grouped, **fields).digest != Corpus(manifest, **fields).digest
+    with pytest.raises(InputError, match="together means nothing for a Hub stream"):
+        Tier("h", "noisy", together=2, hub=HubSpec("org/name"))
 
 
 def test_clips_of_the_world_that_come_together_show_one_object_in_many_motions() -> None:

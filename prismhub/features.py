@@ -87,12 +87,17 @@ def feature_source(
     """
     from core_encoder.array_videos import ArrayVideo
     from core_encoder.features.array_source import ArraySource
+
+    if any(isinstance(video, ArrayVideo) for video in videos):
+        return ArraySource(encoder, spec, batch_size=settings.clips_per_batch)
+    return clip_source(encoder, spec, settings)
+
+
+def clip_source(encoder: Encoder, spec: FeatureSpec, settings: ReadingSettings) -> FeatureSource:
+    """Where features of clips come from: the store, or else the encoder."""
     from core_encoder.features.feature_source import FeatureSource
 
-    size = settings.clips_per_batch
-    if any(isinstance(video, ArrayVideo) for video in videos):
-        return ArraySource(encoder, spec, batch_size=size)
-    root = settings.store or default_store()
+    root, size = settings.store or default_store(), settings.clips_per_batch
     return FeatureSource(encoder, spec, root, batch_size=size, num_workers=settings.workers)
 
 

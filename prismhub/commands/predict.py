@@ -14,7 +14,7 @@ from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.files.storage import write_text
 from prismhub.answers import Predicted, gather_answers, sorted_answers
 from prismhub.clips import find_inputs, sample_names
-from prismhub.features import default_store, feature_source
+from prismhub.features import clip_source, feature_source
 from prismhub.progress import SILENT, Show
 from prismhub.saved import adapter_encoder, recorded_spec
 from prismhub.settings import PredictSettings
@@ -57,18 +57,17 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
     from adapters.predicting import predict_clips
     from adapters.predictions import Truth
     from core_encoder.clip_bounds import describe_overruns
-    from core_encoder.features.feature_source import FeatureSource
 
     adapter = load_adapter(settings.saved.adapter)
     encoder = adapter_encoder(adapter, settings.saved, spec)
     reading = settings.reading
-    root, size = reading.store or default_store(), reading.clips_per_batch
+    size = reading.clips_per_batch
     truths = [Truth(name) for name in sample_names(videos)]
     if isinstance(videos[0], ArrayVideo):
         in_memory = feature_source(encoder, spec, reading, videos)
         return gather_answers(predict_clips(adapter, videos, truths, in_memory, size), len(videos), show)
     clips, known = videos, dict(zip(videos, truths, strict=True))
-    source = FeatureSource(encoder, spec, root, batch_size=size, num_workers=reading.workers)
+    source = clip_source(encoder, spec, reading)
     if asked:
         long = clips
     else:
@@ -81,7 +80,7 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
     found: dict[Clip, Prediction | Failure] = {}
     short = [clip for clip in clips if clip not in set(long)]
     found |= _answer_whole(adapter, source, {clip: known[clip] for clip in short}, size, show)
-    by_window = FeatureSource(encoder, replace(spec, plan=windows), root, batch_size=size, num_workers=reading.workers)
+    by_window = clip_source(encoder, replace(spec, plan=windows), reading)
     found |= _answer_long(adapter, by_window, {clip: known[clip] for clip in long}, size, show)
     if overruns := source.overruns | by_window.overruns:
         show.note(f"note: {describe_overruns(list(overruns.values()), len(clips))}")

@@ -69,9 +69,7 @@ class Adapter(nn.Module, ABC):
             wrong = "`scores` became `answer`, which gives a list of predictions"
         else:
             return
-        raise InputError(
-            f"adapter {cls.__name__} is of an older prismhub: {wrong}; see 'Write an adapter' in docs/adapters.md"
-        )
+        raise InputError(f"adapter {cls.__name__} is of an older prismhub: {wrong}; see docs/write-an-adapter.md")
 
     def __init__(self, config: Any, context: Context) -> None:
         super().__init__()

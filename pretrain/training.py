@@ -194,8 +194,13 @@ def _check_sources(recipe: Recipe, gone: Sequence[Path]) -> None:
 
 
 def _learn_tokenizer(recipe: Recipe, file: Path) -> Path:
-    first = next(part for part in recipe.parts if part != "stage2")
-    captions = part_corpus(recipe, Manifest.load(recipe.corpus), first).captions(_TOKENIZER_CAPTIONS)
+    """A tokenizer of the captions of all parts that read any, of each as many: pictures have no words for motions."""
+    manifest, reading = Manifest.load(recipe.corpus), [part for part in recipe.parts if part != "stage2"]
+    captions = (
+        caption
+        for part in reading
+        for caption in part_corpus(recipe, manifest, part).captions(_TOKENIZER_CAPTIONS // len(reading))
+    )
     return train_tokenizer(captions, recipe.text.vocab_size, file)
 
 

@@ -50,7 +50,7 @@ class ReadingSettings:
     store: Path | None = option(None, "Feature store (default: features/ in PRISMHUB_HOME).")
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "clips_per_batch", "workers")
+        at_least_one(self, "clips_per_batch", "workers")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class EncodingSettings:
     encoder_dtype: Literal["fp32", "bf16", "fp16"] = option("fp32", "Precision the encoder runs in.")
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "num_frames", "views")
+        at_least_one(self, "num_frames", "views")
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class TrainSettings:
     output: OutputSettings = group()
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "seeds")
+        at_least_one(self, "seeds")
         if self.near_duplicates is not None and not 0 < self.near_duplicates <= 1:
             raise InputError(f"near_duplicates is a cosine above 0 and up to 1, not {self.near_duplicates:g}")
 
@@ -171,7 +171,7 @@ class PredictSettings:
     output: OutputSettings = group()
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "top")
+        at_least_one(self, "top")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +190,7 @@ class ZeroShotSettings:
     output: OutputSettings = group()
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "top")
+        at_least_one(self, "top")
         if self.encoding.layers:
             raise InputError("layers mean nothing here: videos and texts meet in the encoder's own embedding")
         if self.template is not None and self.templates:
@@ -241,151 +241,6 @@ class PretrainSettings:
 
 
 @dataclass(frozen=True)
-class MeasuringSettings:
-    """Which corpus, and how its clips are measured."""
-
-    manifest: Path = option(help="YAML file of the corpus's tiers.", positional=True)
-    encoder: str | None = option(None, "Encoder: name, folder, file or Hub id.")
-    accelerator: Accelerator = option("auto", "auto, cpu, gpu or mps.")
-    workers: int = option(2, "Decoding threads.")
-    clips_per_batch: int = option(8, "Clips encoded at once.")
-    measures: Path | None = option(None, "Where measures are kept (default: curation/ in PRISMHUB_HOME).")
-
-    def __post_init__(self) -> None:
-        _at_least_one(self, "workers", "clips_per_batch")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CorpusStatsSettings:
-    """Options of `prismhub corpus stats`."""
-
-    measuring: MeasuringSettings = group()
-    out: Path | None = option(None, "Folder of the page (default: MANIFEST-stats beside it).")
-    sample: int | None = option(None, "Measure so many clips of each tier (default: all).")
-    output: OutputSettings = group()
-
-    def __post_init__(self) -> None:
-        _at_least_one(self, "sample")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CorpusFilterSettings:
-    """Options of `prismhub corpus filter`."""
-
-    measuring: MeasuringSettings = group()
-    out: Path = option(help="Folder of the new manifest, its tables and what was dropped.")
-    min_grounding: float | None = option(None, "Least cosine of clip and caption.")
-    min_motion: float | None = option(None, "Least motion magnitude; static clips have about 0.")
-    min_duration: float | None = option(None, "Least duration in seconds.")
-    max_duration: float | None = option(None, "Greatest duration in seconds.")
-    min_words: int | None = option(None, "Least length of a caption.")
-    max_words: int | None = option(None, "Greatest length of a caption.")
-    drop_unreadable: bool = option(False, "Leave out unreadable clips.")
-    output: OutputSettings = group()
-
-
-@dataclass(frozen=True, kw_only=True)
-class CorpusDedupSettings:
-    """Options of `prismhub corpus dedup`."""
-
-    measuring: MeasuringSettings = group()
-    out: Path = option(help="Folder of the new manifest, its tables and what was dropped.")
-    near: float | None = option(None, "Cosine of embeddings from which two clips count as one (needs --encoder).")
-    against: tuple[str, ...] = option((), "Evaluation sets: folders of videos, or manifests.")
-    output: OutputSettings = group()
-
-
-@dataclass(frozen=True)
-class CacheListSettings:
-    """Options of `prismhub cache list`."""
-
-    store: Path | None = option(None, "Feature store (default: features/ in PRISMHUB_HOME).")
-    json: bool = option(False, "The result as JSON on stdout.")
-
-
-@dataclass(frozen=True)
-class CacheVerifySettings:
-    """Options of `prismhub cache verify`."""
-
-    videos: tuple[str, ...] = option((), "Videos or folders to encode again and compare.", positional=True)
-    store: Path | None = option(None, "Feature store (default: features/ in PRISMHUB_HOME).")
-    encoder: str | None = option(None, "Encoder of the features, for the comparison.")
-    sample: int = option(8, "So many clips are compared.")
-
-
-@dataclass(frozen=True)
-class CachePruneSettings:
-    """Options of `prismhub cache prune`."""
-
-    store: Path | None = option(None, "Feature store (default: features/ in PRISMHUB_HOME).")
-    older_than_days: float | None = option(None, "Remove stores not written to for so long.")
-    encoder: str | None = option(None, "Remove the stores of this encoder (its name).")
-    everything: bool = option(False, "Remove all stores that the other options choose.")
-    check_bytes: bool = option(False, "Read every byte and remove corrupt shards too.")
-    dry_run: bool = option(False, "Only say what would go.")
-
-    def __post_init__(self) -> None:
-        if self.older_than_days is not None and not self.older_than_days >= 0:
-            raise InputError(f"older_than_days must not be negative, not {self.older_than_days:g}")
-
-
-@dataclass(frozen=True)
-class CacheConvertSettings:
-    """Options of `prismhub cache convert`."""
-
-    store: Path | None = option(None, "Feature store (default: features/ in PRISMHUB_HOME).")
-    remove: bool = option(False, "Remove the old stores while they are taken over.")
-
-
-@dataclass(frozen=True)
-class AdapterKindsSettings:
-    """Options of `prismhub adapters kinds`."""
-
-    kind: str | None = option(None, "One kind, with its options (default: all).", positional=True)
-    json: bool = option(False, "The result as JSON on stdout.")
-
-
-@dataclass(frozen=True)
-class AdapterListSettings:
-    """Options of `prismhub adapters list`."""
-
-    pattern: str = option("*", "Names to list; * and ? match.", positional=True)
-    json: bool = option(False, "The result as JSON on stdout.")
-
-
-@dataclass(frozen=True)
-class AdapterShowSettings:
-    """Options of `prismhub adapters show`."""
-
-    ref: str = option(help="Registry name[@version], folder, or Hub id[@revision].", positional=True)
-    json: bool = option(False, "Its configuration as JSON on stdout.")
-
-
-@dataclass(frozen=True)
-class AdapterRemoveSettings:
-    """Options of `prismhub adapters rm`."""
-
-    ref: str = option(help="name@version, or name for all its versions.", positional=True)
-
-
-@dataclass(frozen=True)
-class AdapterPushSettings:
-    """Options of `prismhub adapters push`."""
-
-    ref: str = option(help="Registry name[@version], folder, or Hub id[@revision].", positional=True)
-    repo: str = option(help="Hub id: owner/name.", positional=True)
-    private: bool = option(False, "Make a new repository private.")
-
-
-@dataclass(frozen=True)
-class AdapterPullSettings:
-    """Options of `prismhub adapters pull`."""
-
-    ref: str = option(help="Hub id[@revision], or folder.", positional=True)
-    name: str | None = option(None, "Name in the registry (default: its own).")
-
-
-@dataclass(frozen=True)
 class DemoSettings:
     """Options of `prismhub demo`."""
 
@@ -410,7 +265,12 @@ def run_command() -> str | None:
     return " ".join(["prismhub", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "prismhub" else None
 
 
-def _at_least_one(settings: Any, *names: str) -> None:
+def at_least_one(settings: Any, *names: str) -> None:
+    """Refuse options below 1, by name.
+
+    Raises:
+        InputError: which one, and its value.
+    """
     for name in names:
         value = getattr(settings, name)
         if value is not None and value < 1:

@@ -10,7 +10,6 @@ from typing import Any
 
 from adapters.context import TargetSchema
 from core_encoder.errors import InputError
-from tasks.readers.annotations import read_samples
 from tasks.sample import Sample
 from tasks.task import Task
 
@@ -45,10 +44,9 @@ def read_task(
     Raises:
         InputError: the data cannot be read; one line with file, line, field and the fix.
     """
-    samples = read_samples(data, **(columns or {}))
     family = own_family(target_kind)
     return family.from_samples(
-        samples,
+        family.read_samples(data, **(columns or {})),
         Path(data).stem,
         multi_label=multi_label,
         val_fraction=val_fraction,
@@ -85,9 +83,9 @@ def evaluation_split(
     """
     if multi_label not in (None, targets.multi_label):
         raise InputError(f"the adapter was trained with multi_label={targets.multi_label}: leave the option out")
-    samples = read_samples(data, **(columns or {}))
-    given = {sample.split for sample in samples} - {None}
     family, name = own_family(targets.kind), Path(data).stem
+    samples = family.read_samples(data, **(columns or {}))
+    given = {sample.split for sample in samples} - {None}
 
     def task_of(some: Sequence[Sample], seed: int = 0, **fractions: float) -> Task:
         return family.from_samples(

@@ -8,6 +8,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapters.context import TargetSchema
@@ -91,6 +92,15 @@ class Task(ABC):
         if not isinstance(self.splits, LazySplits):
             for split in self.splits:
                 self.samples(split)
+
+    @classmethod
+    def read_samples(cls, source: str | Path, **columns: str | None) -> Sequence[Sample]:
+        """A user's own data as samples, where the family offers it; `columns` names what `--label-column` and such do.
+
+        Raises:
+            InputError: the family does not, or one line with file, line, field and the fix.
+        """
+        raise InputError(f"tasks of family {cls.family!r} cannot be read from own data")
 
     @classmethod
     def from_samples(

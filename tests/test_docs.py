@@ -76,7 +76,7 @@ def test_runnable_blocks_run(page: Path, workplace: Path, monkeypatch: pytest.Mo
 
 
 def test_the_example_head_keeps_the_contract(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = ROOT / "docs" / "adapters.md"
+    page = ROOT / "docs" / "write-an-adapter.md"
     blocks = [code for code in fences(page, "python runnable") if code.startswith("# frame_peak.py")]
     execute(page, blocks, monkeypatch)
     assert "frame_peak" in registry.adapter_kinds()

@@ -193,7 +193,7 @@ def as_loss(loss: Any, kind: str) -> Loss:
     if isinstance(loss, Tensor) or not isinstance(loss, tuple) or len(loss) != 2:
         raise InputError(
             f"adapter {kind!r}: `loss` must return Loss(value, weight), not {type(loss).__name__}; "
-            "see 'Write an adapter' in docs/adapters.md"
+            "see docs/write-an-adapter.md"
         )
     return Loss(loss[0], float(loss[1]))
 

@@ -2,27 +2,68 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 import typer
 
+from core_encoder.config import option
 from core_encoder.errors import InputError
 from prismhub.options import command_signature
 from prismhub.printing import print_json, print_table
-from prismhub.settings import (
-    AdapterKindsSettings,
-    AdapterListSettings,
-    AdapterPullSettings,
-    AdapterPushSettings,
-    AdapterRemoveSettings,
-    AdapterShowSettings,
-)
 
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
 
 app = typer.Typer(help="Saved adapters: the local registry and the Hub.", no_args_is_help=True)
+
+
+@dataclass(frozen=True)
+class AdapterKindsSettings:
+    """Options of `prismhub adapters kinds`."""
+
+    kind: str | None = option(None, "One kind, with its options (default: all).", positional=True)
+    json: bool = option(False, "The result as JSON on stdout.")
+
+
+@dataclass(frozen=True)
+class AdapterListSettings:
+    """Options of `prismhub adapters list`."""
+
+    pattern: str = option("*", "Names to list; * and ? match.", positional=True)
+    json: bool = option(False, "The result as JSON on stdout.")
+
+
+@dataclass(frozen=True)
+class AdapterShowSettings:
+    """Options of `prismhub adapters show`."""
+
+    ref: str = option(help="Registry name[@version], folder, or Hub id[@revision].", positional=True)
+    json: bool = option(False, "Its configuration as JSON on stdout.")
+
+
+@dataclass(frozen=True)
+class AdapterRemoveSettings:
+    """Options of `prismhub adapters rm`."""
+
+    ref: str = option(help="name@version, or name for all its versions.", positional=True)
+
+
+@dataclass(frozen=True)
+class AdapterPushSettings:
+    """Options of `prismhub adapters push`."""
+
+    ref: str = option(help="Registry name[@version], folder, or Hub id[@revision].", positional=True)
+    repo: str = option(help="Hub id: owner/name.", positional=True)
+    private: bool = option(False, "Make a new repository private.")
+
+
+@dataclass(frozen=True)
+class AdapterPullSettings:
+    """Options of `prismhub adapters pull`."""
+
+    ref: str = option(help="Hub id[@revision], or folder.", positional=True)
+    name: str | None = option(None, "Name in the registry (default: its own).")
 
 
 def adapters_kinds(settings: AdapterKindsSettings) -> None:

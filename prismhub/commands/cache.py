@@ -2,21 +2,64 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from core_encoder.config import option
 from core_encoder.errors import InputError, UnreadableVideo
 from prismhub.options import command_signature
 from prismhub.printing import print_json, print_table
-from prismhub.settings import CacheConvertSettings, CacheListSettings, CachePruneSettings, CacheVerifySettings
 
 if TYPE_CHECKING:
     from core_encoder.features.old_store import Conversion, OldStore
     from core_encoder.features.store_upkeep import VerifyReport
 
 app = typer.Typer(help="The feature store.", no_args_is_help=True)
+
+
+@dataclass(frozen=True)
+class CacheListSettings:
+    """Options of `prismhub cache list`."""
+
+    store: Path | None = option(None, "Feature store (default: features/ in PRISMHUB_HOME).")
+    json: bool = option(False, "The result as JSON on stdout.")
+
+
+@dataclass(frozen=True)
+class CacheVerifySettings:
+    """Options of `prismhub cache verify`."""
+
+    videos: tuple[str, ...] = option((), "Videos or folders to encode again and compare.", positional=True)
+    store: Path | None = option(None, "Feature store (default: features/ in PRISMHUB_HOME).")
+    encoder: str | None = option(None, "Encoder of the features, for the comparison.")
+    sample: int = option(8, "So many clips are compared.")
+
+
+@dataclass(frozen=True)
+class CachePruneSettings:
+    """Options of `prismhub cache prune`."""
+
+    store: Path | None = option(None, "Feature store (default: features/ in PRISMHUB_HOME).")
+    older_than_days: float | None = option(None, "Remove stores not written to for so long.")
+    encoder: str | None = option(None, "Remove the stores of this encoder (its name).")
+    everything: bool = option(False, "Remove all stores that the other options choose.")
+    check_bytes: bool = option(False, "Read every byte and remove corrupt shards too.")
+    dry_run: bool = option(False, "Only say what would go.")
+
+    def __post_init__(self) -> None:
+        if self.older_than_days is not None and not self.older_than_days >= 0:
+            raise InputError(f"older_than_days must not be negative, not {self.older_than_days:g}")
+
+
+@dataclass(frozen=True)
+class CacheConvertSettings:
+    """Options of `prismhub cache convert`."""
+
+    store: Path | None = option(None, "Feature store (default: features/ in PRISMHUB_HOME).")
+    remove: bool = option(False, "Remove the old stores while they are taken over.")
 
 
 def cache_list(settings: CacheListSettings) -> None:

@@ -6,17 +6,19 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from core_encoder.config import group, option
 from core_encoder.errors import InputError
+from fit.device import Accelerator
 from prismhub.options import command_signature
 from prismhub.printing import print_json, print_table
 from prismhub.progress import Show
-from prismhub.settings import CorpusDedupSettings, CorpusFilterSettings, CorpusStatsSettings, MeasuringSettings
+from prismhub.settings import OutputSettings, at_least_one
 
 if TYPE_CHECKING:
     from core_encoder.encoder import Encoder
@@ -29,6 +31,61 @@ app = typer.Typer(help="Curate a corpus for pretraining.", no_args_is_help=True)
 
 FAILED_ITEMS = 3
 UNREADABLE = "unreadable.jsonl"
+
+
+@dataclass(frozen=True)
+class MeasuringSettings:
+    """Which corpus, and how its clips are measured."""
+
+    manifest: Path = option(help="YAML file of the corpus's tiers.", positional=True)
+    encoder: str | None = option(None, "Encoder: name, folder, file or Hub id.")
+    accelerator: Accelerator = option("auto", "auto, cpu, gpu or mps.")
+    workers: int = option(2, "Decoding threads.")
+    clips_per_batch: int = option(8, "Clips encoded at once.")
+    measures: Path | None = option(None, "Where measures are kept (default: curation/ in PRISMHUB_HOME).")
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "workers", "clips_per_batch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusStatsSettings:
+    """Options of `prismhub corpus stats`."""
+
+    measuring: MeasuringSettings = group()
+    out: Path | None = option(None, "Folder of the page (default: MANIFEST-stats beside it).")
+    sample: int | None = option(None, "Measure so many clips of each tier (default: all).")
+    output: OutputSettings = group()
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "sample")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusFilterSettings:
+    """Options of `prismhub corpus filter`."""
+
+    measuring: MeasuringSettings = group()
+    out: Path = option(help="Folder of the new manifest, its tables and what was dropped.")
+    min_grounding: float | None = option(None, "Least cosine of clip and caption.")
+    min_motion: float | None = option(None, "Least motion magnitude; static clips have about 0.")
+    min_duration: float | None = option(None, "Least duration in seconds.")
+    max_duration: float | None = option(None, "Greatest duration in seconds.")
+    min_words: int | None = option(None, "Least length of a caption.")
+    max_words: int | None = option(None, "Greatest length of a caption.")
+    drop_unreadable: bool = option(False, "Leave out unreadable clips.")
+    output: OutputSettings = group()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusDedupSettings:
+    """Options of `prismhub corpus dedup`."""
+
+    measuring: MeasuringSettings = group()
+    out: Path = option(help="Folder of the new manifest, its tables and what was dropped.")
+    near: float | None = option(None, "Cosine of embeddings from which two clips count as one (needs --encoder).")
+    against: tuple[str, ...] = option((), "Evaluation sets: folders of videos, or manifests.")
+    output: OutputSettings = group()
 
 
 def corpus_stats(settings: CorpusStatsSettings) -> None:

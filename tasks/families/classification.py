@@ -70,6 +70,11 @@ class ClassificationTask(Task):
         return TargetSchema("classes", self.label_names, self.multi_label)
 
     @classmethod
+    def read_samples(cls, source: str | Path, **columns: Any) -> list[Sample]:
+        """A folder or manifest of labelled videos, as `tasks.readers.annotations` reads it."""
+        return read_samples(source, **columns)
+
+    @classmethod
     def from_samples(
         cls,
         samples: Sequence[Sample],
@@ -122,7 +127,7 @@ class ClassificationTask(Task):
         **columns: Any,
     ) -> ClassificationTask:
         """A task over a folder or manifest; `columns` are those of `read_samples`, `classes` also a file of names."""
-        samples = read_samples(source, **columns)
+        samples = cls.read_samples(source, **columns)
         return cls.from_samples(
             samples,
             name or Path(source).stem,

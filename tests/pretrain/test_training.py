@@ -20,6 +20,7 @@ from pretrain.corpus.manifest import Manifest
 from pretrain.run.progress import PartProgress
 from pretrain.training import pretrain
 from tests.pretrain.corpora import write_clips, write_jsonl, write_manifest
+from tests.pretrain.tiny_models import tiny_recipe
 from tests.pretrain.tiny_runs import (
     DECODER,
     VIDEOS,
@@ -175,6 +176,15 @@ def test_a_folder_refuses_another_corpus_and_says_what_differs(tmp_path: Path) -
     (tmp_path / "out" / "stage1" / "run.json").write_text("[]")
     with pytest.raises(InputError, match="not the record of a run"):
         pretrain(made, tmp_path / "out")
+
+
+def test_the_tokenizer_knows_the_words_of_later_parts(tmp_path: Path) -> None:
+    short, text = part(steps=1), tiny_recipe()["text"] | {"vocab_size": 640}
+    pictures = short | {"num_frames": 1, "tiers": ["pictures"]}
+    made = recipe(tmp_path, images=pictures, stage1=short | VIDEOS, stage2=None, text=text)
+    pretrain(made, tmp_path / "out", ["images"])
+    pieces = read_json(tmp_path / "out" / "tokenizer.json")["model"]["vocab"]
+    assert {"Ġpicture", "Ġstar", "Ġmoving"} <= set(pieces), "pictures say nothing of motions, clips do"
 
 
 def test_a_part_does_not_go_on_with_another_tokenizer(tmp_path: Path) -> None:

@@ -83,14 +83,12 @@ class ContrastiveConfig(PartConfig):
     temperature: float = option(0.1, "temperature of the similarities at the start")
     min_temperature: float = option(0.01, "the learned temperature is clamped to at least this")
     text_uniformity: float = option(0.0, "weight of the uniformity of the texts, which keeps different captions apart")
-    lock_text: int = option(0, "so many steps the text tower stays as it is, and keeps apart what videos do not yet")
     initialize_from: str | None = option(None, "encoder whose spatial half to start from (folder, Hub id)")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("lock_text", "text_uniformity"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} must not be negative, not {getattr(self, name)}")
+        if self.text_uniformity < 0:
+            raise InputError(f"text_uniformity must not be negative, not {self.text_uniformity}")
         if not 0 <= self.drop < 1:
             raise InputError(f"drop must be at least 0 and below 1, not {self.drop}")
         if self.start_from and self.initialize_from:
@@ -314,7 +312,7 @@ class Recipe:
         decisive = {key: about[key] for key in ("seed", "vision", "video_head", "text", "position_scale")}
         for name in PARTS[: PARTS.index(part) + 1]:
             if about[name] is not None:
-                late = ("start_from", "curriculum", "text_uniformity", "lock_text")  # runs of before lack them
+                late = ("start_from", "curriculum", "text_uniformity")  # runs of before lack them
                 unset = [key for key in late if not about[name].get(key)]
                 decisive[name] = {key: value for key, value in about[name].items() if key not in (*WATCHING, *unset)}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]

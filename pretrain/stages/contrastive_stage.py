@@ -62,8 +62,6 @@ class ContrastiveStage(L.LightningModule):
         """
         video = self.embed_video(to_video_tensor(frames.to(self.device)), step, positions)
         text = self.model.embed_token_ids(*(part.to(self.device) for part in self.tokenizer(captions)))
-        if step < self.config.lock_text:  # gradients of zero, not none: distributed training waits for each of them
-            text = text.detach() + 0.0 * text
         loss = contrastive_loss(video, text, 1.0 / self.temperature)
         if self.config.text_uniformity:
             loss = loss + self.config.text_uniformity * uniformity(text)

@@ -263,7 +263,6 @@ OTHER_VALUES: dict[str, Any] = {
     "accumulate": 2,
     "tiers": ["a"],
     "curriculum": [["a", 5], ["b", 2]],
-    "lock_text": 7,
     "mixing": "mix",
     "optimizer": "adafactor",
     "schedule": "linear",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from adapters.card import AdapterInfo
     from adapters.context import Context, TargetSchema
     from adapters.features import Batch, ClipFeatures, Example, FeatureDataset, InMemoryFeatures, Times
+    from adapters.hub import Answers, Gate, Hub
     from adapters.lightning_adapter import FeatureDataModule, LightningAdapter
     from adapters.predictions import Box, Boxes, ClassScores, Embedding, Prediction, Segment, Segments, Text, Truth
     from adapters.registry import (
@@ -39,6 +40,9 @@ _HOME = {
     "InMemoryFeatures": "features",
     "Times": "features",
     "Truth": "predictions",
+    "Answers": "hub",
+    "Gate": "hub",
+    "Hub": "hub",
     "FeatureDataModule": "lightning_adapter",
     "LightningAdapter": "lightning_adapter",
     "Box": "predictions",
@@ -77,6 +81,9 @@ __all__ = [
     "InMemoryFeatures",
     "Times",
     "Truth",
+    "Answers",
+    "Gate",
+    "Hub",
     "FeatureDataModule",
     "LightningAdapter",
     "Box",

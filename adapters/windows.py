@@ -34,7 +34,7 @@ class Windows:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return "start", "end", *self.windows[0].answer.columns
+        return "start", "end", *(self.windows[0].answer.columns if self.windows else ())
 
     def describe(self, top: int | None = None, all_scores: bool = False) -> dict[str, Any]:
         """`{"id", "windows": [{"start", "end", ...}]}`: times in seconds, and what each answer says."""
@@ -55,6 +55,8 @@ class Windows:
 
     def webvtt(self) -> str:
         """The answers as subtitles: of neighbours that say the same one cue, of overlaps each its half."""
+        if not self.windows:
+            return "WEBVTT\n"
         said = [(", ".join(row[0] for row in window.answer.rows()), window) for window in self.windows]
         middles = [(window.start_s + window.end_s) / 2 for window in self.windows]
         cuts = [self.windows[0].start_s, *map(_mean, itertools.pairwise(middles)), self.windows[-1].end_s]

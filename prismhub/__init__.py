@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adapters import ClassScores, list_adapters, load_adapter, register_adapter
+    from adapters import ClassScores, Gate, Hub, list_adapters, load_adapter, register_adapter
     from core_encoder import Clip, ClipPlan, InputError, encoders, load_encoder, save_encoder
 
 _HOME = {
@@ -26,6 +26,8 @@ _HOME = {
     "load_encoder": "core_encoder",
     "save_encoder": "core_encoder",
     "ClassScores": "adapters",
+    "Gate": "adapters",
+    "Hub": "adapters",
     "list_adapters": "adapters",
     "load_adapter": "adapters",
     "register_adapter": "adapters",
@@ -48,6 +50,8 @@ __all__ = [
     "load_adapter",
     "register_adapter",
     "ClassScores",
+    "Hub",
+    "Gate",
     "encode",
     "train",
     "evaluate",

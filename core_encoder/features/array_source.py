@@ -15,7 +15,7 @@ from core_encoder.errors import EncoderMismatch, InputError
 from core_encoder.features.dtypes import PRECISIONS
 from core_encoder.features.encoding import ClipEncoder, ViewEncoded
 from core_encoder.features.failures import Failure
-from core_encoder.features.feature_source import stored_record
+from core_encoder.features.feature_source import stored_records
 from core_encoder.features.feature_spec import ClipKey, FeatureSpec, Record
 from core_encoder.features.shard import UnstorableFeatures
 from core_encoder.video.decoding import ClipFrames, Source
@@ -50,27 +50,37 @@ class ArraySource:
 
     def records(self, videos: Sequence[ArrayVideo]) -> list[list[Record] | Failure]:
         """For each video its records, one a view, or why they cannot be kept in the dtype of the spec."""
-        found: list[list[Record] | Failure] = [[] for _ in videos]
-        for event in ClipEncoder(self._encoder, [self.spec], self._batch_size).events(self._parts(videos)):
-            if not isinstance(event, ViewEncoded):
-                continue
-            place = int(event.key.digest)
-            records = found[place]
-            if isinstance(records, list):
-                try:
-                    records.append(stored_record(event, self.spec))
-                except UnstorableFeatures as error:
-                    found[place] = Failure.of(event.clip, str(error))
-        return found
+        found = encode_arrays(self._encoder, videos, [self.spec], self._batch_size)
+        return [one if isinstance(one, Failure) else one[0] for one in found]
 
-    def _parts(self, videos: Sequence[ArrayVideo]) -> Iterator[ClipFrames]:
-        for place, video in enumerate(videos):
-            clip, reader = Clip(video.name), _ArrayReader(video)
-            views = self.spec.plan.views_of(video.facts, clip)
-            source = Source(clip, ClipKey(str(place), 0, -1), video.facts, len(views))
-            for view in views:
-                frames = torch.from_numpy(reader.read(view.frame_indices, self.spec.preprocessing))
-                yield ClipFrames(source, (view,), view.frame_indices, frames, shared=False, last=view is views[-1])
+
+def encode_arrays(
+    encoder: Encoder, videos: Sequence[ArrayVideo], specs: Sequence[FeatureSpec], batch_size: int
+) -> list[tuple[list[Record], ...] | Failure]:
+    """For each video its records in every spec of one pass, one a view, or why they cannot be kept."""
+    found: list[tuple[list[Record], ...] | Failure] = [tuple([] for _ in specs) for _ in videos]
+    for event in ClipEncoder(encoder, specs, batch_size).events(_parts(videos, specs[0])):
+        if not isinstance(event, ViewEncoded):
+            continue
+        place = int(event.key.digest)
+        records = found[place]
+        if not isinstance(records, Failure):
+            try:
+                for kept, record in zip(records, stored_records(event, specs), strict=True):
+                    kept.append(record)
+            except UnstorableFeatures as error:
+                found[place] = Failure.of(event.clip, str(error))
+    return found
+
+
+def _parts(videos: Sequence[ArrayVideo], spec: FeatureSpec) -> Iterator[ClipFrames]:
+    for place, video in enumerate(videos):
+        clip, reader = Clip(video.name), _ArrayReader(video)
+        views = spec.plan.views_of(video.facts, clip)
+        source = Source(clip, ClipKey(str(place), 0, -1), video.facts, len(views))
+        for view in views:
+            frames = torch.from_numpy(reader.read(view.frame_indices, spec.preprocessing))
+            yield ClipFrames(source, (view,), view.frame_indices, frames, shared=False, last=view is views[-1])
 
 
 class _ArrayReader(VideoReader):

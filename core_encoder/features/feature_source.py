@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,33 +105,27 @@ class FeatureSource:
         Raises:
             InputError: a clip is not cached, and there is no encoder to compute it.
         """
-        found: dict[Clip, list[Record] | Failure] = {}
-        missing = []
-        for clip in dict.fromkeys(clips):
-            try:
-                keys = self.cached_keys(clip)
-            except UnreadableVideo as error:
-                found[clip] = Failure.of(clip, error.reason)
-                continue
-            if keys:
-                found[clip] = [self.store.read(key) for key in keys]
-            elif clip in self._last:
-                found[clip] = self._last[clip]
-            else:
-                try:
-                    derived = self._finer.derive(ClipKey.of(clip, video_digest(clip.path)))
-                except UnstorableFeatures as error:
-                    found[clip] = Failure.of(clip, str(error))
-                    continue
-                if derived:
-                    found[clip] = derived
-                else:
-                    missing.append(clip)
-        if missing:
-            found |= self._compute(missing)
+        found = {clip: self.known(clip) for clip in dict.fromkeys(clips)}
+        if missing := [clip for clip, known in found.items() if known is None]:
+            computed, decoded = encode_clips(self._run(missing), missing, self._note)
+            self.frames_decoded += decoded
+            found |= {clip: one if isinstance(one, Failure) else one[0] for clip, one in computed.items()}
             last = found[missing[-1]]
-            self._last = {} if isinstance(last, Failure) else {missing[-1]: last}
-        return [found[clip] for clip in clips]
+            self._last = {missing[-1]: last} if isinstance(last, list) else {}
+        return [one for clip in clips if (one := found[clip]) is not None]
+
+    def known(self, clip: Clip) -> list[Record] | Failure | None:
+        """The records of a clip that need no encoder, or why there can be none; None where it is to be encoded."""
+        try:
+            if keys := self.cached_keys(clip):
+                return [self.store.read(key) for key in keys]
+            if clip in self._last:
+                return self._last[clip]
+            return self._finer.derive(ClipKey.of(clip, video_digest(clip.path))) or None
+        except UnreadableVideo as error:
+            return Failure.of(clip, error.reason)
+        except UnstorableFeatures as error:
+            return Failure.of(clip, str(error))
 
     def stream(self, clip: Clip) -> Iterator[Record]:
         """The records of a clip one by one, in order, as they are read or computed.
@@ -151,7 +145,7 @@ class FeatureSource:
                     raise UnreadableVideo(clip.path, event.reason)
                 if isinstance(event, ViewEncoded):
                     try:
-                        record = stored_record(event, self.spec)
+                        (record,) = stored_records(event, [self.spec])
                     except UnstorableFeatures as error:
                         raise UnreadableVideo(clip.path, str(error)) from error
                     yield record
@@ -164,35 +158,6 @@ class FeatureSource:
             self._encoder, clips, [self.spec], batch_size=self._batch_size, num_workers=self._num_workers
         )
 
-    def _compute(self, clips: Sequence[Clip]) -> dict[Clip, list[Record] | Failure]:
-        run = self._run(clips)
-        records: dict[ClipKey, dict[int, Record]] = {}
-        reasons: dict[ClipKey | Clip, str] = {}
-        keys: dict[Clip, ClipKey | None] = {}
-        with run:
-            for event in run:
-                self._note(event)
-                if isinstance(event, ViewEncoded):
-                    views = records.setdefault(event.key.clip_key, {})
-                    try:
-                        views[event.key.view] = stored_record(event, self.spec)
-                    except UnstorableFeatures as error:
-                        reasons[event.key.clip_key] = str(error)
-                else:
-                    keys[event.clip] = event.key
-                    if isinstance(event, ClipFailed):
-                        reasons[event.key or event.clip] = event.reason
-        self.frames_decoded += run.encoder.frames_decoded
-        found: dict[Clip, list[Record] | Failure] = {}
-        for clip in clips:
-            key = keys[clip]
-            reason = reasons.get(key or clip)
-            if reason is None and key is not None:
-                found[clip] = [record for _, record in sorted(records[key].items())]
-            else:
-                found[clip] = Failure.of(clip, reason or "not encoded")
-        return found
-
     def _note(self, event: Event) -> None:
         overrun = event.source.overrun if isinstance(event, ViewEncoded) else None
         if isinstance(event, ClipFailed):
@@ -201,12 +166,51 @@ class FeatureSource:
             self.overruns[event.clip] = overrun
 
 
-def stored_record(encoded: ViewEncoded, spec: FeatureSpec) -> Record:
-    """A view that was just encoded as its record would be read back from a store of `spec`.
+def encode_clips(
+    run: EncodingRun, clips: Sequence[Clip], hear: Callable[[Event], None]
+) -> tuple[dict[Clip, tuple[list[Record], ...] | Failure], int]:
+    """The records of clips in every spec of a run, one a view, or why there are none; and how many frames it decoded.
+
+    `hear` is told of every event.
+    """
+    specs = run.encoder.specs
+    records: dict[ClipKey, dict[int, tuple[Record, ...]]] = {}
+    reasons: dict[ClipKey | Clip, str] = {}
+    keys: dict[Clip, ClipKey | None] = {}
+    with run:
+        for event in run:
+            hear(event)
+            if isinstance(event, ViewEncoded):
+                views = records.setdefault(event.key.clip_key, {})
+                try:
+                    views[event.key.view] = stored_records(event, specs)
+                except UnstorableFeatures as error:
+                    reasons[event.key.clip_key] = str(error)
+            else:
+                keys[event.clip] = event.key
+                if isinstance(event, ClipFailed):
+                    reasons[event.key or event.clip] = event.reason
+    found: dict[Clip, tuple[list[Record], ...] | Failure] = {}
+    for clip in clips:
+        key = keys[clip]
+        reason = reasons.get(key or clip)
+        if reason is None and key is not None:
+            views = records[key]
+            found[clip] = tuple([views[view][place] for view in sorted(views)] for place in range(len(specs)))
+        else:
+            found[clip] = Failure.of(clip, reason or "not encoded")
+    return found, run.encoder.frames_decoded
+
+
+def stored_records(encoded: ViewEncoded, specs: Sequence[FeatureSpec]) -> tuple[Record, ...]:
+    """A view that was just encoded as its records would be read back from the stores of its specs.
 
     Raises:
         UnstorableFeatures: a value is NaN, infinite or beyond the range of the dtype.
     """
-    values = torch.empty(encoded.values[0].shape, dtype=spec.float_dtype)
-    unpack(as_stored(encoded.values[0], spec.dtype), values)
-    return Record(encoded.key, values, encoded.info)
+    records = []
+    for spec, given in zip(specs, encoded.values, strict=True):
+        values = torch.empty(given.shape, dtype=spec.float_dtype)
+        unpack(as_stored(given, spec.dtype), values)
+        records.append(Record(encoded.key, values, encoded.info))
+    return tuple(records)

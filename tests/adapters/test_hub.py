@@ -1,153 +1,245 @@
-"""Pushing to and loading from a Hub that speaks just enough of the protocol, on this machine."""
+"""A hub of several adapters: each answers as it does alone, a video is encoded once, gates and windows keep times."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import os
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
+import numpy as np
 import pytest
+import torch
 
 from adapters.adapter import Adapter
-from adapters.context import Context
+from adapters.card import AdapterInfo
+from adapters.context import Context, TargetSchema
+from adapters.hub import Answers, Gate, Hub
 from adapters.kinds.linear import Linear
-from tests import ROOT
-from tests.adapters.toy_kinds import ToyText, context_of
+from adapters.kinds.map_classifier import MapClassifier
+from adapters.predictions import ClassScores, Prediction, Segment, Segments
+from adapters.registry import save_to_registry
+from adapters.windows import Windows
+from core_encoder.clip_plan import Clip, ClipPlan
+from core_encoder.encoder import Encoder, load_encoder
+from core_encoder.errors import EncoderMismatch, InputError, UnreadableVideo
+from core_encoder.extraction import extract, spec_for
+from core_encoder.features import feature_source
+from core_encoder.video.decoders import open_video
+from tests.adapters.toy_kinds import ToyConfig, ToySegments, ToyText
+from tests.videos import moving_square, write_video
+
+LABELS = ("run", "sit", "jump")
+EIGHT = ClipPlan(8)
+DENSE = ClipPlan(8, "dense", fps=8, window_stride=8)
 
 
-class FakeHub(BaseHTTPRequestHandler):
-    """One repository, `someone/pets`, with one revision."""
+class Happens(ToySegments):
+    """Finds the two seconds after the first, whatever the video shows."""
 
-    files: dict[str, bytes]
-    requests: list[str]
-    protocol_version = "HTTP/1.1"
-    commit = "c" * 40
+    kind = "happens"
 
-    def log_message(self, *_: Any) -> None:
-        pass
-
-    def answer(self, body: Any, status: int = 200, **headers: str) -> None:
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(content)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
-
-    def do_POST(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(length) if length else self.read_chunks()
-        self.requests.append(f"POST {self.path}")
-        assert self.headers["Authorization"] == "Bearer hf_test"
-        if self.path.startswith("/api/repos/create"):
-            self.answer({"url": f"http://{self.headers['Host']}/someone/pets", "name": "someone/pets"})
-        elif "/preupload/" in self.path:
-            asked = [file["path"] for file in json.loads(body)["files"]]
-            self.answer({"files": [{"path": p, "uploadMode": "regular", "shouldIgnore": False} for p in asked]})
-        elif "/commit/" in self.path:
-            for line in map(json.loads, body.decode().splitlines()):
-                if line["key"] == "file":
-                    self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-            self.answer(
-                {
-                    "commitUrl": f"http://{self.headers['Host']}/someone/pets/commit/{self.commit}",
-                    "commitOid": self.commit,
-                    "success": True,
-                }
-            )
-        else:
-            self.answer({}, 200)
-
-    def read_chunks(self) -> bytes:
-        whole = b""
-        while self.headers.get("Transfer-Encoding") == "chunked":
-            size = int(self.rfile.readline(), 16)
-            whole += self.rfile.read(size)
-            self.rfile.readline()
-            if not size:
-                break
-        return whole
-
-    def do_GET(self) -> None:
-        self.requests.append(f"{self.command} {self.path}")
-        path = self.path.partition("?")[0]
-        if "/tree/" in path:
-            self.answer([{"type": "file", "path": p, "size": len(c), "oid": "0"} for p, c in self.files.items()])
-        elif path.startswith("/api/models/someone/pets"):
-            siblings = [{"rfilename": name} for name in self.files]
-            self.answer({"id": "someone/pets", "sha": self.commit, "siblings": siblings, "private": False, "tags": []})
-        elif (name := unquote(path).removeprefix("/someone/pets/resolve/").partition("/")[2]) in self.files:
-            content = self.files[name]
-            etag = hashlib.sha1(content).hexdigest()
-            self.answer(content, ETag=f'"{etag}"', **{"X-Repo-Commit": self.commit})
-        else:
-            self.answer({"error": "Repository not found"}, 404, **{"X-Error-Code": "RepoNotFound"})
-
-    do_HEAD = do_GET
+    def answer(self, batch: Any) -> list[Prediction]:
+        found = (Segment(1.0, 3.0, "run", 0.9), Segment(0.0, 1.0, "run", 0.2), Segment(0.0, 1.0, "sit", 0.8))
+        return [Segments(name, found) for name in batch.ids]
 
 
-@pytest.fixture
-def hub() -> Iterator[tuple[str, type[FakeHub]]]:
-    handler = type("OneHub", (FakeHub,), {"files": {}, "requests": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", handler
-    server.shutdown()
-    server.server_close()
+@pytest.fixture(scope="module")
+def nano() -> Encoder:
+    return load_encoder("nano")
 
 
-CHILD = """
-import torch
-from adapters import list_adapters, load_adapter, pull, register_adapter
-from core_encoder.errors import InputError
-from tests.adapters.toy_kinds import ToyText
-import sys
-register_adapter(ToyText)
-adapter = load_adapter(sys.argv[1])
-print(adapter.push_to_hub("someone/pets", private=True))
-loaded = load_adapter("someone/pets@main")
-assert all(torch.equal(t, adapter.state_dict()[n]) for n, t in loaded.state_dict().items())
-row = pull("someone/pets")
-print(row.ref, loaded.info.encoder_source)
-print(*sorted(path.relative_to(row.path).as_posix() for path in row.path.rglob("*") if path.is_file()))
-for ref in ("someone/other", "someone/pets@gone"):
-    try:
-        load_adapter(ref)
-    except InputError as error:
-        print(error)
-"""
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """H.264 files of four and two seconds."""
+    folder = tmp_path_factory.mktemp("videos")
+    return [
+        str(write_video(folder / f"{seconds}.mp4", moving_square(16 * seconds, 64, 64, seed=seconds), fps=16))
+        for seconds in (4, 2)
+    ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", [Linear, ToyText], ids=lambda kind: kind.kind)
-def test_push_load_and_pull(kind: type[Adapter], hub: tuple[str, type[FakeHub]], tmp_path: Path) -> None:
-    url, handler = hub
-    context = context_of(ToyText) if kind is ToyText else Context.of_classes(4, ("ant", "bee"))
-    adapter = kind.build({}, context)
-    adapter.info = replace(adapter.info, encoder_source=str(tmp_path))
-    adapter.save_pretrained(tmp_path / "mine")
-    handler.files |= {"model.py": b"print()", "lora/notes.txt": b"of someone"}  # nothing that the configuration lists
-    home = str(tmp_path / "hf")
-    environment = {**os.environ, "HF_ENDPOINT": url, "HF_TOKEN": "hf_test", "HF_HOME": home, "HF_HUB_OFFLINE": "0"}
-    command = [sys.executable, "-c", CHILD, str(tmp_path / "mine")]
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr + "\n".join(handler.requests)
-    lines = ended.stdout.splitlines()
-    assert lines[0] == f"{url}/someone/pets"
-    assert lines[1].strip() == "pets@v1", "no path of this machine is shared"
-    files = {path.relative_to(tmp_path / "mine").as_posix() for path in (tmp_path / "mine").rglob("*.*")}
-    assert set(lines[2].split()) == files >= {*adapter.info.assets, "adapter_model.safetensors", "README.md"}
-    assert lines[3] == "adapter someone/other: no such repository on the Hub, or a private one (then set HF_TOKEN)"
-    for name in files - {"adapter_config.json", "README.md"}:
-        assert handler.files[name] == (tmp_path / "mine" / name).read_bytes()
+def made(kind: type[Adapter], encoder: Encoder, seed: int, plan: ClipPlan = EIGHT) -> Adapter:
+    """An untrained adapter that reads features of `encoder`."""
+    spec = spec_for(encoder, plan, kind=kind.feature_kind)
+    segments = kind.target_kind == "segments"
+    targets = TargetSchema("segments", LABELS[:2]) if segments else TargetSchema("classes", LABELS)
+    adapter = kind.build(None, Context(encoder.dim, targets, spec), seed=seed)
+    return adapter.described_as(AdapterInfo(features=spec, encoder_source="nano")).eval()
+
+
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many clips were asked of every encoding run from now on."""
+    from core_encoder.features import shared_source
+
+    counted: list[int] = []
+    real = shared_source.EncodingRun
+
+    def counting(encoder: Encoder, clips: list[Clip], *args: Any, **options: Any) -> Any:
+        counted.append(len(clips))
+        return real(encoder, clips, *args, **options)
+
+    monkeypatch.setattr(shared_source, "EncodingRun", counting)
+    monkeypatch.setattr(feature_source, "EncodingRun", counting)
+    return counted
+
+
+def scores(answers: Answers, name: str) -> torch.Tensor:
+    found = answers[name]
+    assert isinstance(found, ClassScores)
+    return found.scores
+
+
+def test_every_adapter_answers_as_it_does_alone_and_videos_are_encoded_once(
+    nano: Encoder, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = {
+        "looks": made(MapClassifier, nano, 0),
+        "again": made(MapClassifier, nano, 1),
+        "mean": made(Linear, nano, 2),
+    }
+    alone = {name: head.predict(files, encoder=nano) for name, head in heads.items()}
+    counted = passes(monkeypatch)
+    hub = Hub(nano, heads)
+    found = hub.predict(files)
+    assert counted == [2] and hub.passes == 2, "two videos, one pass for three adapters of two kinds of features"
+    for place, answers in enumerate(found):
+        assert answers.sample_id == files[place] and list(answers.answers) == list(heads)
+        for name in heads:
+            torch.testing.assert_close(scores(answers, name), alone[name][place].scores, atol=1e-5, rtol=0)
+    assert isinstance(found[0], Prediction)
+    said = json.loads(json.dumps(found[0].describe()))
+    assert said["id"] == files[0] and said["answers"]["mean"]["label"] == found[0]["mean"].label
+    assert [row[0] for row in found[0].rows()] == list(heads)
+
+
+def test_what_is_stored_is_not_encoded_again(
+    nano: Encoder, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = {"looks": made(MapClassifier, nano, 0), "mean": made(Linear, nano, 2)}
+    fresh = Hub(nano, heads, cache=tmp_path / "none").predict(files)
+    extract(nano, [Clip(file) for file in files], spec_for(nano, ClipPlan(8), kind="tokens"), tmp_path / "store")
+    counted = passes(monkeypatch)
+    hub = Hub(nano, heads, cache=tmp_path / "store")
+    for one, other in zip(hub.predict(files), fresh, strict=True):
+        for name in heads:  # means of stored tokens are rounded once more than means of fresh ones
+            torch.testing.assert_close(scores(one, name), scores(other, name), atol=1e-3, rtol=0)
+    assert counted == [] and hub.passes == 0
+
+
+def test_arrays_are_answered_as_files_are(nano: Encoder, files: list[str]) -> None:
+    hub = Hub(nano, {"looks": made(MapClassifier, nano, 0), "mean": made(Linear, nano, 2)})
+    arrays = []
+    for file in files:
+        with open_video(file) as video:
+            arrays.append(video.read(range(video.facts.num_frames)))
+    for one, other in zip(hub.predict(arrays), hub.predict(files), strict=True):
+        for name in hub.adapters:
+            torch.testing.assert_close(scores(one, name), scores(other, name), atol=1e-5, rtol=0)
+    assert hub.predict(np.asarray(arrays[0]))[0].sample_id
+
+
+def test_a_gate_asks_only_where_something_was_found(nano: Encoder, files: list[str]) -> None:
+    looks = made(MapClassifier, nano, 0)
+    hub = Hub(nano, {"when": made(Happens, nano, 1, DENSE), "what": looks}, gates=[Gate("run", "when", "what")])
+    (found,) = hub.predict(files[0])
+    what = found["what"]
+    assert isinstance(what, Windows) and [(one.start_s, one.end_s) for one in what.windows] == [(1.0, 3.0)]
+    alone = looks.predict(Clip(files[0], 1.0, 3.0), encoder=nano)[0]
+    torch.testing.assert_close(what.windows[0].answer.scores, alone.scores, atol=1e-5, rtol=0)  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="part of Gate"):
+        hub.remove("what")
+    hub.remove_gate(hub.gates[0])
+    assert isinstance(hub.predict(files[0])[0]["what"], ClassScores)
+    hub.add_gate(Gate("run", "when", "what", least_score=0.95))
+    nothing = hub.predict(files[0])[0]["what"]
+    assert isinstance(nothing, Windows) and not nothing.windows and nothing.columns == ("start", "end")
+    assert nothing.rows() == [] and nothing.webvtt() == "WEBVTT\n"
+
+
+def test_windows_share_one_pass_and_whole_clips_are_asked_once(
+    nano: Encoder, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = {
+        "looks": made(MapClassifier, nano, 0),
+        "mean": made(Linear, nano, 2),
+        "when": made(Happens, nano, 1, DENSE),
+    }
+    counted = passes(monkeypatch)
+    hub = Hub(nano, heads)
+    (found,) = hub.predict(files[0], window=2.0, step=1.0)
+    assert counted == [1, 1] and hub.passes == 2, "one for the windows, one for who looks at the whole"
+    looks, mean = found["looks"], found["mean"]
+    assert isinstance(looks, Windows) and isinstance(mean, Windows) and isinstance(found["when"], Segments)
+    assert [one.start_s for one in looks.windows] == [one.start_s for one in mean.windows]
+    assert looks.windows[0].start_s == 0 and looks.windows[1].start_s == pytest.approx(1.0)
+    assert list(found.answers) == list(heads)
+
+
+def test_adapters_come_and_go(nano: Encoder, files: list[str]) -> None:
+    looks = made(MapClassifier, nano, 0)
+    saved = save_to_registry(looks, "looks")
+    hub = Hub("nano")
+    with pytest.raises(InputError, match="no adapter to ask"):
+        hub.predict(files)
+    assert hub.add(saved.ref) == "looks" and hub.add(looks) == "map_classifier" and hub.add(looks) == "map_classifier-2"
+    with pytest.raises(InputError, match="'looks' is here already"):
+        hub.add(looks, "looks")
+    asked = hub.answers(files)
+    first = next(asked)
+    hub.remove("looks")
+    assert list(next(asked).answers) == list(first.answers), "a question that is running keeps its adapters"  # type: ignore[union-attr]
+    assert list(hub.predict(files[1])[0].answers) == ["map_classifier", "map_classifier-2"]
+    with pytest.raises(InputError, match="no adapter 'look'.*map"):
+        hub.remove("look")
+    assert "map_classifier-2" in repr(hub)
+
+
+def test_what_does_not_fit_is_refused_by_name(nano: Encoder, files: list[str], tmp_path: Path) -> None:
+    looks, when = made(MapClassifier, nano, 0), made(Happens, nano, 1, DENSE)
+    foreign = made(MapClassifier, nano, 0)
+    assert foreign.info.features is not None
+    from dataclasses import replace
+
+    foreign.info = replace(foreign.info, features=replace(foreign.info.features, fingerprint="0" * 64, encoder="other"))
+    with pytest.raises(EncoderMismatch, match="adapter 'theirs' was trained on features of encoder 'other'"):
+        Hub(nano, {"ours": looks, "theirs": foreign})
+    unknown = MapClassifier.build(None, Context(nano.dim, TargetSchema("classes", LABELS)))
+    with pytest.raises(InputError, match="'map_classifier' does not record"):
+        Hub(nano, [unknown])
+    hub = Hub(nano, {"when": when, "what": looks})
+    for gate, said in (
+        (Gate("run", "what", "when"), "one that says when"),
+        (Gate("run", "when", "when"), "another adapter"),
+        (Gate("fly", "when", "what"), "no label 'fly'"),
+        (Gate("run", "whom", "what"), "no adapter 'whom'.*when"),
+    ):
+        with pytest.raises(InputError, match=said):
+            hub.add_gate(gate)
+    hub.add_gate(Gate("run", "when", "what"))
+    with pytest.raises(InputError, match="an array does not know"):
+        hub.predict(np.zeros((8, 64, 64, 3), np.uint8))
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    with pytest.raises(UnreadableVideo, match=r"broken\.mp4"):
+        hub.predict([files[0], broken])
+    assert [type(one).__name__ for one in hub.answers([files[0], str(broken), files[1]])] == [
+        "Answers",
+        "Failure",
+        "Answers",
+    ]
+
+
+def test_what_is_given_beside_the_video_reaches_the_adapter(nano: Encoder, files: list[str]) -> None:
+    class Asked(ToyText):
+        kind, feature_kind = "asked", "frames"
+
+        def answer(self, batch: Any) -> list[Prediction]:
+            from adapters.predictions import Text
+
+            return [Text(name, question) for name, question in zip(batch.ids, batch.inputs["question"], strict=True)]
+
+    spec = spec_for(nano, ClipPlan(8), kind="frames")
+    asked = Asked.build(ToyConfig(), Context(nano.dim, TargetSchema("text"), spec))
+    asked = asked.described_as(AdapterInfo(features=spec)).eval()
+    found = Hub(nano, [asked]).predict(files, given=[{"question": "who?"}, {"question": "where?"}])
+    assert [one["asked"].text for one in found] == ["who?", "where?"]

@@ -1,0 +1,330 @@
+"""`Hub`: one frozen encoder and any number of adapters on it. A video is encoded once, and every adapter answers."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from adapters.adapter import Adapter
+from adapters.features import example_of
+from adapters.predicting import answer_batch, answer_records, truths_of
+from adapters.predictions import Prediction, Segments, Truth
+from adapters.registry import load_adapter
+from adapters.windows import Window, Windows
+from core_encoder.array_videos import ArrayVideo, array_videos, is_array
+from core_encoder.clip_plan import Clip, ClipPlan
+from core_encoder.encoder import Encoder, load_encoder
+from core_encoder.errors import InputError, UnreadableVideo
+from core_encoder.features.dtypes import PRECISIONS
+from core_encoder.features.failures import Failure
+from core_encoder.features.shared_source import SharedSource
+from core_encoder.files.storage import nearest, prismhub_home
+from core_encoder.video.decoders import decoder_id
+
+if TYPE_CHECKING:
+    from core_encoder.features.feature_spec import FeatureSpec
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Ask adapter `target` only where adapter `source` finds `label`, with a score of at least `least_score`."""
+
+    label: str
+    source: str
+    target: str
+    least_score: float = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What the adapters of a hub say of one video, by their names."""
+
+    columns: ClassVar[tuple[str, ...]] = ("adapter", "answer")
+    sample_id: str
+    answers: Mapping[str, Prediction]
+
+    def __getitem__(self, name: str) -> Any:
+        """The answer of one adapter."""
+        return self.answers[name]
+
+    def describe(self, top: int | None = None, all_scores: bool = False) -> dict[str, Any]:
+        """`{"id", "answers": {name: ...}}`, each as the adapter's own answer describes itself."""
+        described = {name: answer.describe(top, all_scores) for name, answer in self.answers.items()}
+        for said in described.values():
+            del said["id"]
+        return {"id": self.sample_id, "answers": described}
+
+    def rows(self, top: int | None = None, all_scores: bool = False) -> list[tuple[str, ...]]:
+        """The lines of every answer, with the adapter's name."""
+        return [(name, "  ".join(row)) for name, answer in self.answers.items() for row in answer.rows(top, all_scores)]
+
+
+class Hub:
+    """One frozen encoder and the adapters that were trained on it.
+
+    Args:
+        encoder: an `Encoder`, or what `load_encoder` takes.
+        adapters: adapters or references to saved ones; a mapping gives them names, else they are called as in the
+            registry, or by their kind.
+        gates: which adapters are asked only where another one found something.
+        cache: folder of stored features, which are read where they are there (default: features/ in PRISMHUB_HOME).
+        decoder, batch_size, workers: how videos are read and encoded.
+
+    Raises:
+        EncoderMismatch: an adapter was trained on another encoder; it is named.
+        InputError: a name is taken, a gate does not fit, or an adapter does not record its features.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder | str,
+        adapters: Iterable[Adapter | str] | Mapping[str, Adapter | str] = (),
+        *,
+        gates: Sequence[Gate] = (),
+        cache: str | Path | None = None,
+        decoder: str = "auto",
+        batch_size: int = 8,
+        workers: int = 2,
+    ) -> None:
+        self.encoder = encoder if isinstance(encoder, Encoder) else load_encoder(encoder)
+        self.cache = Path(cache) if cache is not None else prismhub_home() / "features"
+        self._decoder = decoder_id(decoder)
+        self._batch_size, self._workers = batch_size, workers
+        self._changing = threading.Lock()
+        self._adapters: dict[str, Adapter] = {}
+        self._gates: tuple[Gate, ...] = ()
+        self.passes = 0  # how often a clip was decoded and encoded, over all questions
+        given = adapters.items() if isinstance(adapters, Mapping) else ((None, one) for one in adapters)
+        for name, one in given:
+            self.add(one, name)
+        for gate in gates:
+            self.add_gate(gate)
+
+    def __repr__(self) -> str:
+        return f"Hub({self.encoder.name!r}: {', '.join(self._adapters) or 'no adapter'})"
+
+    @property
+    def adapters(self) -> dict[str, Adapter]:
+        """The adapters by name, as they are now."""
+        return dict(self._adapters)
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """Which adapters are asked only where another one found something."""
+        return self._gates
+
+    def add(self, adapter: Adapter | str, name: str | None = None) -> str:
+        """Take in an adapter, or the saved one that a reference names; returns what it is called here.
+
+        Raises:
+            EncoderMismatch: it was trained on another encoder.
+            InputError: the name is taken, or it does not record its features.
+        """
+        if isinstance(adapter, Adapter):
+            called = name or adapter.kind
+        else:
+            called = name or Path(os.fspath(adapter).partition("@")[0]).name
+            adapter = load_adapter(adapter, device=str(self.encoder.device))
+        adapter.info.check_encoder(self.encoder.name, self.encoder.fingerprint, f"adapter {called!r}")
+        if adapter.info.features is None:
+            raise InputError(
+                f"adapter {called!r} does not record which features it reads: train it on those of a store"
+            )
+        adapter.use_encoder(self.encoder)
+        with self._changing:
+            if name is not None and name in self._adapters:
+                raise InputError(f"an adapter called {name!r} is here already: remove it first, or give another name")
+            numbered = itertools.chain([called], (f"{called}-{number}" for number in itertools.count(2)))
+            called = next(one for one in numbered if one not in self._adapters)
+            self._adapters = {**self._adapters, called: adapter}  # a new one: whoever is asking keeps the old
+        return called
+
+    def remove(self, name: str) -> None:
+        """Let an adapter go.
+
+        Raises:
+            InputError: there is none of this name, or a gate needs it.
+        """
+        with self._changing:
+            self._find(name)
+            gate = next((gate for gate in self._gates if name in (gate.source, gate.target)), None)
+            if gate:
+                raise InputError(f"adapter {name!r} is part of {gate}: remove that first")
+            self._adapters = {other: one for other, one in self._adapters.items() if other != name}
+
+    def add_gate(self, gate: Gate) -> None:
+        """Ask an adapter only where another one found something.
+
+        Raises:
+            InputError: an adapter that is not here, a source that does not say when, or a label that it does not know.
+        """
+        source, target = self._find(gate.source), self._find(gate.target)
+        if source.target_kind != "segments" or target is source:
+            raise InputError(f"{gate}: the source must be another adapter, one that says when (segments)")
+        if source.label_names and gate.label not in source.label_names:
+            raise InputError(f"{gate}: no label {gate.label!r}{nearest(gate.label, source.label_names)}")
+        with self._changing:
+            self._gates = (*self._gates, gate)
+
+    def remove_gate(self, gate: Gate) -> None:
+        """Ask the target of a gate about whole videos again."""
+        with self._changing:
+            self._gates = tuple(other for other in self._gates if other != gate)
+
+    def predict(
+        self,
+        videos: Any,
+        *,
+        given: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        window: float | None = None,
+        step: float | None = None,
+    ) -> list[Answers]:
+        """What every adapter says of each video: paths, `Clip`s, or arrays as `adapter.predict` takes them.
+
+        Args:
+            given: what the adapters are told beside the video, such as a question; once for all or one mapping each.
+            window, step: answer for every so many seconds of the video; adapters that look at a video as a whole are
+                asked once. By default a video is asked about as a whole.
+
+        Raises:
+            InputError: there is no adapter, or arrays are asked about in seconds.
+            UnreadableVideo: a video cannot be decoded.
+        """
+        alone = is_array(videos) or isinstance(videos, str | os.PathLike | Clip)
+        asked = [videos] if alone else list(videos)
+        answers = []
+        for one in self.answers(asked, given=given, window=window, step=step):
+            if isinstance(one, Failure):
+                raise UnreadableVideo(one.path, one.reason)
+            answers.append(one)
+        return answers
+
+    def answers(
+        self,
+        videos: Sequence[Any],
+        *,
+        given: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        window: float | None = None,
+        step: float | None = None,
+    ) -> Iterator[Answers | Failure]:
+        """`predict` for many videos: each answer as it comes, and why there is none where there is none."""
+        adapters, gates = self._adapters, self._gates
+        if not adapters:
+            raise InputError("the hub has no adapter to ask: add one")
+        if any(map(is_array, videos)):
+            if gates or window is not None:
+                raise InputError("gates and windows count seconds, which an array does not know; give videos as files")
+            arrays = array_videos(list(videos))
+            known = truths_of([video.name for video in arrays], None, given)
+            yield from self._answer_all(adapters, arrays, known)
+            return
+        clips = [one if isinstance(one, Clip) else Clip(os.fspath(one)) for one in videos]
+        known = truths_of([clip.path for clip in clips], None, given)
+        gated = {gate.target for gate in gates}
+        now = {name: one for name, one in adapters.items() if name not in gated}
+        windowed = {name: one for name, one in now.items() if window is not None and not one.reads_whole_clips}
+        whole = {name: one for name, one in now.items() if name not in windowed}
+        asked = self._answer_all(whole, clips, known) if whole else (Answers(one.id, {}) for one in known)
+        for clip, truth, found in zip(clips, known, asked, strict=True):
+            if isinstance(found, Failure):
+                yield found
+                continue
+            said = dict(found.answers)
+            try:
+                if window is not None and windowed:
+                    said |= self._answer_windows(windowed, clip, truth, window, step)
+                said |= self._answer_gated(adapters, gates, clip, truth, said)
+            except UnreadableVideo as error:
+                yield Failure.of(clip, error.reason)
+                continue
+            yield Answers(truth.id, {name: said[name] for name in adapters if name in said})
+
+    def _answer_all(
+        self, adapters: Mapping[str, Adapter], videos: Sequence[Clip] | Sequence[ArrayVideo], known: Sequence[Truth]
+    ) -> Iterator[Answers | Failure]:
+        """What adapters say of whole videos, in batches of videos."""
+        specs = {name: self._spec(one) for name, one in adapters.items()}
+        source = self._source(specs.values())
+        for first in range(0, len(videos), self._batch_size):
+            several: Any = videos[first : first + self._batch_size]
+            records = source.records_of_arrays if isinstance(several[0], ArrayVideo) else source.records
+            before = source.passes
+            found = records(several)
+            self.passes += source.passes - before
+            for truth, one in zip(known[first:], found, strict=False):
+                if isinstance(one, Failure):
+                    yield one
+                    continue
+                said = {n: answer_records(a, one[specs[n]], truth, self._batch_size) for n, a in adapters.items()}
+                yield Answers(truth.id, said)
+
+    def _answer_windows(
+        self, adapters: Mapping[str, Adapter], clip: Clip, truth: Truth, window: float, step: float | None
+    ) -> dict[str, Prediction]:
+        """What adapters say of every window of a clip; of an hour no more than a batch is held."""
+        specs = {}
+        for name, one in adapters.items():
+            spec = self._spec(one)
+            specs[name] = replace(spec, plan=ClipPlan.windows(spec.plan.num_frames, window, step))
+        windows: dict[str, list[Window]] = {name: [] for name in adapters}
+        for plan in dict.fromkeys(spec.of_one_pass for spec in specs.values()):
+            names = [name for name, spec in specs.items() if spec.of_one_pass == plan]
+            source = self._source([specs[name] for name in names])
+            stream = source.stream(clip)
+            while several := list(itertools.islice(stream, self._batch_size)):
+                for name in names:
+                    records = [one[specs[name]] for one in several]
+                    batch = adapters[name].collate([example_of([record], truth) for record in records])
+                    for record, answer in zip(records, answer_batch(adapters[name], batch), strict=True):
+                        windows[name].append(Window(record.start_s, record.end_s, answer))
+            self.passes += source.passes
+        return {name: Windows(truth.id, tuple(several)) for name, several in windows.items()}
+
+    def _answer_gated(
+        self,
+        adapters: Mapping[str, Adapter],
+        gates: Sequence[Gate],
+        clip: Clip,
+        truth: Truth,
+        said: Mapping[str, Prediction],
+    ) -> dict[str, Prediction]:
+        """What gated adapters say of the segments that their gates let through."""
+        spans: dict[str, set[tuple[float, float]]] = {gate.target: set() for gate in gates}
+        for gate in gates:
+            found = said.get(gate.source)
+            if isinstance(found, Segments):
+                spans[gate.target] |= {
+                    (one.start_s, one.end_s)
+                    for one in found.segments
+                    if one.label == gate.label and one.score >= gate.least_score and one.end_s > one.start_s
+                }
+        answers: dict[str, Prediction] = {}
+        for name, several in spans.items():
+            clips = [Clip(clip.path, start_s, end_s) for start_s, end_s in sorted(several)]
+            windows = []
+            asked = self._answer_all({name: adapters[name]}, clips, [truth] * len(clips)) if clips else iter(())
+            for part, one in zip(clips, asked, strict=True):
+                if isinstance(one, Failure):
+                    raise UnreadableVideo(one.path, one.reason)
+                assert part.end_s is not None
+                windows.append(Window(part.start_s, part.end_s, one[name]))
+            answers[name] = Windows(truth.id, tuple(windows))
+        return answers
+
+    def _spec(self, adapter: Adapter) -> FeatureSpec:
+        """The features that an adapter reads, as they are made here."""
+        assert adapter.info.features is not None
+        return replace(adapter.info.features, decoder=self._decoder, precision=PRECISIONS[self.encoder.dtype])
+
+    def _source(self, specs: Iterable[FeatureSpec]) -> SharedSource:
+        return SharedSource(self.encoder, list(specs), self.cache, batch_size=self._batch_size, workers=self._workers)
+
+    def _find(self, name: str) -> Adapter:
+        if name not in self._adapters:
+            raise InputError(f"the hub has no adapter {name!r}{nearest(name, self._adapters)}")
+        return self._adapters[name]

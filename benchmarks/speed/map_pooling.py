@@ -4,7 +4,8 @@
 
 The textbook is `nn.MultiheadAttention` with one learned query, which projects every token to a key and a value. Both
 get the same weights and the same upstream gradient; the tokens are frozen features while timing, and ask for gradients
-as well when outputs and gradients are compared.
+as well when outputs and gradients are compared. Learned positions, a table in time and one in space, are measured too:
+they must cost next to nothing, and pool as if they had been added to the tokens.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.speed.timing import Report, arguments, take_turns
-from core_encoder.models.pooling import AttentionPooling
+from core_encoder.models.pooling import AttentionPooling, Positions
 
 
 def same_pooling_twice(dim: int, heads: int) -> tuple[nn.MultiheadAttention, AttentionPooling]:
@@ -30,7 +31,7 @@ def same_pooling_twice(dim: int, heads: int) -> tuple[nn.MultiheadAttention, Att
 def main() -> None:
     parser = arguments("MAP pooling, forward and backward, folded against the textbook form.", rounds=7)
     parser.add_argument("--clips", type=int, default=8)
-    parser.add_argument("--tokens", type=int, default=4096, help="tokens per clip")
+    parser.add_argument("--tokens", type=int, default=4096, help="tokens per clip, of 16 frames")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
@@ -62,10 +63,16 @@ def main() -> None:
     difference = (pooled - expected).abs().max().item()
     worst = max((x - y).abs().max().item() for x, y in zip(mine, theirs, strict=True))
 
+    time = nn.Parameter(0.1 * torch.randn(16, dim))
+    space = nn.Parameter(0.1 * torch.randn(options.tokens // 16, dim))
+    places = (time[:, None] + space).flatten(0, 1).detach()  # (L, D)
+    placed = (folded(tokens, positions=Positions(time, space)) - folded(tokens + places)).abs().max().item()
+
     timings = take_turns(
         {
             "folded": step(folded, tokens),
             "folded, fp16 tokens": step(folded, half),
+            "folded, with positions": step(lambda x: folded(x, positions=Positions(time, space)), tokens),
             "textbook": step(textbook_output, tokens),
         },
         options.rounds,
@@ -75,7 +82,9 @@ def main() -> None:
     )
     report.at_least("times faster than the textbook", timings.ratio("textbook", "folded"), 20)
     report.note("times faster, fp16 tokens", timings.ratio("textbook", "folded, fp16 tokens"))
+    report.at_least("times faster, with positions", timings.ratio("textbook", "folded, with positions"), 20)
     report.at_most("largest difference of the outputs", difference, 1e-5)
+    report.at_most("largest difference to positions added to the tokens", placed, 1e-5)
     report.at_most("largest difference of all gradients", worst, 1e-5)
     report.publish(options.json)
 

@@ -41,6 +41,9 @@ class PartConfig:
     curriculum: tuple[tuple[str, int], ...] = option(
         (), "pairs of a tier and steps: the first steps see these tiers, one after the other"
     )
+    rehearsal: tuple[str, ...] = option(
+        (), "tiers that take every second batch of the curriculum, so that what was learned before is kept"
+    )
     tiers: tuple[str, ...] = option((), "tiers of the corpus to train on, after the curriculum (default: all)")
     mixing: Literal["alternate", "mix"] = option("alternate", "a batch comes from one tier, or from all by weight")
     optimizer: Literal["adamw", "adafactor"] = option("adamw", "the optimizer")
@@ -66,6 +69,8 @@ class PartConfig:
         for tier, steps in self.curriculum:
             if steps < 1 or [name for name, _ in self.curriculum].count(tier) > 1:
                 raise InputError(f"curriculum: name tier {tier!r} once, with at least 1 step")
+        if self.rehearsal and not self.curriculum:
+            raise InputError("rehearsal is of a curriculum, which there is none; name its tiers in `tiers`")
         for name in ("ema", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
@@ -312,7 +317,7 @@ class Recipe:
         decisive = {key: about[key] for key in ("seed", "vision", "video_head", "text", "position_scale")}
         for name in PARTS[: PARTS.index(part) + 1]:
             if about[name] is not None:
-                late = ("start_from", "curriculum", "text_uniformity")  # runs of before lack them
+                late = ("start_from", "curriculum", "rehearsal", "text_uniformity")  # runs of before lack them
                 unset = [key for key in late if not about[name].get(key)]
                 decisive[name] = {key: value for key, value in about[name].items() if key not in (*WATCHING, *unset)}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]

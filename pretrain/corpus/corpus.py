@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
@@ -48,6 +49,7 @@ class Corpus:
         need_captions: clips without a caption are passed over.
         max_unreadable: the largest share of unreadable clips; past it `batches` stops.
         curriculum: tier name -> batches that come from it alone, one tier after the other, before all of `tiers`.
+        rehearsal: names of tiers that take turns in every second batch of the curriculum instead.
         tiers: names of those that take turns after the curriculum (default: all).
 
     Attributes:
@@ -69,6 +71,7 @@ class Corpus:
         need_captions: bool = True,
         max_unreadable: float = 0.05,
         curriculum: Mapping[str, int] | None = None,
+        rehearsal: Sequence[str] = (),
         tiers: Sequence[str] = (),
     ) -> None:
         if mixing not in ("alternate", "mix"):
@@ -85,7 +88,8 @@ class Corpus:
         names = [tier.name for tier in manifest.tiers]
         self._drawn = [place for place, name in enumerate(names) if not tiers or name in tiers]
         self._turns = WeightedTurns([manifest.tiers[place].weight for place in self._drawn], seed)
-        self._curriculum = {names.index(name): batches for name, batches in (curriculum or {}).items()}
+        self._beginning = self._begin(curriculum or {}, rehearsal)
+        self._shown = Counter(turn for turn, _ in self._beginning)
         self._tiers = tuple(None if tier.hub else TierClips(tier, need_captions, seed) for tier in manifest.tiers)
         self.without_caption = {
             tier.name: clips.without_caption
@@ -251,20 +255,35 @@ class Corpus:
 
     def _place(self, step: int, batch_size: int, position: int) -> tuple[int, int]:
         """Which tier the clip at `position` of the batch comes from, and its number in that tier's endless stream."""
-        for turn, batches in self._curriculum.items():
-            if step < batches:
-                return turn, step * batch_size + position
-            step -= batches
+        if step < len(self._beginning):
+            turn, before = self._beginning[step]
+            return turn, before * batch_size + position
+        step -= len(self._beginning)
         if self.mixing == "mix":
             turn, number = self._turns.at(step * batch_size + position)
         else:
             turn, before = self._turns.at(step)
             number = before * batch_size + position
         turn = self._drawn[turn]
-        return turn, self._curriculum.get(turn, 0) * batch_size + number
+        return turn, self._shown[turn] * batch_size + number
+
+    def _begin(self, curriculum: Mapping[str, int], rehearsal: Sequence[str]) -> list[tuple[int, int]]:
+        """For each batch of the curriculum whose turn it is, and how many batches that tier had before."""
+        names = [tier.name for tier in self.manifest.tiers]
+        rehearsed = [place for place, name in enumerate(names) if name in rehearsal]
+        turns = [names.index(name) for name, batches in curriculum.items() for _ in range(batches)]
+        if rehearsed:
+            weighted = WeightedTurns([self.manifest.tiers[place].weight for place in rehearsed], self.seed)
+            turns[1::2] = [rehearsed[weighted.at(turn)[0]] for turn in range(len(turns) // 2)]
+        shown: Counter[int] = Counter()
+        beginning = []
+        for turn in turns:
+            beginning.append((turn, shown[turn]))
+            shown[turn] += 1
+        return beginning
 
     def _is_mixed(self, step: int) -> bool:
-        return self.mixing == "mix" and step >= sum(self._curriculum.values())
+        return self.mixing == "mix" and step >= len(self._beginning)
 
     def _length(self, tier: Tier) -> int:
         """Frames of the clips in a batch: in mixed ones the same on every rank, whatever each of them draws."""

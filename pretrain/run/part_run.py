@@ -35,7 +35,7 @@ def part_corpus(recipe: Recipe, manifest: Manifest, part: str) -> Corpus:
         InputError: a tier that the manifest lacks, or a corpus that cannot serve the part.
     """
     config = getattr(recipe, part)
-    first = tuple(tier for tier, _ in config.curriculum)
+    first = (*(tier for tier, _ in config.curriculum), *config.rehearsal)
     select(manifest, first)  # where all tiers are drawn afterwards, those are still to be known
     return Corpus(
         select(manifest, (*first, *config.tiers) if config.tiers else ()),
@@ -46,6 +46,7 @@ def part_corpus(recipe: Recipe, manifest: Manifest, part: str) -> Corpus:
         need_captions=part != "stage2",
         max_unreadable=recipe.max_unreadable,
         curriculum={name: steps * config.accumulate for name, steps in config.curriculum},
+        rehearsal=config.rehearsal,
         tiers=config.tiers,
     )
 

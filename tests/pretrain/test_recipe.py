@@ -154,6 +154,8 @@ def test_wrong_values_are_refused(tmp_path: Path, changes: dict[str, Any], words
     [
         (with_part("stage1", batch_size=6, accumulate=4), ("stage1", "accumulate 4", "batch_size 6")),
         ({"text": {"width": 32, "heads": 2}}, ("text width 32", "vision width 16")),
+        (with_part("stage1", rehearsal=["clips"]), ("stage1", "rehearsal", "curriculum")),
+        (with_part("stage1", curriculum=[["a", 2], ["a", 3]]), ("stage1", "curriculum", "'a' once")),
         ({"stage1": None}, ("stage2", "stage1")),
         ({"stage1": None, "stage2": None}, ("alignment", "stage1")),
         (dict.fromkeys(PARTS), ("nothing to train",)),
@@ -263,6 +265,7 @@ OTHER_VALUES: dict[str, Any] = {
     "accumulate": 2,
     "tiers": ["a"],
     "curriculum": [["a", 5], ["b", 2]],
+    "rehearsal": ["c"],
     "mixing": "mix",
     "optimizer": "adafactor",
     "schedule": "linear",
@@ -291,10 +294,13 @@ OTHER_VALUES: dict[str, Any] = {
     ],
 )
 def test_the_digest_changes_with_what_decides_and_with_nothing_else(tmp_path: Path, part: str, name: str) -> None:
-    recipe = Recipe.load(write_recipe(tmp_path))
+    needs = {"curriculum": [["a", 5]]} if name == "rehearsal" else {}
+    recipe = Recipe.load(write_recipe(tmp_path, **with_part(part, **needs)))
     before = getattr(getattr(recipe, part), name)
     other = OTHER_VALUES.get(name, before * 2 if before else 1)
-    changed = Recipe.load(write_recipe(tmp_path, tokenizer="tokenizer.json", **with_part(part, **{name: other})))
+    changed = Recipe.load(
+        write_recipe(tmp_path, tokenizer="tokenizer.json", **with_part(part, **needs, **{name: other}))
+    )
     assert getattr(getattr(changed, part), name) != before
     assert (changed.digest(part) == recipe.digest(part)) == (name in WATCHING)
     later, earlier = PARTS[PARTS.index(part) + 1], PARTS[PARTS.index(part) - 1]

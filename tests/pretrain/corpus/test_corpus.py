@@ -306,6 +306,23 @@ def test_a_curriculum_comes_first_tier_by_tier_and_shows_no_clip_twice() -> None
     assert [facts(batch) for batch in later] == [facts(batch) for batch in batches[4:7]]
 
 
+def test_rehearsal_takes_every_second_batch_of_the_curriculum() -> None:
+    tiers = world("narrow", 40), world("wide", 60), world("known", 50, weight=2), world("all", 80)
+    options = {"curriculum": {"narrow": 7, "wide": 2}, "rehearsal": ["known", "all"], "tiers": ["wide", "known"]}
+    corpus = synthetic(*tiers, **options)
+    batches = list(corpus.batches(4, steps=15))
+    names = [batch.tier for batch in batches]
+    assert names[:9:2] == ["narrow"] * 4 + ["wide"] and set(names[1:9:2]) == {"known", "all"}
+    assert names[1:9:2].count("known") in (2, 3), "by weight, to within one turn"
+    assert set(names[9:]) == {"wide", "known"}
+    for tier in tiers:  # no clip is shown twice or left out where a tier comes back
+        alone = synthetic(tier)
+        seen = [batch for batch in batches if batch.tier == tier.name]
+        assert [batch.captions for batch in seen] == [alone.batch(step, 4).captions for step in range(len(seen))]
+    later = list(corpus.batches(4, first_step=6, steps=9))
+    assert [facts(batch) for batch in later] == [facts(batch) for batch in batches[6:9]]
+
+
 def test_a_curriculum_of_a_mixing_part() -> None:
     corpus = synthetic(world("narrow", 40), world("all", 80), curriculum={"narrow": 2}, mixing="mix")
     names = [batch.tier for batch in corpus.batches(4, steps=4)]

@@ -33,6 +33,9 @@ def test_a_part_begins_with_its_curriculum(tmp_path: Path) -> None:
     made = replace(made, stage1=replace(made.stage1, curriculum=(("web", 2), ("clips", 1)), tiers=("clips",)))
     names = [batch.tier for batch in part_corpus(made, manifest, "stage1").batches(4, steps=5)]
     assert names == ["web", "web", "clips", "clips", "clips"]
+    rehearsed = replace(made, stage1=replace(made.stage1, rehearsal=("clips",)))
+    names = [batch.tier for batch in part_corpus(rehearsed, manifest, "stage1").batches(4, steps=4)]
+    assert names == ["web", "clips", "clips", "clips"]
     made = replace(made, stage1=replace(made.stage1, accumulate=2))  # a step is two batches
     names = [batch.tier for batch in part_corpus(made, manifest, "stage1").batches(2, steps=7)]
     assert names == ["web"] * 4 + ["clips"] * 3

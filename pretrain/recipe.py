@@ -87,7 +87,9 @@ class ContrastiveConfig(PartConfig):
     drop: float = option(0.5, "share of the tokens dropped, the same patch places in every frame")
     temperature: float = option(0.1, "temperature of the similarities at the start")
     min_temperature: float = option(0.01, "the learned temperature is clamped to at least this")
-    text_uniformity: float = option(0.0, "weight of the uniformity of the texts, which keeps different captions apart")
+    text_uniformity: float = option(
+        0.0, "weight of the uniformity of the texts, which keeps captions apart until the curriculum, if any, is over"
+    )
     initialize_from: str | None = option(None, "encoder whose spatial half to start from (folder, Hub id)")
 
     def __post_init__(self) -> None:
@@ -100,6 +102,11 @@ class ContrastiveConfig(PartConfig):
             raise InputError("start_from gives all weights and initialize_from the spatial half: name one of them")
         if not 0 < self.min_temperature <= self.temperature:
             raise InputError("temperature must be at least min_temperature, both above 0")
+
+    @property
+    def uniform_steps(self) -> int:
+        """Steps in which the uniformity of the texts counts: those of the curriculum, or all where there is none."""
+        return sum(steps for _, steps in self.curriculum) or self.steps
 
 
 @dataclass(frozen=True)

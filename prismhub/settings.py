@@ -22,7 +22,7 @@ class DataSettings:
 
     data: Path = option(help="Folder of videos (one per class, or with metadata), or a CSV, JSONL or list file.")
     path_column: str | None = option(None, "Column of the video's path (default: found by name).")
-    label_column: str | None = option(None, "Column of the label (default: found by name).")
+    label_column: str | None = option(None, "Column of the label or caption (default: found by name).")
     split_column: str | None = option(None, "Column of train, val or test (default: found by name).")
     start_column: str | None = option(None, "Column of a clip's start in seconds (default: found by name).")
     end_column: str | None = option(None, "Column of a clip's end in seconds (default: found by name).")
@@ -112,10 +112,13 @@ class TrainSettings:
     encoding: EncodingSettings = group()
     reading: ReadingSettings = group()
     head: tuple[str, ...] = option((), "Options of the head, as key=value ...")
+    text_tower: str | None = option(None, "Short for --head text_tower=...: encoder name, folder or Hub id.")
+    tune: str | None = option(None, "Short for --head tune=...: what of a language part trains.")
+    loss: str | None = option(None, "Short for --head loss=...")
     grid: tuple[str, ...] = option((), "Settings trained side by side, as key=value,value ...; the best is kept.")
     training: TrainingConfig = group()
     seeds: int = option(1, "Train so many times with seeds from --seed on; gives mean and standard deviation.")
-    metric: str | None = option(None, "Validation metric (default: top1, or map when multi-label).")
+    metric: str | None = option(None, "Validation metric (default: the main one of the task, as top1).")
     near_duplicates: float | None = option(
         None, "Count judged clips that nearly equal one of train: whose features have a cosine of at least, say, 0.95."
     )
@@ -127,6 +130,12 @@ class TrainSettings:
         at_least_one(self, "seeds")
         if self.near_duplicates is not None and not 0 < self.near_duplicates <= 1:
             raise InputError(f"near_duplicates is a cosine above 0 and up to 1, not {self.near_duplicates:g}")
+
+    @property
+    def head_options(self) -> dict[str, str]:
+        """The options of the head that have a name of their own here."""
+        names = ("text_tower", "tune", "loss")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     from tasks.own_data import read_task
 
     dataset, training = settings.dataset, settings.training
-    head, grid = _assignments(settings.head), parse_grid(settings.grid)
+    head, grid = _assignments(settings.head) | settings.head_options, parse_grid(settings.grid)
     if settings.name is not None:
         check_name(settings.name, "adapter name")
     if settings.run is not None and settings.run.exists() and not settings.run.is_dir():
@@ -75,11 +75,12 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     cell.check()  # whatever else can be wrong with the settings is said here: the features may take hours
     for warning in task.warnings:
         show.note(f"note: {warning}")
+    source = _portable_source(settings.encoding.encoder)
     encoder = open_encoder(settings.encoding.encoder, training.accelerator, settings.encoding.encoder_dtype)
     resolved = resolve_settings(kind, head, cell.training, cell.grid)
     spec = feature_spec(encoder, settings.encoding, kind.feature_kind, getattr(resolved[0].head, "layers", ()))
     for setting in resolved:
-        kind.build(setting.head, Context(encoder.dim, task.schema, spec))
+        kind.build(setting.head, Context(encoder.dim, task.schema, spec, encoder_source=source))
     reading = reading_of(settings.reading)
     features = cell_features(task, SPLITS, encoder, spec, reading, show, dataset.max_unreadable)
     sets = data_sets(cell, features)
@@ -89,7 +90,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
         features,
         sets,
         encoder,
-        AdapterInfo(encoder_source=_portable_source(settings.encoding.encoder)),
+        AdapterInfo(encoder_source=source),
         run,
         show,
         settings.restart,

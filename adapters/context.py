@@ -45,9 +45,9 @@ class TargetSchema:
 class Context:
     """Everything about its surroundings that a head may be built from.
 
-    `dim` is the width D of the features. `features` says what they are (encoder, plan, kind, layers, grid of patches);
-    it is None where they came from elsewhere, and so is `encoder_source`, what the encoder was loaded by, empty. `assets` is the folder of a saved adapter whose own files are read again,
-    None for a fresh one.
+    `dim` is the width D of the features. `features` says what they are (encoder, plan, kind, layers, grid of patches),
+    `encoder_source` what their encoder was loaded by; None and empty where they came from elsewhere. `assets` is the
+    folder of a saved adapter whose own files are read again, None for a fresh one.
     """
 
     dim: int

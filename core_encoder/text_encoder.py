@@ -1,7 +1,7 @@
 """Text encoders: a text -> one vector. The text tower of a video-text encoder, or a text model of `transformers`.
 
-    load_text_encoder("nano")                                     the tower of an encoder that has one
-    load_text_encoder("sentence-transformers/all-MiniLM-L6-v2")   the folder or Hub id of a text model
+load_text_encoder("nano")                                     the tower of an encoder that has one
+load_text_encoder("sentence-transformers/all-MiniLM-L6-v2")   the folder or Hub id of a text model
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -164,9 +165,7 @@ def load_text_encoder(source: str | Path) -> TextEncoder:
     path = text_source(source)
     if path is None:
         repo, revision = split_hub_id(str(source))
-        path = snapshot(
-            *(str(source), repo, revision, _BESIDE_THE_WEIGHTS, "a folder"), ignored=_OTHER_FORMATS
-        )
+        path = snapshot(*(str(source), repo, revision, _BESIDE_THE_WEIGHTS, "a folder"), ignored=_OTHER_FORMATS)
         is_text_model = (path / CONFIG).is_file() and _model_type(path) not in SUPPORTED
     else:
         is_text_model = path.is_dir() and (path / CONFIG).is_file() and _model_type(path) not in SUPPORTED
@@ -209,11 +208,11 @@ def _text_model(folder: Path, source: str) -> TextEncoder:
     try:
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         if hasattr(config, "vision_config"):
-            raise InputError(f"{folder}: a {config.model_type!r} model is no text encoder; give a folder of its text half")
+            raise InputError(
+                f"{folder}: a {config.model_type!r} model is no text encoder; give a folder of its text half"
+            )
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
-        model, said = AutoModel.from_pretrained(
-            str(folder), dtype=torch.float32, output_loading_info=True, **options
-        )
+        model, said = AutoModel.from_pretrained(str(folder), dtype=torch.float32, output_loading_info=True, **options)
     except _UNREADABLE as error:
         raise InputError(f"{folder}: not a text model that transformers opens ({_reason(error)})") from error
     model = _encoder_half(model)
@@ -226,7 +225,11 @@ def _text_model(folder: Path, source: str) -> TextEncoder:
 def _pooled(model: Any, about: dict[str, Any], folder: Path, source: str) -> TextEncoder:
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # of next-sentence prediction; nothing reads it
-    about = {**about, "config": json.loads(model.config.to_json_string(use_diff=True)), "max_length": about.get("max_length") or _max_length(folder, model.config)}
+    about = {
+        **about,
+        "config": json.loads(model.config.to_json_string(use_diff=True)),
+        "max_length": about.get("max_length") or _max_length(folder, model.config),
+    }
     about["config"]["model_type"] = model.config.model_type
     for name in ("_name_or_path", "transformers_version"):
         about["config"].pop(name, None)
@@ -248,16 +251,18 @@ def _tower_of(source: str) -> TextEncoder:
     if not encoder.has_text:
         raise no_text_tower(encoder.name)
     if encoder.tokenizer is None:
-        raise InputError(f"encoder {encoder.name!r} came without a tokenizer: put its tokenizer.json beside the weights")
+        raise InputError(
+            f"encoder {encoder.name!r} came without a tokenizer: put its tokenizer.json beside the weights"
+        )
     if isinstance(encoder.model, FrameClip):
         clip = encoder.model.clip
         text = json.loads(clip.config.text_config.to_json_string(use_diff=True))
         about = {"kind": "clip", "config": text, "projection_dim": int(clip.config.projection_dim)}
         model: nn.Module = ClipText(clip.text_model, clip.text_projection)
-        dim = encoder.model.embedding_dim
+        dim = int(clip.config.projection_dim)
     else:
-        model = encoder.model.text_tower
-        about, dim = {"kind": "tower", "config": asdict(model.config)}, model.config.width
+        model, config = encoder.model.text_tower, encoder.model.config.text
+        about, dim = {"kind": "tower", "config": asdict(config)}, config.width
     return TextEncoder(model.requires_grad_(True), encoder.tokenizer, dim, about, source)
 
 
@@ -271,6 +276,20 @@ def _clip_from(about: dict[str, Any], folder: Path, source: str) -> TextEncoder:
     tokenizer = ClipTokenizer(folder, int(config.max_position_embeddings))
     model = ClipText(clip.text_model, clip.text_projection)
     return TextEncoder(model, tokenizer, about["projection_dim"], about, source)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """The bars of `transformers` stay off stderr: that is ours."""
+    from transformers.utils import logging as bars
+
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
 
 
 def _model_type(folder: Path) -> Any:

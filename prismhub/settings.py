@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -174,6 +175,9 @@ class PredictSettings:
         None, "Answer for every so many seconds (default: where a video is much longer than those of the training)."
     )
     step: float | None = option(None, "Seconds from one window to the next (default: half a window).")
+    candidates: Path | None = option(
+        None, "File with one text a line to choose from, for adapters of videos and texts."
+    )
     vtt: Path | None = option(None, "Folder for the answers of windows as WebVTT, one file a video.")
     top: int | None = option(None, "So many best answers of each video (default: what the adapter finds right).")
     all_scores: bool = option(False, "Every score, not only the best.")
@@ -189,8 +193,13 @@ class ZeroShotSettings:
 
     videos: tuple[VideoInput, ...] = option(help="Videos, folders of videos, or manifests.", positional=True)
     labels: tuple[str, ...] = option(help="Names of the classes, as in running,jumping, or a file with one a line.")
+    adapter: str | None = option(
+        None, "Saved adapter of videos and texts that names them (default: the encoder itself does)."
+    )
     template: str | None = option(None, "Text for a label, which stands at {} (default: a video of {}).")
-    templates: tuple[str, ...] = option((), "File with one template a line; a class is the mean of its texts.")
+    templates: tuple[str, ...] = option(
+        (), "File with one template a line, or clip-kinetics-v1, clip-imagenet-v1; a class is the mean of its texts."
+    )
     encoding: EncodingSettings = group()
     accelerator: Accelerator = option("auto", "auto, cpu, gpu or mps.")
     reading: ReadingSettings = group()
@@ -204,6 +213,8 @@ class ZeroShotSettings:
             raise InputError("layers mean nothing here: videos and texts meet in the encoder's own embedding")
         if self.template is not None and self.templates:
             raise InputError("give template or templates, not both")
+        if self.adapter is not None:
+            refuse_given(self.encoding, "the adapter chooses the frames by itself", but=("encoder", "encoder_dtype"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,6 +283,17 @@ def settings_record(settings: Any) -> dict[str, Any]:
 def run_command() -> str | None:
     """The command line of this process, where it is one of ours."""
     return " ".join(["prismhub", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "prismhub" else None
+
+
+def refuse_given(settings: Any, why: str, but: Sequence[str] = ()) -> None:
+    """Refuse options that are not at their default, except some.
+
+    Raises:
+        InputError: which one, and `why`.
+    """
+    for one in fields(settings):
+        if one.name not in but and getattr(settings, one.name) != one.default:
+            raise InputError(f"{why}: leave {one.name} out")
 
 
 def at_least_one(settings: Any, *names: str) -> None:

@@ -56,7 +56,9 @@ class LitTextConfig:
     loss: Literal["softmax", "sigmoid"] = option("softmax", "symmetric cross entropy (CLIP), or every pair (SigLIP)")
     width: int | None = option(None, "width of the shared space; by default that of the text tower")
     scale: float = option(10.0, "where the learned scale of similarities begins; CLIP's is 14.29, the largest is 100")
-    tower_rate: float = option(0.1, "learning rate of the text tower, which starts pretrained, as a share of the rest's")
+    tower_rate: float = option(
+        0.1, "learning rate of the text tower, which starts pretrained, as a share of the rest's"
+    )
     lora_rank: int = option(16, "rank of LoRA's matrices")
     heads: int | None = option(None, "attention heads of the MAP head; by default the divisor of hidden nearest to 12")
     hidden: int | None = option(None, "hidden width of the MAP head; by default the width of the features")
@@ -131,10 +133,7 @@ class LitText(Adapter):
 
     def text_vectors(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors `(len(texts), E)`, with gradients where the text side trains."""
-        if self.config.tune != "projection":
-            outputs = self.tower(texts)  # (L, D')
-        else:
-            outputs = self._frozen_outputs(texts)
+        outputs = self._frozen_outputs(texts) if self.config.tune == "projection" else self.tower(texts)  # (L, D')
         return l2_normalize(self.text_projection(outputs).float())  # (L, E)
 
     def embed_video(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -271,7 +270,7 @@ class LitText(Adapter):
         return frozenset(name for name in self.saved_names() if name.startswith("tower.") and ".lora_" in name)
 
     def write_assets(self, folder: Path) -> None:
-        """`text_tower.json` says where the tower comes from; a tuned one brings its config and tokenizer, LoRA itself."""
+        """Where the tower comes from; a tuned one brings its config and tokenizer, LoRA itself."""
         write_json(folder / TOWER_FILE, self.began_as)
         if self.config.tune == "tower":
             self.tower.write_files(folder / TOWER_FOLDER)

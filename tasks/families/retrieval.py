@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from adapters.card import CardText
 from adapters.context import TargetSchema
@@ -120,4 +120,4 @@ class RetrievalTask(Task):
 
 
 def _captions(sample: Sample) -> tuple[str, ...]:
-    return cast("CaptionedSample", sample).captions if isinstance(sample, CaptionedSample) else ()
+    return sample.captions if isinstance(sample, CaptionedSample) else ()

@@ -97,9 +97,7 @@ def _weighted_median(values: Floats, weights: NDArray[np.float32]) -> Floats:
     return (values[low] + values[np.minimum(high, len(values) - 1)]) / 2
 
 
-def rank_predictions(
-    predictions: Sequence[Embedding], captions: Sequence[Sequence[str]]
-) -> Ranks:
+def rank_predictions(predictions: Sequence[Embedding], captions: Sequence[Sequence[str]]) -> Ranks:
     """The ranks of predicted videos and of their texts; `captions` are those of each, whose vectors it brings.
 
     Raises:

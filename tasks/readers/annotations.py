@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
@@ -25,6 +25,8 @@ from core_encoder.video.video_files import find_videos
 from tasks.readers.manifests import SUFFIXES, Columns, Row, read_rows, refuse_absent
 from tasks.sample import Sample
 from tasks.splits import SPLIT_NAMES, split_name
+
+AnySample = TypeVar("AnySample", bound=Sample)
 
 
 def read_samples(
@@ -266,7 +268,7 @@ def _refuse_duplicates(placed: Sequence[tuple[Row, Sample]]) -> None:
                 raise row.error(f"the same {what} as {where} ({sample.id}); {fix}")
 
 
-def splits_from_folders(samples: list[Sample], root: Path) -> list[Sample]:
+def splits_from_folders(samples: list[AnySample], root: Path) -> list[AnySample]:
     """Where no split is written but every path starts with a split folder, that is the split."""
     if any(sample.split for sample in samples):
         return samples

@@ -104,13 +104,15 @@ def _joined(placed: Sequence[tuple[Row, CaptionedSample]]) -> list[CaptionedSamp
         first_row, first = found.setdefault(place, (row, sample))
         if sample.split != first.split:
             raise row.error(
-                f"split {sample.split or 'none'!r}, but {first.split or 'none'!r} in line {first_row.line}, of the same "
-                "clip; give all captions of a clip one split"
+                f"split {sample.split or 'none'!r}, but {first.split or 'none'!r} in line {first_row.line}, "
+                "of the same clip; give all captions of a clip one split"
             )
         captions = tuple(dict.fromkeys(first.captions + sample.captions))
         found[place] = (first_row, replace(first, captions=captions))
     names: dict[str, Row] = {}
     for row, sample in found.values():
         if names.setdefault(sample.id, row) is not row:
-            raise row.error(f"the same id as line {names[sample.id].line} ({sample.id}), of another clip; give each its own")
+            raise row.error(
+                f"the same id as line {names[sample.id].line} ({sample.id}), of another clip; give each its own"
+            )
     return [sample for _, sample in found.values()]

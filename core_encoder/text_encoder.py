@@ -212,7 +212,10 @@ def _text_model(folder: Path, source: str) -> TextEncoder:
                 f"{folder}: a {config.model_type!r} model is no text encoder; give a folder of its text half"
             )
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
-        model, said = AutoModel.from_pretrained(str(folder), dtype=torch.float32, output_loading_info=True, **options)
+        with _without_bars():
+            model, said = AutoModel.from_pretrained(
+                str(folder), dtype=torch.float32, output_loading_info=True, **options
+            )
     except _UNREADABLE as error:
         raise InputError(f"{folder}: not a text model that transformers opens ({_reason(error)})") from error
     model = _encoder_half(model)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
@@ -346,7 +346,7 @@ def _captions(target: Any) -> tuple[str, ...]:
     Raises:
         InputError: it is no text, or empty.
     """
-    several = (target,) if isinstance(target, str) else tuple(target) if isinstance(target, Iterable) else ()
+    several = (target,) if isinstance(target, str) else tuple(target) if isinstance(target, list | tuple) else ()
     if not several or not all(isinstance(text, str) and text.strip() for text in several):
         raise InputError(f"a target of lit_text is a caption or several, none of them empty, not {target!r}")
     return several

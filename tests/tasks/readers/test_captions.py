@@ -30,7 +30,8 @@ def read(folder: Path, text: str, name: str = "captions.csv", **columns: str) ->
 def test_rows_of_one_clip_become_one_sample(folder: Path) -> None:
     samples = read(
         folder,
-        'video,caption,split\na.mp4,"a dog, running",train\nb.mp4,a cat,test\na.mp4,  a   pet ,train\na.mp4,a pet,train\n',
+        'video,caption,split\na.mp4,"a dog, running",train\nb.mp4,a cat,test\n'
+        "a.mp4,  a   pet ,train\na.mp4,a pet,train\n",
     )
     assert samples == [
         CaptionedSample("a.mp4", Clip(str(folder / "a.mp4")), (), "train", ("a dog, running", "a pet")),

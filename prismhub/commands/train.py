@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from core_encoder.config import parse_grid
 from core_encoder.errors import InputError
 from core_encoder.files.storage import check_name, plain_name, prismhub_home
-from core_encoder.models.known_encoders import encoders
+from core_encoder.models.known_encoders import encoders, text_source
 from prismhub.features import check_encoding, feature_spec, open_encoder, reading_of
 from prismhub.progress import SILENT, Show
 from prismhub.settings import TrainSettings, run_command, settings_record
@@ -45,6 +45,8 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     if settings.run is not None and settings.run.exists() and not settings.run.is_dir():
         raise InputError(f"{settings.run}: is a file; --run wants a folder")
     check_encoding(settings.encoding)
+    if settings.text_tower is not None:
+        text_source(settings.text_tower)
     drawn = {"val_fraction": settings.val_fraction, "test_fraction": settings.test_fraction}
     task = read_task(
         dataset.data,

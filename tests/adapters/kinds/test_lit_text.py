@@ -58,6 +58,7 @@ def built(seed: int = 1, **head: Any) -> LitText:
 
 
 def run(folder: Path, config: TrainingConfig = CONFIG, count: int = 48, **head: Any) -> TrainingResult:
+    """The validation loss decides."""
     return train(
         "lit_text",
         pairs_of(count),
@@ -66,7 +67,6 @@ def run(folder: Path, config: TrainingConfig = CONFIG, count: int = 48, **head: 
         head={"text_tower": "nano", "hidden": 24} | head,
         config=config,
         run_dir=folder,
-        metric=lambda: RetrievalMetric("t2v_r1"),
     )
 
 
@@ -78,11 +78,20 @@ def vectors(adapter: Adapter, batch: Batch) -> Tensor:
     return torch.stack([one.values for one in answer_batch(adapter, batch)])
 
 
-@pytest.mark.parametrize("head", [{"tune": tune} for tune in TUNES] + [{"loss": "sigmoid"}], ids=str)
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"tune": "tower"},
+        {"tune": "projection"},
+        pytest.param({"tune": "lora"}, marks=pytest.mark.slow),
+        pytest.param({"loss": "sigmoid"}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_it_learns_and_the_saved_adapter_answers_alike(head: dict[str, Any], tmp_path: Path) -> None:
     result = run(tmp_path / "run", **head)
     losses = [epoch["val_loss"] for epoch in result.history]
-    assert losses[-1] < 0.7 * losses[0] and result.score is not None and result.score > 0.8
+    assert losses[-1] < 0.5 * losses[0]
     save_to_registry(result.best, "pairs")
     loaded = load_adapter("pairs")
     assert isinstance(loaded, LitText) and torch.equal(vectors(loaded, batch_of()), vectors(result.best, batch_of()))
@@ -95,7 +104,7 @@ def test_it_learns_and_the_saved_adapter_answers_alike(head: dict[str, Any], tmp
 
 def test_the_real_minilm_learns_by_its_projection_alone(tmp_path: Path) -> None:
     result = run(tmp_path / "run", text_tower=str(minilm()), tune="projection", width=32)
-    assert result.score is not None and result.score > 0.8
+    assert result.history[-1]["val_loss"] < 0.5 * result.history[0]["val_loss"]
     folder = result.best.save_pretrained(tmp_path / "mine")
     assert (folder / "adapter_model.safetensors").stat().st_size < 1_000_000  # the tower of 91 MB is not in it
     assert torch.equal(LitText.from_folder(folder).embed_text(WORDS), result.best.embed_text(WORDS))
@@ -250,7 +259,6 @@ def test_a_killed_run_ends_like_one_that_was_not(tmp_path: Path) -> None:
         "head": {"text_tower": "nano", "hidden": 24, "tune": "lora"},
         "config": short,
         "run_dir": tmp_path / "cut",
-        "metric": lambda: RetrievalMetric("t2v_r1"),
     }
     with pytest.raises(KeyboardInterrupt):
         train("lit_text", pairs_of(48), pairs_of(6, seed=1), progress=stop, **again)
@@ -262,17 +270,11 @@ def test_a_killed_run_ends_like_one_that_was_not(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_end_like_one(tmp_path: Path) -> None:
     short = replace(CONFIG, epochs=2, batch_size=12)
-    one, two = (run_picklable(tmp_path / str(n), replace(short, devices=n)) for n in (1, 2))
+    one, two = (run(tmp_path / str(n), replace(short, devices=n)) for n in (1, 2))
     for name, tensor in one.best.saved_state().items():
         torch.testing.assert_close(two.best.saved_state()[name], tensor, atol=1e-4, rtol=1e-3)
     for a, b in zip(one.history, two.history, strict=True):
         assert a["train_loss"] == pytest.approx(b["train_loss"], abs=1e-4)
-
-
-def run_picklable(folder: Path, config: TrainingConfig) -> TrainingResult:
-    head = {"text_tower": "nano", "hidden": 24}
-    sets = pairs_of(48), pairs_of(6, seed=1)
-    return train("lit_text", *sets, targets=TargetSchema("pairs"), head=head, config=config, run_dir=folder)
 
 
 def test_it_trains_under_lightning(tmp_path: Path) -> None:

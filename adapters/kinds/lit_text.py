@@ -225,9 +225,11 @@ class LitText(Adapter):
         vectors = video.detach().float().cpu()
         if (candidates := batch.inputs.get("candidates")) is not None:
             return self._choices(vectors, batch.ids, candidates)
-        captions = [tuple(one) for one in batch.inputs.get("captions") or [()] * len(batch)]
-        texts = iter(self._detached([text for several in captions for text in several]).split([*map(len, captions)]))
-        return [Embedding(name, row, next(texts)) for name, row in zip(batch.ids, vectors, strict=True)]
+        if (captions := batch.inputs.get("captions")) is None:
+            return [Embedding(name, row) for name, row in zip(batch.ids, vectors, strict=True)]
+        together = self._detached([text for several in captions for text in several])
+        texts = together.split([len(several) for several in captions])
+        return [Embedding(*row) for row in zip(batch.ids, vectors, texts, strict=True)]
 
     def _choices(self, video: Tensor, ids: Sequence[str], candidates: Sequence[Sequence[str]]) -> list[Prediction]:
         """Which of its candidates each video shows."""

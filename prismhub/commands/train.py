@@ -45,8 +45,9 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     if settings.run is not None and settings.run.exists() and not settings.run.is_dir():
         raise InputError(f"{settings.run}: is a file; --run wants a folder")
     check_encoding(settings.encoding)
-    if settings.text_tower is not None:
-        text_source(settings.text_tower)
+    if "text_tower" in head:
+        text_source(head["text_tower"])
+        head["text_tower"] = _portable_source(head["text_tower"])
     drawn = {"val_fraction": settings.val_fraction, "test_fraction": settings.test_fraction}
     task = read_task(
         dataset.data,

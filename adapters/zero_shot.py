@@ -75,7 +75,8 @@ def name_by_adapter(
 
     `source` gives the features that the adapter reads; the vectors of a clip's views are averaged.
     """
-    temperature = 1.0 / float(getattr(adapter, "similarity_scale", 1.0 / TEMPERATURE))
+    with torch.no_grad():
+        temperature = 1.0 / float(getattr(adapter, "similarity_scale", 1.0 / TEMPERATURE))
     for found in predict_clips(adapter, clips, [Truth(one) for one in ids], source, batch_size):
         if isinstance(found, Embedding):
             yield class_scores(found.values[None], vectors, label_names, [found.sample_id], temperature)[0]

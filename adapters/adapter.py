@@ -58,6 +58,7 @@ class Adapter(nn.Module, ABC):
     target_kind: ClassVar[TargetKind] = "classes"
     reads_whole_clips: ClassVar[bool] = False
     even_shares: ClassVar[bool] = False
+    least_warmup_steps: ClassVar[int] = 0  # of the learning rate, but never more than half of all steps
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -184,6 +185,17 @@ class Adapter(nn.Module, ABC):
                 left_out.add(name)
             seen.add(id(tensor))
         return frozenset(self.state_dict().keys() - left_out)
+
+    def names_in_assets(self) -> frozenset[str]:
+        """Those of `saved_names` that a saved adapter holds in assets, in a layout of their own; none by default.
+
+        A head that is built with `context.assets` has read them already.
+        """
+        return frozenset()
+
+    def learning_rate_share(self, name: str) -> float:
+        """The learning rate of the parameter `name` as a share of the others'; what starts pretrained may want less."""
+        return 1.0
 
     def write_assets(self, folder: Path) -> None:
         """Write further files that the head needs (a tokenizer, a `lora/` folder) into `folder`; none by default.

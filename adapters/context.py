@@ -45,9 +45,9 @@ class TargetSchema:
 class Context:
     """Everything about its surroundings that a head may be built from.
 
-    `dim` is the width D of the features. `features` says what they are (encoder, plan, kind, layers, grid of patches);
-    it is None where they came from elsewhere. `assets` is the folder of a saved adapter whose own files are read again,
-    None for a fresh one.
+    `dim` is the width D of the features. `features` says what they are (encoder, plan, kind, layers, grid of patches),
+    `encoder_source` what their encoder was loaded by; None and empty where they came from elsewhere. `assets` is the
+    folder of a saved adapter whose own files are read again, None for a fresh one.
     """
 
     dim: int
@@ -55,6 +55,7 @@ class Context:
     features: FeatureSpec | None = None
     grid: tuple[int, int] | None = None  # rows and columns of patches; None: not known, assume a square
     assets: Path | None = None
+    encoder_source: str = ""
 
     @classmethod
     def of_classes(cls, dim: int, label_names: Sequence[str], multi_label: bool = False) -> Context:

@@ -204,11 +204,15 @@ class Text:
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """Where one video lies in the space of its texts: a unit vector `values (E,)`, float32 on the CPU."""
+    """Where one video lies in the space of its texts: a unit vector `values (E,)`, float32 on the CPU.
+
+    `texts (C, E)` are the vectors of the texts that were given beside the video, None where none were.
+    """
 
     columns: ClassVar[tuple[str, ...]] = ("embedding",)
     sample_id: str
     values: Tensor
+    texts: Tensor | None = None
 
     def describe(self, top: int | None = None, all_scores: bool = False) -> dict[str, Any]:
         """`{"id", "embedding"}`, all E numbers."""
@@ -219,3 +223,13 @@ class Embedding:
         count = len(self.values) if all_scores else min(4, len(self.values))
         shown = " ".join(f"{value:.3f}" for value in self.values[:count].tolist())
         return [(shown + (" ..." if count < len(self.values) else ""),)]
+
+
+def mean_embedding(answers: Sequence[Embedding]) -> Embedding:
+    """The mean of the vectors of several views of one video, of unit length again."""
+    import torch
+
+    if len(answers) == 1:
+        return answers[0]
+    mean = torch.stack([answer.values for answer in answers]).mean(0)  # (E,)
+    return Embedding(answers[0].sample_id, torch.nn.functional.normalize(mean, dim=-1), answers[0].texts)

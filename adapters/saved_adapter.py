@@ -46,7 +46,9 @@ def write_adapter(adapter: Adapter, folder: Path, name: str) -> None:
     assets = {path: file_sha256(folder / path) for path in sorted(_files(folder))}
     for path in assets:
         check_asset(path, f"adapter {adapter.kind!r}")
-    weights = write_tensors(folder / WEIGHTS_FILE, adapter.saved_state(), {"format": "pt"})
+    elsewhere = adapter.names_in_assets()
+    own = {name: tensor for name, tensor in adapter.saved_state().items() if name not in elsewhere}
+    weights = write_tensors(folder / WEIGHTS_FILE, own, {"format": "pt"})
     adapter.info = replace(
         adapter.info,
         created=adapter.info.created or datetime.now(UTC).isoformat(timespec="seconds"),
@@ -93,7 +95,10 @@ def read_adapter(cls: type[Kind], folder: str | Path) -> Kind:
             f"{folder / WEIGHTS_FILE}: not the weights that were saved (their sha256 differs); fetch or train again"
         )
     config: Any = config_from_dict(cls.Config, info.config, str(folder / CONFIG_FILE))
-    adapter = cls.build(config, Context(info.dim, info.targets, info.features, info.grid, folder))
+    context = Context(info.dim, info.targets, info.features, info.grid, folder, info.encoder_source)
+    adapter = cls.build(config, context)
+    elsewhere = adapter.names_in_assets()
+    tensors |= {name: tensor for name, tensor in adapter.saved_state().items() if name in elsewhere}
     adapter.load_weights(tensors, str(folder / WEIGHTS_FILE))
     adapter.info = info
     return adapter.eval()

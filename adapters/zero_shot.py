@@ -8,17 +8,18 @@ functions take vectors, not an encoder: whatever puts videos and texts into one 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from adapters.predicting import records_of
-from adapters.predictions import ClassScores, mean_scores
+from adapters.predicting import predict_clips, records_of
+from adapters.predictions import ClassScores, Embedding, Truth, mean_scores
 from core_encoder.errors import InputError
 
 if TYPE_CHECKING:
+    from adapters.adapter import Adapter
     from core_encoder.array_videos import ArrayVideo
     from core_encoder.clip_plan import Clip
     from core_encoder.features.array_source import ArraySource
@@ -59,6 +60,28 @@ def class_scores(
     cosines = normalize(videos.detach().float().cpu(), dim=-1) @ vectors.T  # (B, K)
     scores = (cosines / temperature).softmax(-1)
     return [ClassScores(one, row, tuple(label_names)) for one, row in zip(ids, scores, strict=True)]
+
+
+def name_by_adapter(
+    adapter: Adapter,
+    vectors: Tensor,
+    label_names: Sequence[str],
+    clips: Sequence[Clip] | Sequence[ArrayVideo],
+    ids: Sequence[str],
+    source: FeatureSource | ArraySource,
+    batch_size: int = 8,
+) -> Iterator[ClassScores | Failure]:
+    """The scores of each clip by an adapter that answers with `Embedding`s, at the scale that it learned.
+
+    `source` gives the features that the adapter reads; the vectors of a clip's views are averaged.
+    """
+    with torch.no_grad():
+        temperature = 1.0 / float(getattr(adapter, "similarity_scale", 1.0 / TEMPERATURE))
+    for found in predict_clips(adapter, clips, [Truth(one) for one in ids], source, batch_size):
+        if isinstance(found, Embedding):
+            yield class_scores(found.values[None], vectors, label_names, [found.sample_id], temperature)[0]
+        else:
+            yield cast("Failure", found)
 
 
 def name_videos(

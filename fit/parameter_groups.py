@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
 
-def parameter_groups(module: nn.Module, weight_decay: float, spared: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-    """The trainable parameters as groups of an optimizer: those that decay, then the others; no group is empty."""
-    decayed: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
+def parameter_groups(
+    module: nn.Module,
+    weight_decay: float,
+    spared: tuple[str, ...] = (),
+    share: Callable[[str], float] = lambda name: 1.0,
+) -> list[dict[str, Any]]:
+    """The trainable parameters as groups of an optimizer: those that decay, then the others; no group is empty.
+
+    `share` says of a parameter's name which share of the learning rate it gets; a group has one, under `share`.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            (decayed if decays(name, parameter, spared) else others).append(parameter)
-    groups = ((decayed, weight_decay), (others, 0.0))
-    return [{"params": parameters, "weight_decay": decay} for parameters, decay in groups if parameters]
+            decay = weight_decay if decays(name, parameter, spared) else 0.0
+            groups.setdefault((share(name), decay), []).append(parameter)
+    order = sorted(groups, key=lambda key: (-key[0], -key[1]))
+    return [{"params": groups[key], "weight_decay": key[1], "share": key[0]} for key in order]
 
 
 def decays(name: str, parameter: torch.Tensor, spared: tuple[str, ...] = ()) -> bool:

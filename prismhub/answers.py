@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from prismhub.progress import Show
 
@@ -19,6 +19,7 @@ class Predicted:
 
     predictions: list[Prediction]
     failures: tuple[Failure, ...]
+    about: Mapping[str, Any] = field(default_factory=dict)  # what holds for all answers, as the templates of zero-shot
 
 
 def gather_answers(found: Iterable[Prediction | Failure], total: int, show: Show) -> Predicted:

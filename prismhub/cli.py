@@ -214,7 +214,7 @@ def _print_answers(done: Any, settings: PredictSettings | ZeroShotSettings) -> N
         rows: list[dict[str, Any]] = []
         for prediction in done.predictions:
             record = prediction.describe(settings.top, settings.all_scores)
-            rows.append({"video": record.pop("id")} | record)
+            rows.append({"video": record.pop("id")} | record | done.about)
         rows += [{"video": failure.path, "error": failure.reason} for failure in done.failures]
         print_json(rows)
     else:

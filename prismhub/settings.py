@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ class DataSettings:
 
     data: Path = option(help="Folder of videos (one per class, or with metadata), or a CSV, JSONL or list file.")
     path_column: str | None = option(None, "Column of the video's path (default: found by name).")
-    label_column: str | None = option(None, "Column of the label (default: found by name).")
+    label_column: str | None = option(None, "Column of the label or caption (default: found by name).")
     split_column: str | None = option(None, "Column of train, val or test (default: found by name).")
     start_column: str | None = option(None, "Column of a clip's start in seconds (default: found by name).")
     end_column: str | None = option(None, "Column of a clip's end in seconds (default: found by name).")
@@ -112,10 +113,13 @@ class TrainSettings:
     encoding: EncodingSettings = group()
     reading: ReadingSettings = group()
     head: tuple[str, ...] = option((), "Options of the head, as key=value ...")
+    text_tower: str | None = option(None, "Short for --head text_tower=...: encoder name, folder or Hub id.")
+    tune: str | None = option(None, "Short for --head tune=...: what of a language part trains.")
+    loss: str | None = option(None, "Short for --head loss=...")
     grid: tuple[str, ...] = option((), "Settings trained side by side, as key=value,value ...; the best is kept.")
     training: TrainingConfig = group()
     seeds: int = option(1, "Train so many times with seeds from --seed on; gives mean and standard deviation.")
-    metric: str | None = option(None, "Validation metric (default: top1, or map when multi-label).")
+    metric: str | None = option(None, "Validation metric (default: the main one of the task, as top1).")
     near_duplicates: float | None = option(
         None, "Count judged clips that nearly equal one of train: whose features have a cosine of at least, say, 0.95."
     )
@@ -127,6 +131,12 @@ class TrainSettings:
         at_least_one(self, "seeds")
         if self.near_duplicates is not None and not 0 < self.near_duplicates <= 1:
             raise InputError(f"near_duplicates is a cosine above 0 and up to 1, not {self.near_duplicates:g}")
+
+    @property
+    def head_options(self) -> dict[str, str]:
+        """The options of the head that have a name of their own here."""
+        names = ("text_tower", "tune", "loss")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True)
@@ -165,6 +175,9 @@ class PredictSettings:
         None, "Answer for every so many seconds (default: where a video is much longer than those of the training)."
     )
     step: float | None = option(None, "Seconds from one window to the next (default: half a window).")
+    candidates: Path | None = option(
+        None, "File with one text a line to choose from, for adapters of videos and texts."
+    )
     vtt: Path | None = option(None, "Folder for the answers of windows as WebVTT, one file a video.")
     top: int | None = option(None, "So many best answers of each video (default: what the adapter finds right).")
     all_scores: bool = option(False, "Every score, not only the best.")
@@ -180,8 +193,13 @@ class ZeroShotSettings:
 
     videos: tuple[VideoInput, ...] = option(help="Videos, folders of videos, or manifests.", positional=True)
     labels: tuple[str, ...] = option(help="Names of the classes, as in running,jumping, or a file with one a line.")
+    adapter: str | None = option(
+        None, "Saved adapter of videos and texts that names them (default: the encoder itself does)."
+    )
     template: str | None = option(None, "Text for a label, which stands at {} (default: a video of {}).")
-    templates: tuple[str, ...] = option((), "File with one template a line; a class is the mean of its texts.")
+    templates: tuple[str, ...] = option(
+        (), "File with one template a line, or clip-kinetics-v1, clip-imagenet-v1; a class is the mean of its texts."
+    )
     encoding: EncodingSettings = group()
     accelerator: Accelerator = option("auto", "auto, cpu, gpu or mps.")
     reading: ReadingSettings = group()
@@ -195,6 +213,8 @@ class ZeroShotSettings:
             raise InputError("layers mean nothing here: videos and texts meet in the encoder's own embedding")
         if self.template is not None and self.templates:
             raise InputError("give template or templates, not both")
+        if self.adapter is not None:
+            refuse_given(self.encoding, "the adapter chooses the frames by itself", but=("encoder", "encoder_dtype"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,6 +283,17 @@ def settings_record(settings: Any) -> dict[str, Any]:
 def run_command() -> str | None:
     """The command line of this process, where it is one of ours."""
     return " ".join(["prismhub", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "prismhub" else None
+
+
+def refuse_given(settings: Any, why: str, but: Sequence[str] = ()) -> None:
+    """Refuse options that are not at their default, except some.
+
+    Raises:
+        InputError: which one, and `why`.
+    """
+    for one in fields(settings):
+        if one.name not in but and getattr(settings, one.name) != one.default:
+            raise InputError(f"{why}: leave {one.name} out")
 
 
 def at_least_one(settings: Any, *names: str) -> None:

@@ -13,7 +13,10 @@ from core_encoder.errors import InputError
 from tasks.sample import Sample
 from tasks.task import Task
 
-_FAMILIES = {"classes": "tasks.families.classification:ClassificationTask"}
+_FAMILIES = {
+    "classes": "tasks.families.classification:ClassificationTask",
+    "pairs": "tasks.families.retrieval:RetrievalTask",
+}
 """The family that reads a user's own data, by the kind of target that an adapter learns."""
 
 

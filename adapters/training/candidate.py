@@ -108,11 +108,15 @@ class Candidate:
         if not math.isfinite(float(norm)):
             return self.diverge(f"the gradient norm became {float(norm)} at step {step + 1}")
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, step, self.total_steps)
+            group["lr"] = group["share"] * self.learning_rate(step)
         self._stepper.step()
         self._stepper.zero_grad()
         self.progression.loss_sum += total
         self.progression.loss_weight += weight
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of `step`, from 0."""
+        return learning_rate(self.config, step, self.total_steps, self.adapter.least_warmup_steps)
 
     def diverge(self, reason: str) -> None:
         """Stop training this candidate; its best epoch, if there was one, is kept."""
@@ -162,9 +166,12 @@ class Candidate:
         return asdict(self.progression)
 
 
-def learning_rate(config: TrainingConfig, step: int, total_steps: int) -> float:
-    """The learning rate of `step` (from 0): linear warm-up, then a cosine towards 0."""
-    warmup_steps = round(config.warmup_fraction * total_steps)
+def learning_rate(config: TrainingConfig, step: int, total_steps: int, least_warmup_steps: int = 0) -> float:
+    """The learning rate of `step` (from 0): linear warm-up, then a cosine towards 0.
+
+    The warm-up has at least so many steps where they are asked for, but never more of them than half of all.
+    """
+    warmup_steps = max(round(config.warmup_fraction * total_steps), min(least_warmup_steps, total_steps // 2))
     return scheduled_rate(step, lr=config.lr, warmup_steps=warmup_steps, end_step=total_steps)
 
 
@@ -174,9 +181,11 @@ def build_optimizer(adapter: Adapter, config: TrainingConfig) -> torch.optim.Opt
     Raises:
         InputError: nothing is.
     """
-    groups = parameter_groups(adapter, config.weight_decay)
+    groups = parameter_groups(adapter, config.weight_decay, share=adapter.learning_rate_share)
     if not groups:
         raise InputError(f"adapter {adapter.kind!r} has no parameter to train: all are frozen, or there is none")
+    for group in groups:
+        group["lr"] = group["share"] * config.lr
     return torch.optim.AdamW(groups, lr=config.lr, fused=True)
 
 

@@ -117,8 +117,9 @@ def train(
         raise InputError("there is no sample to train on")
     targets = targets or TargetSchema(cls.target_kind, tuple(label_names))
     settings = resolve_settings(cls, head, config, grid)
-    features = info.features if info else None
-    context = Context(int(train_set[0].features.shape[-1]), targets, features, info.grid if info else None)
+    info = info or AdapterInfo()
+    dim = int(train_set[0].features.shape[-1])
+    context = Context(dim, targets, info.features, info.grid, encoder_source=info.encoder_source)
     val_set = () if val_set is None else val_set
     run_dir = Path(run_dir)
     if restart:
@@ -135,14 +136,14 @@ def train(
         "training": _by_setting({setting.name: _what_decides(setting.training) for setting in settings}),
         "train_set": digest_of(train_set),
         "val_set": digest_of(val_set),
-        "encoder": info.features.fingerprint if info and info.features else "",
+        "encoder": info.features.fingerprint if info.features else "",
     }
     claim(run_dir / RUN_FILE, record, _ASPECTS, "use another folder or restart it")
     run = TrainingRun(cls, settings, context, config, train_set, val_set, metric, run_dir)
     state = read_state(run_dir)
     if state is None or not state.done:
         _launch(run, progress or (lambda now: None))
-    return _result(run, info or AdapterInfo())
+    return _result(run, info)
 
 
 def _what_decides(config: TrainingConfig) -> dict[str, Any]:

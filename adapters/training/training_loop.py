@@ -20,7 +20,7 @@ from torch import Tensor
 from adapters.adapter import Adapter
 from adapters.context import Context
 from adapters.features import FeatureDataset, epoch_batches, even_batches, read_ahead
-from adapters.training.candidate import Candidate, any_active, learning_rate
+from adapters.training.candidate import Candidate, any_active
 from adapters.training.grid import Setting
 from adapters.training.training_config import (
     MetricFactory,
@@ -163,7 +163,7 @@ class TrainingLoop:
             if self.step % LOG_EVERY_STEPS == 0 and self.log:
                 for candidate in self.candidates:
                     if candidate.active:
-                        rate = learning_rate(candidate.config, self.step - 1, candidate.total_steps)
+                        rate = candidate.learning_rate(self.step - 1)
                         self.log.add(self.step, {"loss": candidate.last_loss, "lr": rate}, setting=candidate.name)
             self._report("train")
             self._stop_if_asked()

@@ -67,6 +67,30 @@ def encoder_path(source: str | Path) -> Path | None:
     raise InputError(f"no encoder is called {text!r}, and no such folder exists{nearest(text, known)}")
 
 
+def text_source(source: str | Path) -> Path | None:
+    """The folder or file of a text encoder: of an encoder, or of any text model; None for a Hub id.
+
+    Raises:
+        InputError: there is no such encoder, file or folder.
+    """
+    try:
+        return encoder_path(source)
+    except InputError as error:
+        raise InputError(f"text tower: {error}") from error
+
+
+def split_hub_id(name: str) -> tuple[str, str | None]:
+    """`org/name@revision` -> `(org/name, revision)`; the revision is None where none is given.
+
+    Raises:
+        InputError: it is no Hub id.
+    """
+    found = HUB_ID.fullmatch(name)
+    if found is None:
+        raise InputError(f"{name!r} is not a Hub id: expected org/name or org/name@revision")
+    return found["repo"], found["revision"]
+
+
 def check_text_tower(source: str | Path) -> None:
     """Refuse an encoder that is known to have no text tower: by its name, or by the `config.json` of its folder.
 

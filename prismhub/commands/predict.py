@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapters.prompt_templates import text_lines
 from core_encoder.array_videos import ArrayVideo
 from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.errors import InputError, UnreadableVideo
@@ -51,6 +52,7 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
     windows = ClipPlan.windows(spec.plan.num_frames, window_s, settings.step)
     if settings.vtt is not None and settings.vtt.exists() and not settings.vtt.is_dir():
         raise InputError(f"{settings.vtt}: is a file; --vtt wants a folder")
+    given = _candidates(settings.candidates, info.targets.kind)
     if asked and isinstance(videos[0], ArrayVideo):
         raise InputError("window, step and vtt count seconds, which an array does not know; give the video as a file")
 
@@ -62,7 +64,7 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
     encoder = adapter_encoder(adapter, settings.saved, spec)
     reading = settings.reading
     size = reading.clips_per_batch
-    truths = [Truth(name) for name in sample_names(videos)]
+    truths = [Truth(name, None, given) for name in sample_names(videos)]
     if isinstance(videos[0], ArrayVideo):
         in_memory = feature_source(encoder, spec, reading, videos)
         return gather_answers(predict_clips(adapter, videos, truths, in_memory, size), len(videos), show)
@@ -87,6 +89,22 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
     if settings.vtt is not None:
         _write_vtt(settings.vtt, [found[clip] for clip in clips])
     return sorted_answers(found[clip] for clip in clips)
+
+
+def _candidates(file: Path | None, target_kind: str) -> dict[str, Any]:
+    """What is given beside every video: the texts to choose from, where there are any.
+
+    Raises:
+        InputError: the adapter does not choose among texts, or the file holds fewer than two different ones.
+    """
+    if file is None:
+        return {}
+    if target_kind not in ("pairs", "text"):
+        raise InputError(f"candidates are for adapters of texts; this one learned {target_kind}")
+    texts = tuple(text_lines(file))
+    if len(texts) < 2 or len(set(texts)) < len(texts):
+        raise InputError(f"{file}: candidates must be at least two different texts, one a line")
+    return {"candidates": texts}
 
 
 def _much_longer(source: FeatureSource, clips: Sequence[Clip], longest_s: float | None) -> list[Clip]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from core_encoder.config import parse_grid
 from core_encoder.errors import InputError
 from core_encoder.files.storage import check_name, plain_name, prismhub_home
-from core_encoder.models.known_encoders import encoders
+from core_encoder.models.known_encoders import encoders, text_source
 from prismhub.features import check_encoding, feature_spec, open_encoder, reading_of
 from prismhub.progress import SILENT, Show
 from prismhub.settings import TrainSettings, run_command, settings_record
@@ -39,12 +39,15 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     from tasks.own_data import read_task
 
     dataset, training = settings.dataset, settings.training
-    head, grid = _assignments(settings.head), parse_grid(settings.grid)
+    head, grid = _assignments(settings.head) | settings.head_options, parse_grid(settings.grid)
     if settings.name is not None:
         check_name(settings.name, "adapter name")
     if settings.run is not None and settings.run.exists() and not settings.run.is_dir():
         raise InputError(f"{settings.run}: is a file; --run wants a folder")
     check_encoding(settings.encoding)
+    if "text_tower" in head:
+        text_source(head["text_tower"])
+        head["text_tower"] = _portable_source(head["text_tower"])
     drawn = {"val_fraction": settings.val_fraction, "test_fraction": settings.test_fraction}
     task = read_task(
         dataset.data,
@@ -75,11 +78,12 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     cell.check()  # whatever else can be wrong with the settings is said here: the features may take hours
     for warning in task.warnings:
         show.note(f"note: {warning}")
+    source = _portable_source(settings.encoding.encoder)
     encoder = open_encoder(settings.encoding.encoder, training.accelerator, settings.encoding.encoder_dtype)
     resolved = resolve_settings(kind, head, cell.training, cell.grid)
     spec = feature_spec(encoder, settings.encoding, kind.feature_kind, getattr(resolved[0].head, "layers", ()))
     for setting in resolved:
-        kind.build(setting.head, Context(encoder.dim, task.schema, spec))
+        kind.build(setting.head, Context(encoder.dim, task.schema, spec, encoder_source=source))
     reading = reading_of(settings.reading)
     features = cell_features(task, SPLITS, encoder, spec, reading, show, dataset.max_unreadable)
     sets = data_sets(cell, features)
@@ -89,7 +93,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
         features,
         sets,
         encoder,
-        AdapterInfo(encoder_source=_portable_source(settings.encoding.encoder)),
+        AdapterInfo(encoder_source=source),
         run,
         show,
         settings.restart,

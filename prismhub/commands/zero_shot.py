@@ -1,10 +1,14 @@
-"""`prismhub zero-shot`: which of some classes a video shows, by an encoder that knows words; nothing is trained."""
+"""`prismhub zero-shot`: which of some classes a video shows, by an encoder or adapter that knows words."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
+from adapters.prompt_templates import given_templates, read_templates, text_lines
+from core_encoder.array_videos import ArrayVideo
+from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from core_encoder.files.storage import is_file
 from core_encoder.models.known_encoders import check_text_tower, no_text_tower
@@ -12,7 +16,14 @@ from prismhub.answers import Predicted, gather_answers
 from prismhub.clips import find_inputs, sample_names
 from prismhub.features import check_encoding, feature_source, feature_spec, open_encoder
 from prismhub.progress import SILENT, Show
-from prismhub.settings import ZeroShotSettings
+from prismhub.saved import adapter_encoder, recorded_spec
+from prismhub.settings import EncodingSettings, SavedAdapterSettings, ZeroShotSettings
+
+if TYPE_CHECKING:
+    from adapters.predictions import ClassScores
+    from core_encoder.features.failures import Failure
+
+Videos = list[Clip] | list[ArrayVideo]
 
 DEFAULT_TEMPLATE = "a video of {}"
 
@@ -21,12 +32,23 @@ def zero_shot(settings: ZeroShotSettings, show: Show = SILENT) -> Predicted:
     """Name the class of each video, each a `ClassScores`; those that cannot be read are returned as failures.
 
     Raises:
-        InputError: labels or templates make no sense, there is no such video, or the encoder has no text tower.
+        InputError: labels or templates make no sense, there is no such video or adapter, or it knows no words.
     """
     labels = read_labels(settings.labels)
-    given = settings.templates or (settings.template or DEFAULT_TEMPLATE,)
-    templates = read_templates(given, may_be_file=bool(settings.templates))
+    if len(settings.templates) == 1:
+        templates = read_templates(settings.templates[0])
+    else:
+        templates = given_templates(settings.templates or (settings.template or DEFAULT_TEMPLATE,))
     videos = find_inputs(settings.videos)
+    find = _by_encoder if settings.adapter is None else _by_adapter
+    found = find(settings, labels, templates.templates, videos, show)
+    return replace(gather_answers(found, len(videos), show), about=templates.describe())
+
+
+def _by_encoder(
+    settings: ZeroShotSettings, labels: list[str], templates: Sequence[str], videos: Videos, show: Show
+) -> Iterator[ClassScores | Failure]:
+    """By the text tower that the encoder has."""
     check_encoding(settings.encoding)
     check_text_tower(settings.encoding.encoder)
 
@@ -39,8 +61,39 @@ def zero_shot(settings: ZeroShotSettings, show: Show = SILENT) -> Predicted:
     source = feature_source(encoder, spec, settings.reading, videos)
     texts = encoder.embed_text(prompts(labels, templates))  # (K * P, E)
     vectors = class_vectors(texts.unflatten(0, (len(labels), len(templates))))
-    names, size = sample_names(videos), settings.reading.clips_per_batch
-    return gather_answers(name_videos(vectors, labels, videos, names, source, size), len(videos), show)
+    return name_videos(vectors, labels, videos, sample_names(videos), source, settings.reading.clips_per_batch)
+
+
+def _by_adapter(
+    settings: ZeroShotSettings, labels: list[str], templates: Sequence[str], videos: Videos, show: Show
+) -> Iterator[ClassScores | Failure]:
+    """By the space that a saved adapter puts videos and texts into."""
+    from adapters.registry import describe_adapter, load_adapter
+
+    assert settings.adapter is not None
+    own, default = settings.encoding, EncodingSettings()
+    info = describe_adapter(settings.adapter)
+    if info.targets.kind != "pairs":
+        raise InputError(
+            f"adapter {settings.adapter!r} learned {info.targets.kind}, so it knows no words: give one of kind lit_text"
+        )
+    saved = SavedAdapterSettings(
+        settings.adapter,
+        None if own.encoder == default.encoder else own.encoder,
+        settings.accelerator,
+        None if own.encoder_dtype == default.encoder_dtype else own.encoder_dtype,
+    )
+    spec = recorded_spec(info, saved, show)
+    from adapters.zero_shot import class_vectors, name_by_adapter, prompts
+
+    adapter: Any = load_adapter(settings.adapter)
+    if not hasattr(adapter, "embed_text"):
+        raise InputError(f"adapter {settings.adapter!r} of kind {info.kind!r} embeds no texts: it has no embed_text")
+    source = feature_source(adapter_encoder(adapter, saved, spec), spec, settings.reading, videos)
+    texts = adapter.embed_text(prompts(labels, templates))  # (K * P, E)
+    vectors = class_vectors(texts.unflatten(0, (len(labels), len(templates))))
+    size = settings.reading.clips_per_batch
+    return name_by_adapter(adapter, vectors, labels, videos, sample_names(videos), source, size)
 
 
 def read_labels(given: Sequence[str]) -> list[str]:
@@ -51,7 +104,7 @@ def read_labels(given: Sequence[str]) -> list[str]:
     """
     alone = given[0] if len(given) == 1 else ""
     from_file = bool(alone) and is_file(alone)
-    labels = _lines(alone) if from_file else [word.strip() for word in given]
+    labels = text_lines(alone) if from_file else [word.strip() for word in given]
     where = f"{alone}: " if from_file else ""
     if not labels:
         raise InputError(f"{where}no label: name at least two classes")
@@ -69,32 +122,3 @@ def read_labels(given: Sequence[str]) -> list[str]:
         several = "give a list" if "," in alone else "name at least two, as in running,jumping"
         raise InputError(f"{where}{labels[0]!r} is the only label{hint}: {several}")
     return labels
-
-
-def read_templates(given: Sequence[str], may_be_file: bool) -> list[str]:
-    """The templates of words, or of the file that a single word names.
-
-    Raises:
-        InputError: none, one without `{}`, or a file that cannot be read.
-    """
-    from_file = may_be_file and len(given) == 1 and is_file(given[0])
-    templates = _lines(given[0]) if from_file else list(given)
-    where = f"{given[0]}: " if from_file else ""
-    if not templates:
-        raise InputError(f"{where}no template: write one a line, with {{}} where the label stands")
-    for template in templates:
-        if "{}" not in template:
-            hint = "" if from_file or not may_be_file else ", nor is there a file of this name"
-            raise InputError(f"{where}template {template!r} has no {{}} where the label stands{hint}")
-    return templates
-
-
-def _lines(path: str) -> list[str]:
-    """The lines of a text file, without blank ones and comments (`#`)."""
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a UTF-8 text file"
-        raise InputError(f"{path}: cannot be read ({reason})") from error
-    lines = [line.strip() for line in text.splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]

@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
@@ -25,6 +25,8 @@ from core_encoder.video.video_files import find_videos
 from tasks.readers.manifests import SUFFIXES, Columns, Row, read_rows, refuse_absent
 from tasks.sample import Sample
 from tasks.splits import SPLIT_NAMES, split_name
+
+AnySample = TypeVar("AnySample", bound=Sample)
 
 
 def read_samples(
@@ -59,7 +61,7 @@ def read_samples(
         manifests: list[tuple[Path, str | None]] = [(root, None)]
         root = root.parent
     else:
-        manifests = _manifests_in(root)
+        manifests = manifests_in(root)
     if not manifests:
         if columns != Columns() or label_separator is not None:
             raise InputError(f"{root}: holds no manifest (metadata.csv, train.csv, ...), so there is no column to name")
@@ -69,7 +71,7 @@ def read_samples(
         rows = read_rows(file, columns)
         placed += [(row, _sample(row, root, split, label_separator)) for row in rows]
     _refuse_duplicates(placed)
-    samples = _splits_from_folders([sample for _, sample in placed], root)
+    samples = splits_from_folders([sample for _, sample in placed], root)
     refuse_absent(manifests[0][0], [sample.clip for sample in samples])
     return samples
 
@@ -129,7 +131,7 @@ def name_labels(samples: Iterable[Sample], classes: Sequence[str]) -> list[Sampl
     return [replace(sample, labels=tuple(named(sample, label) for label in sample.labels)) for sample in samples]
 
 
-def _manifests_in(folder: Path) -> list[tuple[Path, str | None]]:
+def manifests_in(folder: Path) -> list[tuple[Path, str | None]]:
     """`metadata.*` here or in the split folders, else one manifest per split; at most one for each split."""
     files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
     found: list[tuple[Path, str | None]] = [(path, None) for path in files if path.stem.lower() == "metadata"]
@@ -184,17 +186,28 @@ def _folder_sample(root: Path, path: Path, label: str, split: str | None) -> Sam
 
 def _sample(row: Row, root: Path, split: str | None, separator: str | None) -> Sample:
     values, clip = row.values, row.clip()
-    if "split" in values and split is None:
-        written = str(values["split"] or "").strip()
-        split = split_name(written)
-        if split is None:
-            raise row.error(f"split {written!r} is unknown{nearest(written.lower(), SPLIT_NAMES)}")
+    split = row_split(row, split)
     own_id = "" if values.get("id") is None else str(values["id"]).strip()
     row.check_text(own_id, "id")
-    return Sample(own_id or _clip_id(clip, values["path"], root), clip, _labels(row, separator), split)
+    return Sample(own_id or clip_id(clip, values["path"], root), clip, _labels(row, separator), split)
 
 
-def _clip_id(clip: Clip, given: str, root: Path) -> str:
+def row_split(row: Row, split: str | None) -> str | None:
+    """The split of a row: that of its manifest, or the one written in it.
+
+    Raises:
+        InputError: an unknown one is written.
+    """
+    if "split" not in row.values or split is not None:
+        return split
+    written = str(row.values["split"] or "").strip()
+    found = split_name(written)
+    if found is None:
+        raise row.error(f"split {written!r} is unknown{nearest(written.lower(), SPLIT_NAMES)}")
+    return found
+
+
+def clip_id(clip: Clip, given: str, root: Path) -> str:
     """`walk/a.mp4#1.5-3`: the same wherever the data's folder lies, unless the manifest has paths outside of it."""
     name = _below(clip.path, root) or clip.path
     if name == clip.path and not os.path.isabs(given.strip()):  # noqa: PTH117 (a Path for each row is slow)
@@ -255,7 +268,7 @@ def _refuse_duplicates(placed: Sequence[tuple[Row, Sample]]) -> None:
                 raise row.error(f"the same {what} as {where} ({sample.id}); {fix}")
 
 
-def _splits_from_folders(samples: list[Sample], root: Path) -> list[Sample]:
+def splits_from_folders(samples: list[AnySample], root: Path) -> list[AnySample]:
     """Where no split is written but every path starts with a split folder, that is the split."""
     if any(sample.split for sample in samples):
         return samples

@@ -29,6 +29,7 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".list", ".jsonl", ".ndjson")
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "path": ("path", "file_name", "video", "filename", "file", "video_path", "file_path", "filepath"),
     "label": ("label", "labels", "class", "class_name", "category", "action", "target"),
+    "caption": ("caption", "captions", "text", "sentence", "description"),
     "split": ("split", "subset"),
     "start": ("start", "start_s", "start_time", "time_start"),
     "end": ("end", "end_s", "end_time", "time_end"),
@@ -50,6 +51,7 @@ class Columns:
     start: str | None = None
     end: str | None = None
     id: str | None = None
+    caption: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def read_clips(file: str | Path, path_column: str | None = None) -> list[Clip]:
         InputError: as `read_rows` and `Row.clip`, or none of the videos exists.
     """
     file = Path(os.path.normpath(Path(file).expanduser().absolute()))
-    rows = read_rows(file, Columns(path=path_column), labelled=False)
+    rows = read_rows(file, Columns(path=path_column), needed=None)
     clips = list(dict.fromkeys(row.clip() for row in rows))
     refuse_absent(file, clips)
     return clips
@@ -135,8 +137,8 @@ def refuse_absent(file: Path, clips: Sequence[Clip]) -> None:
         )
 
 
-def read_rows(file: Path, columns: Columns, labelled: bool = True) -> list[Row]:
-    """Read every row of a manifest; without `labelled` a row needs no label.
+def read_rows(file: Path, columns: Columns, needed: str | None = "label") -> list[Row]:
+    """Read every row of a manifest; beside its path a row needs the role `needed`, if any.
 
     Raises:
         InputError: not a manifest, not UTF-8, no such column, a row that does not fit, or no row at all.
@@ -145,9 +147,9 @@ def read_rows(file: Path, columns: Columns, labelled: bool = True) -> list[Row]:
         raise InputError(f"{file}: not a manifest; take a folder of videos or a file ending in {', '.join(SUFFIXES)}")
     text = _text(file)
     if file.suffix.lower() in (".jsonl", ".ndjson"):
-        rows = _json_rows(file, text, columns, labelled)
+        rows = _json_rows(file, text, columns, needed)
     else:
-        rows = _delimited_rows(file, text, columns, labelled)
+        rows = _delimited_rows(file, text, columns, needed)
     if not rows:
         raise InputError(f"{file}: holds no samples; add rows or remove the file")
     return rows
@@ -164,7 +166,7 @@ def _text(file: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _json_rows(file: Path, text: str, columns: Columns, labelled: bool) -> list[Row]:
+def _json_rows(file: Path, text: str, columns: Columns, needed: str | None) -> list[Row]:
     rows: list[Row] = []
     for line, content in enumerate(text.split("\n"), start=1):
         if not content.strip():
@@ -175,16 +177,16 @@ def _json_rows(file: Path, text: str, columns: Columns, labelled: bool) -> list[
             raise InputError(f"{file}: line {line}: not valid JSON ({error.msg})") from error
         if not isinstance(record, dict):
             raise InputError(f'{file}: line {line}: must be an object such as {{"video": "a.mp4", "label": "walk"}}')
-        names = _names(record, columns, f"{file}: line {line}", labelled)
+        names = _names(record, columns, f"{file}: line {line}", needed)
         rows.append(Row(file, line, {role: record[name] for role, name in names.items()}, names))
     return rows
 
 
-def _delimited_rows(file: Path, text: str, columns: Columns, labelled: bool) -> list[Row]:
+def _delimited_rows(file: Path, text: str, columns: Columns, needed: str | None) -> list[Row]:
     text = _COMMENTS.sub(lambda comments: "\n" * comments[0].count("\n"), text)  # lines keep their numbers
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = _delimiter(first, file.suffix.lower(), columns)
-    lines = _space_separated(file, text, labelled) if delimiter == " " else _csv(file, text, delimiter)
+    lines = _space_separated(file, text, needed) if delimiter == " " else _csv(file, text, delimiter)
     if not lines:
         return []
     start, header = lines[0]
@@ -192,13 +194,13 @@ def _delimited_rows(file: Path, text: str, columns: Columns, labelled: bool) -> 
     if holds_video or (delimiter == " " and not _is_header(header, columns)):  # the first line is a row already
         if len(header) != 2:
             raise InputError(f"{file}: line {start}: no header line; add one such as path,label")
-        header = ["path", "label"]
+        header = ["path", needed or "label"]
     else:
         lines = lines[1:]
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise InputError(f"{file}: line {start}: two columns are called {repeated[0]!r}; rename one")
-    names = _names(header, columns, f"{file}: line {start}", labelled)
+    names = _names(header, columns, f"{file}: line {start}", needed)
     positions = {role: header.index(name) for role, name in names.items()}
     rows = []
     for line, cells in lines:
@@ -241,11 +243,11 @@ def _csv(file: Path, text: str, delimiter: str) -> list[tuple[int, list[str]]]:
     return lines
 
 
-def _space_separated(file: Path, text: str, labelled: bool) -> list[tuple[int, list[str]]]:
+def _space_separated(file: Path, text: str, needed: str | None) -> list[tuple[int, list[str]]]:
     lines: list[tuple[int, list[str]]] = []
     for line, content in enumerate(text.split("\n"), start=1):
         if content.strip():
-            bare = not labelled and content.strip().lower().endswith(tuple(VIDEO_SUFFIXES))
+            bare = needed is None and content.strip().lower().endswith(tuple(VIDEO_SUFFIXES))
             cells = [content.strip(), ""] if bare else content.strip().rsplit(maxsplit=1)
             if len(cells) != 2:
                 raise InputError(f"{file}: line {line}: {content.strip()!r} is not `path label`")
@@ -253,8 +255,8 @@ def _space_separated(file: Path, text: str, labelled: bool) -> list[tuple[int, l
     return lines
 
 
-def _names(header: Iterable[str], columns: Columns, where: str, labelled: bool) -> dict[str, str]:
-    """The column of each role; path and label must be there, and so must every column asked for."""
+def _names(header: Iterable[str], columns: Columns, where: str, needed: str | None) -> dict[str, str]:
+    """The column of each role; the path and what is needed must be there, and so must every column asked for."""
     known = list(header)
     by_lower = {name.lower(): name for name in reversed(known)}
     names: dict[str, str] = {}
@@ -265,6 +267,7 @@ def _names(header: Iterable[str], columns: Columns, where: str, labelled: bool) 
         found = asked or next((by_lower[alias] for alias in aliases if alias in by_lower), None)
         if found is not None:
             names[role] = found
-        elif role == "path" or (role == "label" and labelled):
-            raise InputError(f"{where}: no {role} column{nearest(role, known)}; name it with {role}_column")
+        elif role in ("path", needed):
+            option = "path_column" if role == "path" else "label_column"
+            raise InputError(f"{where}: no {role} column{nearest(role, known)}; name it with {option}")
     return names

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fit.contrastive import contrastive_loss, gather, spread, uniformity
+from fit.contrastive import belonging_of, contrastive_loss, gather, sigmoid_loss, spread, uniformity
 from tests.pretrain.processes import in_processes
 
 
@@ -36,6 +36,69 @@ def test_the_loss_equals_plain_loops(temperature: float) -> None:
     assert math.isclose(loss.item(), plain_loss(video, text, temperature), rel_tol=1e-5)
     assert contrastive_loss(video, video, torch.tensor(1e3)).item() < 1e-6
     assert math.isclose(contrastive_loss(video, text, torch.tensor(0.0)).item(), math.log(5), rel_tol=1e-6)
+
+
+DRAWN = torch.tensor([7, 8, 7, 9, 5])  # texts 0 and 2 are equal
+KNOWN = torch.tensor([[7, 7], [8, 9], [7, 7], [9, 9], [5, 5]])  # text 3 is another caption of video 1
+
+
+def is_negative(i: int, j: int) -> bool:
+    """Whether text j is one of video i."""
+    return i != j and DRAWN[j] not in KNOWN[i]
+
+
+def test_texts_that_belong_to_a_video_are_no_negatives_of_it() -> None:
+    video, text, scale = unit_rows(5, 0), unit_rows(5, 1), 7.0
+    similarity = [[scale * float(v @ t) for t in text] for v in video]
+    total = 0.0
+    for i in range(5):
+        of_texts = [similarity[i][j] for j in range(5) if j == i or is_negative(i, j)]
+        of_videos = [similarity[j][i] for j in range(5) if j == i or is_negative(j, i)]
+        for several in (of_texts, of_videos):
+            total -= similarity[i][i] - math.log(sum(map(math.exp, several)))
+    belonging = belonging_of(DRAWN, KNOWN)
+    assert belonging.texts.sum() == 5 + 3 and not is_negative(1, 3) and is_negative(3, 1)
+    loss = contrastive_loss(video, text, torch.tensor(scale), belonging)
+    assert math.isclose(loss.item(), total / 10, rel_tol=1e-5)
+
+
+@pytest.mark.parametrize("known", [None, KNOWN])
+def test_the_sigmoid_loss_equals_plain_loops(known: Tensor | None) -> None:
+    video, text, scale, bias = unit_rows(5, 0), unit_rows(5, 1), 7.0, -2.0
+    total = 0.0
+    for i in range(5):
+        for j in range(5):
+            if i == j or known is None or is_negative(i, j):
+                logit = scale * float(video[i] @ text[j]) + bias
+                total += math.log1p(math.exp(-logit if i == j else logit))
+    belonging = None if known is None else belonging_of(DRAWN, known)
+    loss = sigmoid_loss(video, text, torch.tensor(scale), torch.tensor(bias), belonging)
+    assert math.isclose(loss.item(), total / 5, rel_tol=1e-5)
+
+
+def losses_of_a_share(rank: int, world: int) -> dict[str, Tensor]:
+    mine = slice(2 * rank, 2 * rank + 2)
+    video, text = unit_rows(4, 0)[mine].requires_grad_(), unit_rows(4, 1)[mine].requires_grad_()
+    belonging, scale = belonging_of(DRAWN[mine], KNOWN[mine]), torch.tensor(7.0)
+    softmax = contrastive_loss(video, text, scale, belonging)
+    sigmoid = sigmoid_loss(video, text, scale, torch.tensor(-2.0), belonging)
+    (softmax + sigmoid).backward()
+    assert video.grad is not None and text.grad is not None
+    return {"softmax": softmax.detach(), "sigmoid": sigmoid.detach(), "video": video.grad, "text": text.grad}
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_losses_and_gradients_of_one(tmp_path: Path) -> None:
+    video, text = unit_rows(4, 0).requires_grad_(), unit_rows(4, 1).requires_grad_()
+    belonging, scale = belonging_of(DRAWN[:4], KNOWN[:4]), torch.tensor(7.0)
+    softmax = contrastive_loss(video, text, scale, belonging)
+    sigmoid = sigmoid_loss(video, text, scale, torch.tensor(-2.0), belonging)
+    (softmax + sigmoid).backward()
+    found = in_processes(losses_of_a_share, 2, tmp_path)
+    for name, whole in {"softmax": softmax, "sigmoid": sigmoid}.items():
+        torch.testing.assert_close(sum(one[name] for one in found) / 2, whole.detach())
+    for name, whole in {"video": video.grad, "text": text.grad}.items():
+        torch.testing.assert_close(torch.cat([one[name] for one in found]) / 2, whole)
 
 
 def test_logits_are_not_rounded_to_half_precision() -> None:

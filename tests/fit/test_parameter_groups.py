@@ -37,3 +37,10 @@ def test_what_is_frozen_enters_no_group_and_no_group_is_empty() -> None:
     head.words.requires_grad_(False)
     (only,) = parameter_groups(head, 0.3)
     assert only["weight_decay"] == 0.0 and names(head, only) == ["query", "norm.weight", "norm.bias"]
+
+
+def test_parameters_of_one_share_and_decay_are_a_group() -> None:
+    head = Head()
+    groups = parameter_groups(head, 0.3, share=lambda name: 0.1 if name.startswith("words") else 1.0)
+    assert [(group["share"], group["weight_decay"]) for group in groups] == [(1.0, 0.3), (1.0, 0.0), (0.1, 0.3)]
+    assert names(head, groups[2]) == ["words.weight"] and sum(len(group["params"]) for group in groups) == 6

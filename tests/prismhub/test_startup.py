@@ -52,6 +52,7 @@ def test_what_is_wrong_without_a_model_is_said_before_torch_is_imported(tmp_path
         for number in range(3):
             (data / name / f"{number}.mp4").write_bytes(b"no video")
     (tmp_path / "empty.csv").write_text("path,label\na.mp4,\n")
+    (tmp_path / "silent.csv").write_text("video,caption\na.mp4,\n")
     (tmp_path / "t.yaml").write_text("epocs: 3")
     (tmp_path / "r.yaml").write_text("stage1: {stps: 3}")
     (tmp_path / "corpus.yaml").write_text("tiers: 3")
@@ -69,6 +70,8 @@ def test_what_is_wrong_without_a_model_is_said_before_torch_is_imported(tmp_path
         "adapter name '../x' cannot be used": [*train, "--name", "../x"],
         "did you mean 'top1'?": [*train, "--metric", "tp1"],
         "no encoder is called 'nanoo'": [*train, "--encoder", "nanoo"],
+        "line 2: caption is empty": ["train", "--data", str(tmp_path / "silent.csv"), "--adapter", "lit_text"],
+        "text tower: no encoder is called 'nanno'": [*train, "--text-tower", "nanno"],
         "is not of the form key=value": [*train, "--head", "dropout"],
         "is not of the form option=value,value": [*train, "--grid", "lr"],
         "unknown option 'epocs'; did you mean 'epochs'?": [*train, "--config", str(tmp_path / "t.yaml")],
@@ -87,6 +90,8 @@ def test_what_is_wrong_without_a_model_is_said_before_torch_is_imported(tmp_path
         "t.yaml: 'epocs: 3' is the only label": ["zero-shot", str(data), "--labels", str(tmp_path / "t.yaml")],
         "'a film' has no {} where": ["zero-shot", str(data), "--labels", "a,b", "--template", "a film"],
         "has no {} where the label stands, nor": ["zero-shot", str(data), "--labels", "a,b", "--templates", none],
+        "no adapter named 'adc'": ["zero-shot", str(data), "--labels", "a,b", "--adapter", "adc"],
+        "leave views out": ["zero-shot", str(data), "--labels", "a,b", "--adapter", "adc", "--views", "2"],
         "give template or templates": [
             *("zero-shot", str(data), "--labels", "a,b", "--template", "{}", "--templates", none)
         ],

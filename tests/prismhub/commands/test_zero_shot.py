@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,8 @@ def test_json_tables_and_python_agree_with_plain_code(world: Path, capsys: pytes
         assert row["label"] == path.parent.name.rpartition("-")[0].replace("-", " ")
         assert row["score"] == max(row["scores"].values()) and len(row["top"]) == 2
     done = prismhub.zero_shot(videos=world, labels=LABELS, feature_dtype="fp32")
-    assert [one.describe(2, True) for one in done.predictions] == [
+    assert done.about == {"templates": "given", "templates_sha256": sha256(b"a video of {}\n").hexdigest()}
+    assert [one.describe(2, True) | done.about for one in done.predictions] == [
         {"id" if name == "video" else name: value for name, value in row.items()} for row in rows
     ]
     assert run([*asked, "--top", "3"]) == 0

@@ -24,6 +24,14 @@ from core_encoder.models.model_configs import PRESETS, TextConfig, VideoHeadConf
 from pretrain.stages.masking import hidden_tokens, visible_patches
 
 PARTS = ("images", "stage1", "stage2", "alignment")
+_LATE: dict[str, Any] = {
+    "start_from": None,
+    "curriculum": [],
+    "rehearsal": [],
+    "text_uniformity": 0.0,
+    "spatial_lr": 1.0,
+}
+"""What parts of recipes had not from the start, with what it was until then: runs of before lack it."""
 WATCHING = ("evaluate_every", "log_every", "checkpoint_every")  # of a part; may change between a run and a resume
 
 
@@ -85,6 +93,7 @@ class ContrastiveConfig(PartConfig):
     """Video-text (or image-text) contrast: parts `images`, `stage1` and `alignment`."""
 
     drop: float = option(0.5, "share of the tokens dropped, the same patch places in every frame")
+    spatial_lr: float = option(1.0, "learning rate of the spatial half, as a share of lr; 0 leaves it as it was")
     temperature: float = option(0.1, "temperature of the similarities at the start")
     min_temperature: float = option(0.01, "the learned temperature is clamped to at least this")
     text_uniformity: float = option(
@@ -94,8 +103,9 @@ class ContrastiveConfig(PartConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.text_uniformity < 0:
-            raise InputError(f"text_uniformity must not be negative, not {self.text_uniformity}")
+        for name in ("text_uniformity", "spatial_lr"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must not be negative, not {getattr(self, name)}")
         if not 0 <= self.drop < 1:
             raise InputError(f"drop must be at least 0 and below 1, not {self.drop}")
         if self.start_from and self.initialize_from:
@@ -324,8 +334,7 @@ class Recipe:
         decisive = {key: about[key] for key in ("seed", "vision", "video_head", "text", "position_scale")}
         for name in PARTS[: PARTS.index(part) + 1]:
             if about[name] is not None:
-                late = ("start_from", "curriculum", "rehearsal", "text_uniformity")  # runs of before lack them
-                unset = [key for key in late if not about[name].get(key)]
+                unset = [key for key, plain in _LATE.items() if about[name].get(key, plain) == plain]
                 decisive[name] = {key: value for key, value in about[name].items() if key not in (*WATCHING, *unset)}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 

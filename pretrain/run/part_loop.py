@@ -136,7 +136,7 @@ class PartTraining:
         with RunLog(self.run.folder, first) if self.is_writer else nullcontext() as record:
             while self.step < config.steps:
                 for group in self.bare_optimizer.param_groups:
-                    group["lr"] = learning_rate(config, self.step)
+                    group["lr"] = group["share"] * learning_rate(config, self.step)
                 with self._kept(before_s, started):
                     tier, interrupted = self._advance(source, window)
                 self.seconds = before_s + time.monotonic() - started

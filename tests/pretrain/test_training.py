@@ -178,6 +178,16 @@ def test_a_folder_refuses_another_corpus_and_says_what_differs(tmp_path: Path) -
         pretrain(made, tmp_path / "out")
 
 
+def test_a_spatial_half_without_a_rate_stays_as_it_was(tmp_path: Path) -> None:
+    made = {}
+    for steps in (1, 4):
+        pretrain(contrast(tmp_path, spatial_lr=0, steps=steps, warmup_steps=0), tmp_path / f"{steps}")
+        made[steps] = weights(tmp_path / f"{steps}")
+    moved = {name for name in made[1] if not np.array_equal(made[1][name], made[4][name])}
+    assert any("temporal" in name for name in moved) and any("text" in name for name in moved)
+    assert not [name for name in moved if "spatial" in name or "patch" in name]
+
+
 def test_the_tokenizer_knows_the_words_of_later_parts(tmp_path: Path) -> None:
     short, text = part(steps=1), tiny_recipe()["text"] | {"vocab_size": 640}
     pictures = short | {"num_frames": 1, "tiers": ["pictures"]}

@@ -53,6 +53,17 @@ def test_groups_hold_what_is_trainable_and_decay_as_asked(name: str) -> None:
         assert all(group["lr"] == 0.01 for group in optimizer.param_groups)
 
 
+def test_the_spatial_half_has_its_share_of_the_rate() -> None:
+    stage = stages()[0].requires_grad_(True)
+    groups = build_optimizer(stage, ContrastiveConfig(spatial_lr=0.1)).param_groups
+    share_of = {id(parameter): group["share"] for group in groups for parameter in group["params"]}
+    for name, parameter in stage.named_parameters():
+        spatial = "vision." in name and "temporal_" not in name
+        assert share_of[id(parameter)] == (0.1 if spatial else 1.0), name
+    plain = build_optimizer(stage, ContrastiveConfig()).param_groups
+    assert {group["share"] for group in plain} == {1.0} and len(plain) == 2, "the groups of runs of before"
+
+
 def test_beta2_and_a_module_without_matrices() -> None:
     optimizer = build_optimizer(nn.LayerNorm(4), PartConfig(beta2=0.9, weight_decay=0.1))
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.0]

@@ -12,7 +12,18 @@ if TYPE_CHECKING:
     from adapters.context import Context, TargetSchema
     from adapters.features import Batch, ClipFeatures, Example, FeatureDataset, InMemoryFeatures, Times
     from adapters.lightning_adapter import FeatureDataModule, LightningAdapter
-    from adapters.predictions import Box, Boxes, ClassScores, Embedding, Prediction, Segment, Segments, Text, Truth
+    from adapters.predictions import (
+        Box,
+        Boxes,
+        ClassScores,
+        Embedding,
+        Prediction,
+        Segment,
+        Segments,
+        Text,
+        Timeline,
+        Truth,
+    )
     from adapters.registry import (
         adapter_kinds,
         list_adapters,
@@ -48,6 +59,7 @@ _HOME = {
     "Prediction": "predictions",
     "Segment": "predictions",
     "Segments": "predictions",
+    "Timeline": "predictions",
     "Text": "predictions",
     "Score": "scores",
     "Scores": "scores",
@@ -87,6 +99,7 @@ __all__ = [
     "Segment",
     "Segments",
     "Text",
+    "Timeline",
     "Score",
     "Scores",
     "adapter_kinds",

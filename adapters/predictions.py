@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, overload, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -118,6 +118,45 @@ class Segment:
     end_s: float
     label: str
     score: float
+
+
+PROPOSAL = "proposal"
+"""The label of a segment that says when something happens, not what."""
+
+
+@dataclass(frozen=True)
+class Timeline(Sequence[Segment]):
+    """What is known to happen in one video, and where anybody looked: the target of whoever learns segments.
+
+    `annotated` are spans of seconds outside which nothing is known, None for the whole video; `classes` are those that
+    were looked for, None for all.
+    """
+
+    segments: tuple[Segment, ...]
+    annotated: tuple[tuple[float, float], ...] | None = None
+    classes: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, target: Sequence[Segment]) -> Timeline:
+        """A plain list of segments as a timeline of which everything is known."""
+        return target if isinstance(target, cls) else cls(tuple(target))
+
+    def without_classes(self) -> Timeline:
+        """The same as proposals. What a class that nobody looked for does is not known, so gaps stay gaps."""
+        plain = tuple(Segment(one.start_s, one.end_s, PROPOSAL, one.score) for one in self.segments)
+        return Timeline(plain, self.annotated)
+
+    @overload
+    def __getitem__(self, place: int) -> Segment: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Segment, ...]: ...
+
+    def __getitem__(self, place: int | slice) -> Segment | tuple[Segment, ...]:
+        return self.segments[place]
+
+    def __len__(self) -> int:
+        return len(self.segments)
 
 
 @dataclass(frozen=True)

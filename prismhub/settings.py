@@ -20,7 +20,8 @@ VideoInput = Any
 class DataSettings:
     """Which videos, and what is known of them."""
 
-    data: Path = option(help="Folder of videos (one per class, or with metadata), or a CSV, JSONL or list file.")
+    data: Path = option(help="Folder of videos (one per class, or with metadata), or a CSV, JSON, JSONL or list file.")
+    videos: Path | None = option(None, "Folder of the videos that an annotation file names (default: beside it).")
     path_column: str | None = option(None, "Column of the video's path (default: found by name).")
     label_column: str | None = option(None, "Column of the label (default: found by name).")
     split_column: str | None = option(None, "Column of train, val or test (default: found by name).")
@@ -35,10 +36,10 @@ class DataSettings:
             raise InputError(f"max_unreadable is a share from 0 to 1, not {self.max_unreadable}")
 
     @property
-    def columns(self) -> dict[str, str | None]:
-        """The columns of a manifest that the settings name."""
+    def columns(self) -> dict[str, Any]:
+        """The columns of a manifest that the settings name, and where its videos are."""
         names = ("path_column", "label_column", "split_column", "start_column", "end_column", "label_separator")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names} | ({"videos": self.videos} if self.videos else {})
 
 
 @dataclass(frozen=True)

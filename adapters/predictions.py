@@ -161,29 +161,38 @@ class Timeline(Sequence[Segment]):
 
 @dataclass(frozen=True)
 class Segments:
-    """What happens when in one video, the surest first."""
+    """What happens when in one video, the surest first; those whose score reaches `threshold` are the answer.
+
+    `classified_by` names the adapter that gave proposals their classes, where another one did.
+    """
 
     columns: ClassVar[tuple[str, ...]] = ("start", "end", "label", "score")
     sample_id: str
     segments: tuple[Segment, ...]
+    threshold: float = 0.0
+    classified_by: str = ""
 
     def describe(self, top: int | None = None, all_scores: bool = False) -> dict[str, Any]:
-        """`{"id", "segments": [{"start", "end", "label", "score"}]}`, times in seconds."""
-        shown = [
+        """`{"id", "segments": [{"start", "end", "label", "score"}]}`, times in seconds, and `classified_by`, if any."""
+        rows = [
             {"start": one.start_s, "end": one.end_s, "label": one.label, "score": one.score}
-            for one in self._shown(top, all_scores)
+            for one in self.shown(top, all_scores)
         ]
-        return {"id": self.sample_id, "segments": shown}
+        named = {"classified_by": self.classified_by} if self.classified_by else {}
+        return {"id": self.sample_id, "segments": rows} | named
 
     def rows(self, top: int | None = None, all_scores: bool = False) -> list[tuple[str, ...]]:
         """One line a segment."""
         return [
             (f"{one.start_s:.2f}", f"{one.end_s:.2f}", one.label, f"{one.score:.3f}")
-            for one in self._shown(top, all_scores)
+            for one in self.shown(top, all_scores)
         ]
 
-    def _shown(self, top: int | None, all_scores: bool) -> tuple[Segment, ...]:
-        return self.segments if all_scores or top is None else self.segments[:top]
+    def shown(self, top: int | None = None, all_scores: bool = False) -> tuple[Segment, ...]:
+        """The segments that are the answer: all on request, the `top` ones, or those that reach the threshold."""
+        if all_scores:
+            return self.segments
+        return self.segments[:top] if top else tuple(one for one in self.segments if one.score >= self.threshold)
 
 
 @dataclass(frozen=True)

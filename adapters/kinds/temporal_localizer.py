@@ -60,6 +60,7 @@ class TemporalLocalizerConfig:
     iou_weight: float = option(1.0, "weight of the IoU loss beside the focal loss")
     nms_sigma: float = option(0.5, "soft-NMS: the larger, the more overlapping segments are kept")
     min_score: float = option(0.001, "segments below it are left out")
+    threshold: float = option(0.3, "segments of at least this score are the answer; --all-scores shows the rest")
     max_segments: int = option(100, "segments kept of a video")
 
     def __post_init__(self) -> None:
@@ -69,7 +70,7 @@ class TemporalLocalizerConfig:
         for name in ("radius", "iou_weight", "nms_sigma"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be above 0, not {getattr(self, name)}")
-        for name in ("dropout", "min_score"):
+        for name in ("dropout", "min_score", "threshold"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
         if self.hidden % self.heads:
@@ -116,7 +117,7 @@ class TemporalLocalizer(Adapter):
             parts.append(vectors)
         strides = [grid.stride_s for grid, _ in grids if grid.stride_s is not None]
         if not strides:
-            raise InputError(f"no training video has two feature vectors; encode more densely, or give longer videos")
+            raise InputError("no training video has two feature vectors; encode more densely, or give longer videos")
         self.stride_s.fill_(float(np.median(strides)))
         for grid, name in grids:
             grid.check_stride(float(self.stride_s), name)
@@ -157,7 +158,7 @@ class TemporalLocalizer(Adapter):
         places, device = self._places(said), said.logits.device
         index = {label: k for k, label in enumerate(self.classes)}
         total, positives = said.logits.new_zeros(()), 0
-        for row, (target, name) in enumerate(zip(batch.targets, batch.ids, strict=True)):
+        for row, target in enumerate(batch.targets):
             first_s, stride_s, count = self._grid(batch, row)
             known = Timeline.of(target)
             timeline = known.without_classes() if self.config.class_agnostic else known
@@ -195,7 +196,8 @@ class TemporalLocalizer(Adapter):
             place, label = surest.indices // len(self.classes), surest.indices % len(self.classes)
             spans = torch.stack([at[place] - reached[row, place, 0], at[place] + reached[row, place, 1]], -1).double()
             spans = (spans * stride_s + first_s).clamp(start_s, end_s).numpy()  # (C, 2) seconds
-            answers.append(Segments(name, self._segments(spans, surest.values.double().numpy(), label.numpy())))
+            found = self._segments(spans, surest.values.double().numpy(), label.numpy())
+            answers.append(Segments(name, found, self.config.threshold))
         return answers
 
     def _segments(self, spans: Any, scores: Any, labels: Any) -> tuple[Segment, ...]:

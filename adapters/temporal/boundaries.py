@@ -22,7 +22,7 @@ PRIOR = 0.01  # the probability of a class at a place before anything is learned
 
 
 class Said(NamedTuple):
-    """What all N places of all levels say: `logits (B, N, K)`, `distances (B, N, 2)` in strides of the level, `mask`."""
+    """What all N places say: `logits (B, N, K)`, `distances (B, N, 2)` in strides of the level, `mask (B, N)`."""
 
     logits: Tensor
     distances: Tensor
@@ -120,7 +120,7 @@ def places_of(lengths: Sequence[int], reach: float, device: torch.device) -> Pla
 
 
 class Wanted(NamedTuple):
-    """What the N places of one video should say: `classes (N, K)` of zeros and ones, `distances (N, 2)`, `inside (N,)`."""
+    """What the N places of one video should say: `classes (N, K)` zeros and ones, `distances (N, 2)`, `inside (N,)`."""
 
     classes: Tensor
     distances: Tensor
@@ -163,7 +163,7 @@ def focal_loss(logits: Tensor, wanted: Tensor, alpha: float = 0.25, gamma: float
 
 
 def distance_iou_loss(found: Tensor, wanted: Tensor) -> Tensor:
-    """1 - tIoU plus the squared distance of the middles in units of the common hull, for `(M, 2)` distances -> `(M,)`."""
+    """1 - tIoU plus the squared distance of the middles over that of the hull, of distances `(M, 2)` -> `(M,)`."""
     shared = torch.minimum(found, wanted).sum(-1)
     union = found.sum(-1) + wanted.sum(-1) - shared
     hull = torch.maximum(found, wanted).sum(-1).clamp(min=1e-6)

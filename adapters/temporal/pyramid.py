@@ -47,7 +47,7 @@ class LocalAttention(nn.Module):
         self.distance_bias = nn.Parameter(torch.zeros(heads, 2 * reach + 1))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        batch, length, width = x.shape
+        length = x.shape[1]
         block = self.reach  # queries come in blocks: each sees its own block and the two beside it
         blocks = -(-length // block)
         spare = blocks * block - length

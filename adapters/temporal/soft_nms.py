@@ -1,4 +1,4 @@
-"""Soft non-maximum suppression over time: what overlaps a surer segment of its class loses score, and is not removed."""
+"""Soft non-maximum suppression: what overlaps a surer segment of its class loses score, and is not removed."""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ from tasks.task import Task
 
 PROTOCOL = "temporal-localization-v1"
 """mAP and AR@AN as the official ActivityNet evaluator computes them; where a video is labelled in part, a prediction
-that hits nothing is a false alarm only if its class was looked for and half of it lies in annotated time; videos without
-a prediction are left out and counted; intervals are 95 % percentile bootstraps of 1000 draws of whole videos."""
+that hits nothing is a false alarm only if its class was looked for and half of it lies in annotated time; videos with
+no prediction are left out and counted; intervals are 95 % percentile bootstraps of 1000 draws of whole videos."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -101,7 +101,7 @@ class TemporalLocalizationTask(Task):
         seed: int = 0,
         tious: Sequence[float] = TIOUS,
     ) -> TemporalLocalizationTask:
-        """A task over videos with segments, split as `split_samples` says; `classes` are in the order of their index."""
+        """A task over videos with segments, split as `split_samples` says; `classes` are by their index."""
         if multi_label:
             raise InputError(f"task {name}: multi_label means nothing here: segments may overlap anyway")
         occurring = {label for sample in samples for label in (*sample.labels, *(_timeline(sample).classes or ()))}

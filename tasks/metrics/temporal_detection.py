@@ -1,7 +1,7 @@
 """Temporal localization scores: mAP over temporal IoU, and average recall of proposals. No torch.
 
-Both follow the official ActivityNet evaluator (`eval_detection.py`, `eval_proposal.py`): each prediction of a class, the
-surest first, takes the free ground truth of its video that it overlaps most, where their tIoU reaches the threshold;
+Both follow the official ActivityNet evaluator (`eval_detection.py`, `eval_proposal.py`): each prediction of a class,
+the surest first, takes the free ground truth of its video that it overlaps most, if their tIoU reaches the threshold;
 average precision is interpolated (VOC 2011); recall at a mean number of proposals takes the same share of each video's.
 Equal scores keep the order of samples and segments.
 
@@ -94,9 +94,9 @@ def average_recall(
     tious: Sequence[float] = TIOUS,
     most: int = MOST_PROPOSALS,
 ) -> Floats:
-    """The mean recall over thresholds at 1, 2, ... `most` proposals a video, on average -> `(most,)`; labels are not read.
+    """The mean recall over thresholds at 1, 2, ... `most` proposals a video, on average -> `(most,)`.
 
-    Videos without ground truth count only as places where proposals were spent.
+    Labels are not read. Videos without ground truth count only as places where proposals were spent.
     """
     kept = [_worth_counting(*pair) for pair in zip(predictions, truths, strict=True)]
     total = sum(map(len, kept))
@@ -113,16 +113,14 @@ def average_recall(
     shares = np.arange(1, most + 1) / most * (most * float(len(judged)) / retrieved)
     found = np.zeros((len(tious), most))
     for spans, (_, wanted) in zip(spent, judged, strict=True):
+        if not len(spans):
+            continue
         allowed = np.minimum((len(spans) * shares).astype(np.int64), len(spans))  # (most,)
         overlaps = temporal_iou(spans, wanted)  # (P, G)
         for place, tiou in enumerate(tious):
             reached = overlaps >= tiou
-            first = (
-                np.where(reached.any(axis=0), reached.argmax(axis=0), len(spans)) if len(spans) else wanted[:, 0] * 0
-            )
-            found[place] += (first[:, None] < allowed[None] if len(spans) else np.zeros((len(wanted), most))).sum(
-                axis=0
-            )
+            first = np.where(reached.any(axis=0), reached.argmax(axis=0), len(spans))  # (G,)
+            found[place] += (first[:, None] < allowed).sum(axis=0)
     return found.mean(axis=0) / sum(len(wanted) for _, wanted in judged)
 
 

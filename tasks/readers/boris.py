@@ -1,4 +1,4 @@
-"""Event tables of BORIS: its tabular export (a row for START, STOP and POINT each) and the aggregated one (a row a bout).
+"""Event tables of BORIS: its tabular export (a row for each START, STOP, POINT) and the aggregated one (a row a bout).
 
 Columns are found by the names that BORIS has given them over its versions. In front of older tables stand lines about
 the observation. States are paired by observation, subject, behaviour and modifiers; their class is the behaviour.

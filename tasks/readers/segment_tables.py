@@ -1,4 +1,4 @@
-"""Tables of segments: CSV with `video,start,end,label`, a row a segment, and JSON lines with `segments`, a line a video."""
+"""Tables of segments: CSV `video,start,end,label`, a row a segment, and JSON lines with `segments`, a line a video."""
 
 from __future__ import annotations
 

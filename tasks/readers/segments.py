@@ -5,7 +5,7 @@
     events.tsv or .csv                   BORIS's tabular or aggregated export
     mouse1.annot, or a folder of them    BENTO's
     segments.csv                         `video,start,end,label`, a row a segment
-    folder/                              one of these; or train.csv, val.csv, test.csv (.jsonl, .tsv); or several of BORIS
+    folder/                              one of these; train.csv, val.csv, test.csv (.jsonl); or several of BORIS
 
 Videos lie beside the file, or in the folder `videos`.
 """

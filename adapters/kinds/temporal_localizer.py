@@ -203,7 +203,7 @@ class TemporalLocalizer(Adapter):
     def _segments(self, spans: Any, scores: Any, labels: Any) -> tuple[Segment, ...]:
         """The candidates of one video after soft-NMS within each class, the surest first."""
         options = self.config
-        worth = (scores >= options.min_score) & (spans[:, 1] - spans[:, 0] > 1e-3)
+        worth = (scores > 0) & (scores >= options.min_score) & (spans[:, 1] - spans[:, 0] > 1e-3)
         found: list[Segment] = []
         for label in np.unique(labels[worth]):
             mine = np.flatnonzero(worth & (labels == label))

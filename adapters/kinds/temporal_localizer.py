@@ -49,7 +49,9 @@ class TemporalLocalizerConfig:
         "direct", "how starts and ends are found: ActionFormer's or TriDet's way"
     )
     class_agnostic: bool = option(False, "say when something happens, not what: proposals", grid=False)
-    reads: Literal["clip", "frames"] = option("clip", "one vector a window, or one a frame", grid=False)
+    reads: Literal["clip", "embedding", "frames"] = option(
+        "clip", "a vector a window: its mean, or the encoder's own embedding; or one a frame", grid=False
+    )
     hidden: int = option(128, "width of the pyramid")
     heads: int = option(4, "attention heads")
     levels: int = option(6, "levels of the pyramid, each half as long as the one below")

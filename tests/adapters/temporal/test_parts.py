@@ -92,8 +92,9 @@ def test_relative_distances_are_means_over_places() -> None:
     torch.manual_seed(2)
     head = RelativeDistances(4, 3)
     level = Level(torch.randn(1, 6, 4), torch.tensor([[True] * 5 + [False]]))
-    scores, offsets = head.boundaries(level)[0], head.offsets(level)[0].unflatten(-1, (2, 4))
-    found = head(level, 0)[0]
+    scores = head.boundaries(level)[0].detach()
+    offsets = head.offsets(level)[0].detach().unflatten(-1, (2, 4))
+    found = head(level, 0)[0].detach()
     for place in range(5):
         for side, sign in ((0, -1), (1, 1)):
             weights = []

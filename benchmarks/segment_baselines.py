@@ -3,14 +3,15 @@
     python -m benchmarks.segment_baselines --data events/activity_net.json --encoder nano --epochs 30
 
 All three are judged on the test split. The constant answer is the same for every video: each class everywhere, in
-segments of one length, one after another at one step; class order, length and step are the best on train. Random weights
-are the encoder's architecture with fresh ones, under the same head, trained as long.
+segments of one length, one after another at one step; length and step are the best on train. Random weights are the
+encoder's architecture with fresh ones, under the same head, trained as long.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -114,12 +115,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given: dict[str, Any] = {"val_fraction": 0.15, "test_fraction": 0.15, "seed": options.seed, "columns": columns}
     task = read_task(options.data, "segments", **given)
     encoder = load_encoder(options.encoder)
+    rows: dict[str, Scores] = {}
+
+    def tell(name: str, scores: Scores) -> None:
+        rows[name] = scores
+        sys.stdout.write(f"{name:16} {scores}\n")
+        sys.stdout.flush()
+
     scores, lengths = head_scores(task, encoder, "encoder", options)
-    rows = {"the encoder": scores, "constant answer": task.judge(constant_answers(task, lengths), "test")}
+    tell("the encoder", scores)
+    tell("constant answer", task.judge(constant_answers(task, lengths), "test"))
     untrained = random_encoder(encoder.model.config, options.seed)  # type: ignore[arg-type]
-    rows["random weights"], _ = head_scores(task, untrained, "random", options)
-    for name, found in rows.items():
-        print(f"{name:16} {found}")
+    tell("random weights", head_scores(task, untrained, "random", options)[0])
     if options.json:
         write_json(
             options.json,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, overload, runtime_checkable
 
@@ -141,10 +141,11 @@ class Timeline(Sequence[Segment]):
         """A plain list of segments as a timeline of which everything is known."""
         return target if isinstance(target, cls) else cls(tuple(target))
 
-    def without_classes(self) -> Timeline:
-        """The same as proposals. What a class that nobody looked for does is not known, so gaps stay gaps."""
+    def without_classes(self, labels: Collection[str]) -> Timeline:
+        """The same as proposals; where not all of `labels` were looked for, nothing is known between the segments."""
         plain = tuple(Segment(one.start_s, one.end_s, PROPOSAL, one.score) for one in self.segments)
-        return Timeline(plain, self.annotated)
+        whole = self.classes is None or set(labels) <= set(self.classes)
+        return Timeline(plain, self.annotated if whole else tuple((one.start_s, one.end_s) for one in plain))
 
     @overload
     def __getitem__(self, place: int) -> Segment: ...

@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scores, lengths = head_scores(task, encoder, "encoder", options)
     tell("the encoder", scores)
     tell("constant answer", task.judge(constant_answers(task, lengths), "test"))
-    untrained = random_encoder(encoder.model.config, options.seed)  # type: ignore[arg-type]
+    untrained = random_encoder(encoder.model.config, options.seed)
     tell("random weights", head_scores(task, untrained, "random", options)[0])
     if options.json:
         write_json(

@@ -116,7 +116,7 @@ class TrainSettings:
     grid: tuple[str, ...] = option((), "Settings trained side by side, as key=value,value ...; the best is kept.")
     training: TrainingConfig = group()
     seeds: int = option(1, "Train so many times with seeds from --seed on; gives mean and standard deviation.")
-    metric: str | None = option(None, "Validation metric (default: top1, or map when multi-label).")
+    metric: str | None = option(None, "Validation metric (default: the main one of the data's task).")
     near_duplicates: float | None = option(
         None, "Count judged clips that nearly equal one of train: whose features have a cosine of at least, say, 0.95."
     )

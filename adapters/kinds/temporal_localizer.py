@@ -163,7 +163,7 @@ class TemporalLocalizer(Adapter):
         for row, target in enumerate(batch.targets):
             first_s, stride_s, count = self._grid(batch, row)
             known = Timeline.of(target)
-            timeline = known.without_classes() if self.config.class_agnostic else known
+            timeline = known.without_classes(self.label_names) if self.config.class_agnostic else known
             spans = torch.tensor([(one.start_s, one.end_s) for one in timeline.segments], dtype=torch.float64)
             spans = ((spans.reshape(-1, 2) - first_s) / stride_s).to(device, torch.float32)  # (G, 2) in strides
             labels = torch.tensor([index[one.label] for one in timeline.segments], dtype=torch.long, device=device)
@@ -193,12 +193,12 @@ class TemporalLocalizer(Adapter):
         answers: list[Prediction] = []
         for row, name in enumerate(batch.ids):
             first_s, stride_s, _ = self._grid(batch, row)
-            start_s, end_s = batch.times[row].span.tolist()
+            start_s, end_s = _times(batch, row).span.tolist()
             surest = scores[row].flatten().topk(min(CANDIDATES, scores[row].numel()))
             place, label = surest.indices // len(self.classes), surest.indices % len(self.classes)
             spans = torch.stack([at[place] - reached[row, place, 0], at[place] + reached[row, place, 1]], -1).double()
-            spans = (spans * stride_s + first_s).clamp(start_s, end_s).numpy()  # (C, 2) seconds
-            found = self._segments(spans, surest.values.double().numpy(), label.numpy())
+            seconds = (spans * stride_s + first_s).clamp(start_s, end_s).numpy()  # (C, 2)
+            found = self._segments(seconds, surest.values.double().numpy(), label.numpy())
             answers.append(Segments(name, found, self.config.threshold))
         return answers
 
@@ -223,7 +223,8 @@ class TemporalLocalizer(Adapter):
         Raises:
             InputError: the stride is not the one the head learned from.
         """
-        moments = batch.times[row].frames
+        times = _times(batch, row)
+        moments = times.frames
         stride_s = float(self.stride_s)
         if not stride_s:
             raise InputError(
@@ -231,9 +232,17 @@ class TemporalLocalizer(Adapter):
             )
         if len(moments) > 1:
             own = float(moments[1] - moments[0])
-            grid = VectorGrid(float(moments[0]), own, len(moments), *batch.times[row].span.tolist())
+            grid = VectorGrid(float(moments[0]), own, len(moments), *times.span.tolist())
             stride_s = grid.check_stride(stride_s, batch.ids[row])
         return float(moments[0]), stride_s, len(moments)
+
+
+def _times(batch: Batch, row: int) -> Times:
+    """When the vectors of a video in a batch are, as `collate` brings it."""
+    times = batch.times[row]
+    if times is None:
+        raise InputError(f"{batch.ids[row]}: the times of its features are not known: use the adapter's `collate`")
+    return times
 
 
 def _grid_times(grid: VectorGrid) -> tuple[Tensor, Tensor]:

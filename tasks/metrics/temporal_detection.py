@@ -178,7 +178,10 @@ def spans_of(segments: Sequence[Any]) -> Floats:
 def known_as_proposals(predictions: Sequence[Segments], truths: Sequence[Timeline]) -> Sequence[Timeline]:
     """What is known without its classes, where all predictions are proposals without a class."""
     labels = {one.label for prediction in predictions for one in prediction.segments}
-    return [truth.without_classes() for truth in truths] if labels == {PROPOSAL} else truths
+    if labels != {PROPOSAL}:
+        return truths
+    known = {label for truth in truths for label in (*(one.label for one in truth), *(truth.classes or ()))}
+    return [truth.without_classes(known) for truth in truths]
 
 
 def _greedy_hits(overlaps: Floats, tious: Sequence[float]) -> NDArray[np.bool_]:
@@ -208,7 +211,7 @@ def _worth_counting(prediction: Segments, truth: Timeline) -> Floats:
     """The spans of proposals, the surest first, without those that lie where nobody looked."""
     mine = sorted(prediction.segments, key=lambda one: -one.score)
     spans = spans_of(mine)
-    counts = _counts(spans, PROPOSAL, truth)
+    counts = np.array([_counts(spans[k, None], one.label, truth)[0] for k, one in enumerate(mine)], dtype=np.bool_)
     if truth.segments:
         counts = counts | (temporal_iou(spans, spans_of(truth.segments)) > 0).any(axis=1)
     return spans[counts]

@@ -119,7 +119,7 @@ def _files_in(folder: Path) -> list[tuple[Path, str | None]]:
     files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
     by_split = [(path, split_name(path.stem)) for path in files]
     if any(split for _, split in by_split):
-        chosen = [(path, split) for path, split in by_split if split]
+        chosen: list[tuple[Path, str | None]] = [(path, split) for path, split in by_split if split]
         counts = Counter(split for _, split in chosen)
         if twice := next((split for split, count in counts.items() if count > 1), None):
             raise InputError(f"{folder}: holds several files of the {twice} split; keep one")

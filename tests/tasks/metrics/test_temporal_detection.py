@@ -180,6 +180,16 @@ def test_proposals_are_judged_without_classes() -> None:
     assert score_named("map", [said], [truth]) == 1.0
 
 
+def test_between_segments_of_some_classes_proposals_may_be_right() -> None:
+    whole = Timeline((Segment(0.0, 2.0, "run", 1.0), Segment(3.0, 4.0, "sit", 1.0)))
+    part = Timeline((Segment(0.0, 2.0, "run", 1.0),), None, ("run",))
+    one = Segments("a", (Segment(0.0, 2.0, PROPOSAL, 0.9), Segment(3.0, 4.0, PROPOSAL, 0.8)))
+    other = Segments("b", (Segment(0.0, 2.0, PROPOSAL, 0.7), Segment(6.0, 9.0, PROPOSAL, 0.95)))
+    assert score_named("map", [one, other], [whole, part]) == 1.0
+    assert score_named("map", [one, other], [whole, Timeline(part.segments)]) < 1.0
+    assert part.without_classes(("run",)).annotated is None
+
+
 def test_no_proposals_find_nothing_and_no_segment_is_an_error() -> None:
     truth = Timeline((Segment(0.0, 2.0, "run", 1.0),))
     assert score_named("auc", [Segments("a", ())], [truth]) == 0.0

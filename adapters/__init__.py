@@ -13,7 +13,18 @@ if TYPE_CHECKING:
     from adapters.features import Batch, ClipFeatures, Example, FeatureDataset, InMemoryFeatures, Times
     from adapters.hub import Answers, Gate, Hub
     from adapters.lightning_adapter import FeatureDataModule, LightningAdapter
-    from adapters.predictions import Box, Boxes, ClassScores, Embedding, Prediction, Segment, Segments, Text, Truth
+    from adapters.predictions import (
+        Box,
+        Boxes,
+        ClassScores,
+        Embedding,
+        Prediction,
+        Segment,
+        Segments,
+        Text,
+        Timeline,
+        Truth,
+    )
     from adapters.registry import (
         adapter_kinds,
         list_adapters,
@@ -52,6 +63,7 @@ _HOME = {
     "Prediction": "predictions",
     "Segment": "predictions",
     "Segments": "predictions",
+    "Timeline": "predictions",
     "Text": "predictions",
     "Score": "scores",
     "Scores": "scores",
@@ -94,6 +106,7 @@ __all__ = [
     "Segment",
     "Segments",
     "Text",
+    "Timeline",
     "Score",
     "Scores",
     "adapter_kinds",

@@ -59,6 +59,7 @@ class Adapter(nn.Module, ABC):
     reads_whole_clips: ClassVar[bool] = False
     even_shares: ClassVar[bool] = False
     least_warmup_steps: ClassVar[int] = 0  # of the learning rate, but never more than half of all steps
+    batch_size: ClassVar[int] = 32  # samples a step unless the training says otherwise
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -108,6 +109,11 @@ class Adapter(nn.Module, ABC):
     def options_for(cls, targets: TargetSchema) -> dict[str, Any]:
         """The options of the head that the targets decide; none by default."""
         return {}
+
+    @classmethod
+    def feature_kind_for(cls, config: Any) -> FeatureKind:
+        """The features that a head of these options reads; by default the same for all."""
+        return cls.feature_kind
 
     @property
     def dim(self) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, overload, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,31 +120,80 @@ class Segment:
     score: float
 
 
+PROPOSAL = "proposal"
+"""The label of a segment that says when something happens, not what."""
+
+
+@dataclass(frozen=True)
+class Timeline(Sequence[Segment]):
+    """What is known to happen in one video, and where anybody looked: the target of whoever learns segments.
+
+    `annotated` are spans of seconds outside which nothing is known, None for the whole video; `classes` are those that
+    were looked for, None for all.
+    """
+
+    segments: tuple[Segment, ...]
+    annotated: tuple[tuple[float, float], ...] | None = None
+    classes: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, target: Sequence[Segment]) -> Timeline:
+        """A plain list of segments as a timeline of which everything is known."""
+        return target if isinstance(target, cls) else cls(tuple(target))
+
+    def without_classes(self, labels: Collection[str]) -> Timeline:
+        """The same as proposals; where not all of `labels` were looked for, nothing is known between the segments."""
+        plain = tuple(Segment(one.start_s, one.end_s, PROPOSAL, one.score) for one in self.segments)
+        whole = self.classes is None or set(labels) <= set(self.classes)
+        return Timeline(plain, self.annotated if whole else tuple((one.start_s, one.end_s) for one in plain))
+
+    @overload
+    def __getitem__(self, place: int) -> Segment: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Segment, ...]: ...
+
+    def __getitem__(self, place: int | slice) -> Segment | tuple[Segment, ...]:
+        return self.segments[place]
+
+    def __len__(self) -> int:
+        return len(self.segments)
+
+
 @dataclass(frozen=True)
 class Segments:
-    """What happens when in one video, the surest first."""
+    """What happens when in one video, the surest first; those whose score reaches `threshold` are the answer.
+
+    `classified_by` names the adapter that gave proposals their classes, where another one did.
+    """
 
     columns: ClassVar[tuple[str, ...]] = ("start", "end", "label", "score")
     sample_id: str
     segments: tuple[Segment, ...]
+    threshold: float = 0.0
+    classified_by: str = ""
 
     def describe(self, top: int | None = None, all_scores: bool = False) -> dict[str, Any]:
-        """`{"id", "segments": [{"start", "end", "label", "score"}]}`, times in seconds."""
-        shown = [
+        """`{"id", "segments": [{"start", "end", "label", "score"}]}`, times in seconds, and `classified_by`, if any."""
+        rows = [
             {"start": one.start_s, "end": one.end_s, "label": one.label, "score": one.score}
-            for one in self._shown(top, all_scores)
+            for one in self.shown(top, all_scores)
         ]
-        return {"id": self.sample_id, "segments": shown}
+        named = {"classified_by": self.classified_by} if self.classified_by else {}
+        return {"id": self.sample_id, "segments": rows} | named
 
     def rows(self, top: int | None = None, all_scores: bool = False) -> list[tuple[str, ...]]:
         """One line a segment."""
         return [
             (f"{one.start_s:.2f}", f"{one.end_s:.2f}", one.label, f"{one.score:.3f}")
-            for one in self._shown(top, all_scores)
+            for one in self.shown(top, all_scores)
         ]
 
-    def _shown(self, top: int | None, all_scores: bool) -> tuple[Segment, ...]:
-        return self.segments if all_scores or top is None else self.segments[:top]
+    def shown(self, top: int | None = None, all_scores: bool = False) -> tuple[Segment, ...]:
+        """The segments that are the answer: all on request, the `top` ones, or those that reach the threshold."""
+        if all_scores:
+            return self.segments
+        return self.segments[:top] if top else tuple(one for one in self.segments if one.score >= self.threshold)
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ _BUILT_IN = {
     "map_classifier": _BuiltIn("adapters.kinds.map_classifier", "MapClassifier", "classes"),
     "linear": _BuiltIn("adapters.kinds.linear", "Linear", "classes"),
     "lit_text": _BuiltIn("adapters.kinds.lit_text", "LitText", "pairs"),
+    "temporal_localizer": _BuiltIn("adapters.kinds.temporal_localizer", "TemporalLocalizer", "segments"),
 }
 _registered: dict[str, type[Adapter]] = {}
 _VERSION = re.compile(r"v([1-9]\d*)")

@@ -63,7 +63,7 @@ class Windows:
         cues, place = ["WEBVTT"], 0
         for text, same in itertools.groupby(text for text, _ in said):
             after = place + len(list(same))
-            cues.append(f"{_timestamp(cuts[place])} --> {_timestamp(cuts[after])}\n{_escaped(text)}")
+            cues.append(f"{timestamp(cuts[place])} --> {timestamp(cuts[after])}\n{cue_text(text)}")
             place = after
         return "\n\n".join(cues) + "\n"
 
@@ -93,14 +93,15 @@ def _mean(pair: tuple[float, float]) -> float:
     return sum(pair) / 2
 
 
-def _timestamp(seconds: float) -> str:
+def timestamp(seconds: float) -> str:
+    """Seconds as WebVTT writes them."""
     milliseconds = round(1000 * seconds)
     minutes, rest = divmod(milliseconds, 60_000)
     hours, minute = divmod(minutes, 60)
     return f"{hours:02}:{minute:02}:{rest // 1000:02}.{rest % 1000:03}"
 
 
-def _escaped(text: str) -> str:
+def cue_text(text: str) -> str:
     """Text as WebVTT takes it: no markup, no arrow, one line."""
     for character, escape in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(character, escape)

@@ -147,7 +147,12 @@ def cell_features(
     clips = [sample.clip for split in splits if split in task.splits for sample in task.samples(split)]
     report = encode_missing(encoder, clips, [spec], reading, watch)
     source = FeatureSource(encoder, spec, reading.root, batch_size=reading.clips_per_batch, num_workers=reading.workers)
-    return CellFeatures(spec, source, report, readable_samples(task, report.failures, max_unreadable, splits))
+    readable = readable_samples(task, report.failures, max_unreadable, splits)
+    for samples in readable.values():
+        for sample in samples:
+            if keys := source.cached_keys(sample.clip):
+                task.check_length(sample, source.store.info(keys[-1]).end_s)
+    return CellFeatures(spec, source, report, readable)
 
 
 def data_sets(cell: Cell, features: CellFeatures) -> dict[str, ClipFeatures]:

@@ -195,7 +195,17 @@ def _predict(settings: PredictSettings) -> None:
     from prismhub.commands.predict import predict
     from prismhub.progress import Show
 
-    _print_answers(predict(settings, Show(settings.output.quiet)), settings)
+    done = predict(settings, Show(settings.output.quiet))
+    if settings.format is None:
+        _print_answers(done, settings)
+        return
+    from adapters.registry import describe_adapter
+    from prismhub.answer_files import formatted, write_formatted
+
+    texts = formatted(settings, describe_adapter(settings.saved.adapter), done.predictions)
+    for line in map(str, write_formatted(settings, texts)) if settings.out else texts.values():
+        print(line, end="\n" if settings.out else "")
+    _exit_for(done.failures)
 
 
 def _zero_shot(settings: ZeroShotSettings) -> None:

@@ -48,6 +48,28 @@ def clip_plan(settings: EncodingSettings, num_frames: int) -> ClipPlan:
     )
 
 
+WINDOW_FPS = 8.0  # of windows that are chosen for adapters that look at whole videos
+WINDOW_HOP = 4  # frames between two of them: a vector every half second
+
+
+def in_windows(settings: EncodingSettings, kind: FeatureKind, num_frames: int) -> EncodingSettings:
+    """The settings of an adapter that looks at whole videos, where they do not say how: dense windows.
+
+    Windows of which one vector is kept overlap; of those whose frames are kept one follows another.
+    """
+    fps = settings.fps if settings.fps or settings.stride else WINDOW_FPS
+    hop = min(WINDOW_HOP, settings.num_frames or num_frames) if kind in ("clip", "embedding") else None
+    return replace(settings, sampling="dense", fps=fps, window_stride=settings.window_stride or hop)
+
+
+def describe_windows(plan: ClipPlan) -> str:
+    """A plan of dense windows in a few words."""
+    if plan.fps is None:
+        return f"windows of {plan.num_frames} frames, every {plan.stride} of the video, one each {plan.window_stride}"
+    seconds = f"{plan.num_frames / plan.fps:g} s, one every {(plan.window_stride or plan.num_frames) / plan.fps:g} s"
+    return f"windows of {seconds} (--fps and --window-stride choose others)"
+
+
 def check_encoding(settings: EncodingSettings) -> None:
     """Refuse what can be known to be wrong without loading the encoder.
 

@@ -21,7 +21,8 @@ VideoInput = Any
 class DataSettings:
     """Which videos, and what is known of them."""
 
-    data: Path = option(help="Folder of videos (one per class, or with metadata), or a CSV, JSONL or list file.")
+    data: Path = option(help="Folder of videos (one per class, or with metadata), or a CSV, JSON, JSONL or list file.")
+    videos: Path | None = option(None, "Folder of the videos that an annotation file names (default: beside it).")
     path_column: str | None = option(None, "Column of the video's path (default: found by name).")
     label_column: str | None = option(None, "Column of the label or caption (default: found by name).")
     split_column: str | None = option(None, "Column of train, val or test (default: found by name).")
@@ -36,10 +37,10 @@ class DataSettings:
             raise InputError(f"max_unreadable is a share from 0 to 1, not {self.max_unreadable}")
 
     @property
-    def columns(self) -> dict[str, str | None]:
-        """The columns of a manifest that the settings name."""
+    def columns(self) -> dict[str, Any]:
+        """The columns of a manifest that the settings name, and where its videos are."""
         names = ("path_column", "label_column", "split_column", "start_column", "end_column", "label_separator")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names} | ({"videos": self.videos} if self.videos else {})
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class TrainSettings:
     grid: tuple[str, ...] = option((), "Settings trained side by side, as key=value,value ...; the best is kept.")
     training: TrainingConfig = group()
     seeds: int = option(1, "Train so many times with seeds from --seed on; gives mean and standard deviation.")
-    metric: str | None = option(None, "Validation metric (default: the main one of the task, as top1).")
+    metric: str | None = option(None, "Validation metric (default: the main one of the data's task).")
     near_duplicates: float | None = option(
         None, "Count judged clips that nearly equal one of train: whose features have a cosine of at least, say, 0.95."
     )
@@ -158,6 +159,7 @@ class EvaluateSettings:
     saved: SavedAdapterSettings = group()
     dataset: DataSettings = group()
     split: Literal["test", "val", "train", "all"] | None = option(None, "Split (default: test, val, or all there is).")
+    classifier: str | None = option(None, "Adapter that names what a class-agnostic localizer finds.")
     reading: ReadingSettings = group()
     seed: int = option(0, "Seed of the bootstrap.")
     out: Path | None = option(None, "Where to write the result (default: results/ in PRISMHUB_HOME).")
@@ -179,6 +181,11 @@ class PredictSettings:
         None, "File with one text a line to choose from, for adapters of videos and texts."
     )
     vtt: Path | None = option(None, "Folder for the answers of windows as WebVTT, one file a video.")
+    format: str | None = option(None, "Write segments as activitynet, boris, csv or vtt, to stdout or --out.")
+    out: Path | None = option(None, "File for --format; a folder for vtt.")
+    timeline: Path | None = option(None, "Folder for a picture of each video's segments, as SVG.")
+    threshold: float | None = option(None, "Segments of at least this score are the answer (default: the adapter's).")
+    classifier: str | None = option(None, "Adapter that names what a class-agnostic localizer finds.")
     top: int | None = option(None, "So many best answers of each video (default: what the adapter finds right).")
     all_scores: bool = option(False, "Every score, not only the best.")
     output: OutputSettings = group()

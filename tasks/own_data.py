@@ -16,6 +16,7 @@ from tasks.task import Task
 _FAMILIES = {
     "classes": "tasks.families.classification:ClassificationTask",
     "pairs": "tasks.families.retrieval:RetrievalTask",
+    "segments": "tasks.families.temporal_localization:TemporalLocalizationTask",
 }
 """The family that reads a user's own data, by the kind of target that an adapter learns."""
 
@@ -40,7 +41,7 @@ def read_task(
     test_fraction: float,
     seed: int,
     multi_label: bool | None = None,
-    columns: Mapping[str, str | None] | None = None,
+    columns: Mapping[str, Any] | None = None,
 ) -> Task:
     """The task over a folder or manifest, to train on.
 
@@ -74,7 +75,7 @@ def evaluation_split(
     *,
     split: str | None = None,
     multi_label: bool | None = None,
-    columns: Mapping[str, str | None] | None = None,
+    columns: Mapping[str, Any] | None = None,
 ) -> JudgedOn:
     """The task over `data` in the classes of an adapter, and the split to judge it on.
 

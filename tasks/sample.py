@@ -1,9 +1,10 @@
-"""One sample of a task. No torch."""
+"""The samples of tasks. No torch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from adapters.predictions import Timeline
 from core_encoder.clip_plan import Clip
 
 
@@ -15,3 +16,14 @@ class Sample:
     clip: Clip
     labels: tuple[str, ...]
     split: str | None = None
+
+
+@dataclass(frozen=True)
+class SegmentSample(Sample):
+    """One video with what happens in it and when; `labels` are the classes that occur.
+
+    `moments` are those of them that were written without a duration, and became short segments.
+    """
+
+    timeline: Timeline = field(default_factory=lambda: Timeline(()))
+    moments: tuple[str, ...] = ()

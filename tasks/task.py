@@ -165,6 +165,18 @@ class Task(ABC):
             InputError: which split.
         """
 
+    def check_length(self, sample: Sample, length_s: float) -> None:  # noqa: B027 (not every family has times)
+        """Refuse a sample that says something of a time after its video ends; asked once its features are there.
+
+        Raises:
+            InputError: which sample, and of what time.
+        """
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What adapters record of the task for later, ready for JSON; nothing by default."""
+        return {}
+
     def describe_target(self, sample: Sample) -> Any:
         """What is right for a sample, ready for JSON."""
         return list(sample.labels)

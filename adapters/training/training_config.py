@@ -22,7 +22,9 @@ class TrainingConfig:
     """Options of `adapters.train`: AdamW, cosine schedule with warm-up, early stop on the validation metric."""
 
     epochs: int = option(30, "passes over the training samples", grid=False)
-    batch_size: int = option(32, "samples a step, over all devices together", grid=False)
+    batch_size: int | None = option(
+        None, "samples a step, over all devices together (default: 32, or what suits the kind)", grid=False
+    )
     lr: float = option(1e-3, "peak learning rate")
     weight_decay: float = option(1e-2, "decoupled weight decay; norms, biases and queries are left out")
     warmup_fraction: float = option(0.05, "share of the steps in which the learning rate rises from 0")

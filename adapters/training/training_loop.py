@@ -79,12 +79,12 @@ class TrainingRun:
         if self.config.accumulate > 1 and self.kind.even_shares:
             raise InputError(f"accumulate: the loss of {self.kind.kind!r} needs the whole batch at once; leave it at 1")
         fewest = min(len(s) for s in (self.train_set, self.val_set) if len(s))
-        if min(fewest, self.config.batch_size // 2) < fabric.world_size > 1:
+        if min(fewest, self.batch_size // 2) < fabric.world_size > 1:
             raise InputError(
-                f"{fewest} samples in batches of {self.config.batch_size} cannot be shared by {fabric.world_size} "
+                f"{fewest} samples in batches of {self.batch_size} cannot be shared by {fabric.world_size} "
                 "devices; use fewer devices"
             )
-        steps = len(epoch_batches(len(self.train_set), self.config.batch_size, 0, 0))
+        steps = len(epoch_batches(len(self.train_set), self.batch_size, 0, 0))
         candidates = []
         for setting in self.settings:
             adapter = self.build(setting)
@@ -94,6 +94,11 @@ class TrainingRun:
         state = read_checkpoint(self.run_dir, candidates)
         with TrainingLoop(self, fabric, interruption, tell, candidates, state, steps) as loop:
             loop.go()
+
+    @property
+    def batch_size(self) -> int:
+        """Samples a step, over all devices together."""
+        return self.config.batch_size or self.kind.batch_size
 
     def build(self, setting: Setting) -> Adapter:
         """The fresh head of a setting."""
@@ -147,7 +152,7 @@ class TrainingLoop:
     def _train_epoch(self) -> None:
         config, state = self.run.config, self.state
         rank, world = self.fabric.global_rank, self.fabric.world_size
-        plan = epoch_batches(len(self.run.train_set), config.batch_size, config.seed, state.epoch)[state.step :]
+        plan = epoch_batches(len(self.run.train_set), self.run.batch_size, config.seed, state.epoch)[state.step :]
         even = self.run.kind.even_shares
         mine = [indices[rank : len(indices) // world * world if even else None : world] for indices in plan]
         parts = [even_batches(share, -(-len(share) // config.accumulate)) for share in mine]
@@ -184,7 +189,7 @@ class TrainingLoop:
     def _validate(self) -> tuple[dict[str, float], dict[str, float]]:
         """Validation scores and losses of the active candidates."""
         active = [candidate for candidate in self.candidates if candidate.active]
-        judgements = validate(active, self.run.val_set, self.run.config.batch_size, self.fabric, self._validated)
+        judgements = validate(active, self.run.val_set, self.run.batch_size, self.fabric, self._validated)
         scores, losses = {}, {}
         for candidate, judgement in zip(active, judgements, strict=True):
             if judgement.broken == "features":

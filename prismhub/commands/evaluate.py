@@ -10,6 +10,7 @@ from core_encoder.errors import InputError
 from core_encoder.files.storage import plain_name, prismhub_home
 from prismhub.features import reading_of
 from prismhub.progress import SILENT, Show
+from prismhub.proposals import adapter_id, check_classifier, classify_proposals
 from prismhub.saved import adapter_encoder, recorded_spec
 from prismhub.settings import EvaluateSettings, run_command, settings_record
 
@@ -49,6 +50,7 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
     if settings.out is not None and settings.out.is_dir():
         raise InputError(f"{settings.out}: is a folder; --out wants a file such as {settings.out / 'result.json'}")
     info = describe_adapter(saved.adapter)
+    check_classifier(settings.classifier, info)
     chosen = evaluation_split(
         dataset.data,
         info.targets,
@@ -71,8 +73,14 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
         which = "" if split == "all" else f"{split} "
         show.note(f"note: the adapter was trained on {also} of the {videos} {which}videos (same bytes)")
     predictions = answer_samples(adapter, task, features.samples[split], features.source, show)
+    name = saved.adapter
+    if settings.classifier is not None:
+        by_id = {sample.id: sample.clip for sample in features.samples[split]}
+        asked = saved, settings.reading, show
+        predictions = [*classify_proposals(predictions, by_id, settings.classifier, *asked, all_scores=True)]  # type: ignore[arg-type]
+        name = f"{saved.adapter} + {adapter_id(settings.classifier)}"
     about = {"config": settings_record(settings), "command": run_command(), "also_in_train": also}
-    result = judge_cell(adapter, task, split, predictions, features, encoder, saved.adapter, settings.seed, **about)
+    result = judge_cell(adapter, task, split, predictions, features, encoder, name, settings.seed, **about)
     stem = plain_name(f"{task.name}-{split}-{saved.adapter}-{task.digest(split)[:8]}")
     path = settings.out or prismhub_home() / "results" / f"{stem}.json"
     result.write(path)

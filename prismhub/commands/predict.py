@@ -13,16 +13,18 @@ from core_encoder.array_videos import ArrayVideo
 from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.files.storage import write_text
+from prismhub.answer_files import check_output, write_timelines
 from prismhub.answers import Predicted, gather_answers, sorted_answers
 from prismhub.clips import find_inputs, sample_names
 from prismhub.features import clip_source, feature_source
 from prismhub.progress import SILENT, Show
+from prismhub.proposals import check_classifier, classify_proposals
 from prismhub.saved import adapter_encoder, recorded_spec
 from prismhub.settings import PredictSettings
 
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
-    from adapters.predictions import Prediction, Truth
+    from adapters.predictions import Prediction, Segments, Truth
     from adapters.windows import Windows
     from core_encoder.features.failures import Failure
     from core_encoder.features.feature_source import FeatureSource
@@ -47,7 +49,10 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
     info = describe_adapter(settings.saved.adapter)
     spec = recorded_spec(info, settings.saved, show)
     lengths: Mapping[str, float] = info.training.get("clip_s") or {}
-    asked = any(given is not None for given in (settings.window, settings.step, settings.vtt))
+    check_output(settings, info)
+    check_classifier(settings.classifier, info)
+    when = info.targets.kind == "segments"  # such an answer has its own times
+    asked = any(given is not None for given in (settings.window, settings.step, None if when else settings.vtt))
     window_s = lengths.get("median", _WINDOW_S) if settings.window is None else settings.window
     windows = ClipPlan.windows(spec.plan.num_frames, window_s, settings.step)
     if settings.vtt is not None and settings.vtt.exists() and not settings.vtt.is_dir():
@@ -57,7 +62,7 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
         raise InputError("window, step and vtt count seconds, which an array does not know; give the video as a file")
 
     from adapters.predicting import predict_clips
-    from adapters.predictions import Truth
+    from adapters.predictions import Segments, Truth
     from core_encoder.clip_bounds import describe_overruns
 
     adapter = load_adapter(settings.saved.adapter)
@@ -86,6 +91,11 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
     found |= _answer_long(adapter, by_window, {clip: known[clip] for clip in long}, size, show)
     if overruns := source.overruns | by_window.overruns:
         show.note(f"note: {describe_overruns(list(overruns.values()), len(clips))}")
+    if when:
+        by_id = {truth.id: clip for clip, truth in known.items()}
+        found |= _finished(
+            settings, {clip: one for clip, one in found.items() if isinstance(one, Segments)}, by_id, show
+        )
     if settings.vtt is not None:
         _write_vtt(settings.vtt, [found[clip] for clip in clips])
     return sorted_answers(found[clip] for clip in clips)
@@ -138,11 +148,37 @@ def _answer_whole(
     found: dict[Clip, Prediction | Failure] = {}
     if not known:
         return found
+    if adapter.reads_whole_clips:
+        return _answer_streamed(adapter, source, known, show)
     with show.bar("predicting") as bar:
         answers = predict_clips(adapter, list(known), list(known.values()), source, size)
         for done, (clip, answer) in enumerate(zip(known, answers, strict=True), start=1):
             found[clip] = answer
             bar.update(done, len(known))
+    return found
+
+
+def _answer_streamed(
+    adapter: Adapter, source: FeatureSource, known: Mapping[Clip, Truth], show: Show
+) -> dict[Clip, Prediction | Failure]:
+    """The answers of an adapter that looks at whole videos, with a bar that counts the seconds of each."""
+    from adapters.predicting import answer_records
+    from core_encoder.features.failures import Failure
+    from core_encoder.video.decoders import read_facts
+
+    found: dict[Clip, Prediction | Failure] = {}
+    for clip, truth in known.items():
+        try:
+            duration_s = read_facts(clip.path, source.spec.decoder.partition("-")[0]).duration_s
+            end_s = duration_s if clip.end_s is None else min(clip.end_s, duration_s)
+            records = []
+            with show.bar("predicting", in_seconds=True) as bar:
+                for record in source.stream(clip):
+                    records.append(record)
+                    bar.update(record.end_s - clip.start_s, end_s - clip.start_s)
+            found[clip] = answer_records(adapter, records, truth)
+        except UnreadableVideo as error:
+            found[clip] = Failure.of(clip, str(error))
     return found
 
 
@@ -173,14 +209,32 @@ def _answer_long(
     return found
 
 
+def _finished(
+    settings: PredictSettings, found: Mapping[Clip, Segments], by_id: Mapping[str, Clip], show: Show
+) -> dict[Clip, Segments]:
+    """Segments with the threshold and the classes that were asked for, and their pictures written."""
+    answers = list(found.values())
+    if settings.threshold is not None:
+        answers = [replace(one, threshold=settings.threshold) for one in answers]
+    if settings.classifier is not None:
+        asked = settings.saved, settings.reading, show
+        answers = classify_proposals(answers, by_id, settings.classifier, *asked, all_scores=settings.all_scores)
+    if settings.timeline is not None:
+        write_timelines(settings.timeline, answers, settings)
+    return dict(zip(found, answers, strict=True))
+
+
 def _write_vtt(folder: Path, answers: Sequence[Any]) -> None:
     """One file a video, called like it; of two videos of one name the second has a number."""
+    from adapters.predictions import Segments
     from adapters.windows import Windows
+    from tasks.writers.segments import vtt_text
 
     taken: dict[str, int] = {}
     for answer in answers:
-        if isinstance(answer, Windows):
+        if isinstance(answer, Windows | Segments):
             stem = Path(answer.sample_id).stem
             taken[stem] = taken.get(stem, 0) + 1
             name = stem if taken[stem] == 1 else f"{stem}-{taken[stem]}"
-            write_text(folder / f"{name}.vtt", answer.webvtt())
+            text = answer.webvtt() if isinstance(answer, Windows) else vtt_text(answer)
+            write_text(folder / f"{name}.vtt", text)

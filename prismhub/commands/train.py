@@ -12,7 +12,15 @@ from core_encoder.config import parse_grid
 from core_encoder.errors import InputError
 from core_encoder.files.storage import check_name, plain_name, prismhub_home
 from core_encoder.models.known_encoders import encoders, text_source
-from prismhub.features import check_encoding, feature_spec, open_encoder, reading_of
+from prismhub.features import (
+    check_encoding,
+    clip_plan,
+    describe_windows,
+    feature_spec,
+    in_windows,
+    open_encoder,
+    reading_of,
+)
 from prismhub.progress import SILENT, Show
 from prismhub.settings import TrainSettings, run_command, settings_record
 
@@ -44,14 +52,16 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
         check_name(settings.name, "adapter name")
     if settings.run is not None and settings.run.exists() and not settings.run.is_dir():
         raise InputError(f"{settings.run}: is a file; --run wants a folder")
-    check_encoding(settings.encoding)
+    learns = target_kind(settings.adapter)
+    windowed = learns == "segments" and settings.encoding.sampling == "uniform"
+    check_encoding(in_windows(settings.encoding, "clip", 4) if windowed else settings.encoding)
     if "text_tower" in head:
         text_source(head["text_tower"])
         head["text_tower"] = _portable_source(head["text_tower"])
     drawn = {"val_fraction": settings.val_fraction, "test_fraction": settings.test_fraction}
     task = read_task(
         dataset.data,
-        target_kind(settings.adapter),
+        learns,
         multi_label=dataset.multi_label,
         seed=training.seed,
         columns=dataset.columns,
@@ -73,7 +83,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
         metric=settings.metric,
         max_unreadable=dataset.max_unreadable,
         near_duplicates=settings.near_duplicates,
-        record={"split_seed": training.seed, **drawn},
+        record={"split_seed": training.seed, **drawn, **task.record},
     )
     cell.check()  # whatever else can be wrong with the settings is said here: the features may take hours
     for warning in task.warnings:
@@ -81,7 +91,13 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     source = _portable_source(settings.encoding.encoder)
     encoder = open_encoder(settings.encoding.encoder, training.accelerator, settings.encoding.encoder_dtype)
     resolved = resolve_settings(kind, head, cell.training, cell.grid)
-    spec = feature_spec(encoder, settings.encoding, kind.feature_kind, getattr(resolved[0].head, "layers", ()))
+    reads = kind.feature_kind_for(resolved[0].head)
+    encoding = settings.encoding
+    if kind.reads_whole_clips and encoding.sampling == "uniform":
+        encoding = in_windows(encoding, reads, encoder.num_frames)
+        plan = clip_plan(encoding, encoder.num_frames)
+        show.note(f"note: {kind.kind} looks at whole videos: {describe_windows(plan)}")
+    spec = feature_spec(encoder, encoding, reads, getattr(resolved[0].head, "layers", ()))
     for setting in resolved:
         kind.build(setting.head, Context(encoder.dim, task.schema, spec, encoder_source=source))
     reading = reading_of(settings.reading)

@@ -53,6 +53,7 @@ def test_what_is_wrong_without_a_model_is_said_before_torch_is_imported(tmp_path
             (data / name / f"{number}.mp4").write_bytes(b"no video")
     (tmp_path / "empty.csv").write_text("path,label\na.mp4,\n")
     (tmp_path / "silent.csv").write_text("video,caption\na.mp4,\n")
+    (tmp_path / "boris.csv").write_text("Time,Media file,Subject,Behavior,Status\n1.0,a.mp4,,sniff,START\n")
     (tmp_path / "t.yaml").write_text("epocs: 3")
     (tmp_path / "r.yaml").write_text("stage1: {stps: 3}")
     (tmp_path / "corpus.yaml").write_text("tiers: 3")
@@ -80,6 +81,9 @@ def test_what_is_wrong_without_a_model_is_said_before_torch_is_imported(tmp_path
         "--run wants a folder": [*train, "--run", str(tmp_path / "t.yaml")],
         "sampling 'dense' needs either fps or stride": [*train, "--sampling", "dense"],
         "sampling 'fps' needs fps": ["encode", str(data), "--sampling", "fps"],
+        "START of 'sniff' at 1 s has no STOP": [
+            *("train", "--data", str(tmp_path / "boris.csv"), "--adapter", "temporal_localizer")
+        ],
         "no adapter named 'ada'; none is known": ["evaluate", "--data", str(data), "--adapter", "ada"],
         "no adapter here": ["predict", str(data), "--adapter", "./none"],
         "none.mp4: no such file or folder": ["predict", none + ".mp4", "--adapter", "x"],

@@ -1,0 +1,1 @@
+"""Parts of heads that say when something happens."""

@@ -1,0 +1,171 @@
+"""What each place of a pyramid says of the segment around it: class scores, and how far start and end are.
+
+Distances are in units of the level's stride, so one head serves all levels. `direct` regresses them (ActionFormer);
+`tridet` reads them off the scores of a start, or an end, at each of the places beside it: the distance is the mean over
+the places up to `bins` away, weighted by the softmax of those scores and an offset of its own (TriDet, Shi et al., CVPR
+2023; here all classes share the scores of starts and ends).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adapters.temporal.pyramid import Level, MaskedConv
+
+PRIOR = 0.01  # the probability of a class at a place before anything is learned, as focal loss wants it
+
+
+class Said(NamedTuple):
+    """What all N places say: `logits (B, N, K)`, `distances (B, N, 2)` in strides of the level, `mask (B, N)`."""
+
+    logits: Tensor
+    distances: Tensor
+    mask: Tensor
+
+
+class Tower(nn.Module):
+    """Two convolutions with norm and ReLU, then one to `out` numbers a place; shared by all levels."""
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(MaskedConv(width, width, bias=False) for _ in range(2))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.last = MaskedConv(width, out)
+
+    def forward(self, level: Level) -> Tensor:
+        x = level.values
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.relu(norm(conv(x, level.mask)[0]))
+        return self.last(x, level.mask)[0]  # (B, T, out)
+
+
+class DirectDistances(nn.Module):
+    """Distances to start and end as two numbers that cannot be negative, with a learned scale a level."""
+
+    def __init__(self, width: int, levels: int) -> None:
+        super().__init__()
+        self.tower = Tower(width, 2)
+        self.scales = nn.Parameter(torch.ones(levels))
+
+    def forward(self, level: Level, number: int) -> Tensor:
+        return F.softplus(self.tower(level) * self.scales[number])  # (B, T, 2)
+
+
+class RelativeDistances(nn.Module):
+    """Distances as the mean place of a boundary among the places beside, relative to each place."""
+
+    def __init__(self, width: int, bins: int) -> None:
+        super().__init__()
+        self.bins = bins
+        self.boundaries = Tower(width, 2)
+        self.offsets = Tower(width, 2 * (bins + 1))
+
+    def forward(self, level: Level, number: int) -> Tensor:
+        scores = self.boundaries(level).masked_fill(~level.mask[..., None], -1e4)  # (B, T, start and end)
+        own = self.offsets(level).unflatten(-1, (2, self.bins + 1))  # (B, T, 2, bins + 1)
+        before = F.pad(scores[..., 0], (self.bins, 0), value=-1e4).unfold(1, self.bins + 1, 1).flip(-1)  # t, t - 1, ...
+        after = F.pad(scores[..., 1], (0, self.bins), value=-1e4).unfold(1, self.bins + 1, 1)  # t, t + 1, ...
+        weights = (torch.stack([before, after], 2) + own).softmax(-1)  # (B, T, 2, bins + 1)
+        return weights @ torch.arange(self.bins + 1, device=weights.device, dtype=weights.dtype)  # (B, T, 2)
+
+
+class BoundaryHead(nn.Module):
+    """The levels of a pyramid -> what their places say, level after level."""
+
+    def __init__(self, width: int, classes: int, levels: int, bins: int | None) -> None:
+        super().__init__()
+        self.classify = Tower(width, classes)
+        bias = self.classify.last.conv.bias
+        assert bias is not None
+        nn.init.constant_(bias, -math.log((1 - PRIOR) / PRIOR))
+        self.locate = DirectDistances(width, levels) if bins is None else RelativeDistances(width, bins)
+
+    def forward(self, levels: Sequence[Level]) -> Said:
+        return Said(
+            torch.cat([self.classify(level) for level in levels], 1),
+            torch.cat([self.locate(level, number) for number, level in enumerate(levels)], 1),
+            torch.cat([level.mask for level in levels], 1),
+        )
+
+
+class Places(NamedTuple):
+    """Where the N places of all levels are, in units of the vectors' stride, from the first vector on.
+
+    `at (N,)`; `step (N,)` is the stride of the level; `least` and `most (N,)` bound the distances that it looks after.
+    """
+
+    at: Tensor
+    step: Tensor
+    least: Tensor
+    most: Tensor
+
+
+def places_of(lengths: Sequence[int], reach: float, device: torch.device) -> Places:
+    """The places of levels of these lengths; the first looks after segments up to `reach` vectors from a place."""
+    at, step, least, most = [], [], [], []
+    for number, length in enumerate(lengths):
+        stride = 2.0**number
+        at.append(torch.arange(length, device=device) * stride)
+        step.append(torch.full((length,), stride, device=device))
+        least.append(torch.full((length,), reach * stride / 2 if number else 0.0, device=device))
+        last = number + 1 == len(lengths)
+        most.append(torch.full((length,), math.inf if last else reach * stride, device=device))
+    return Places(*(torch.cat(one) for one in (at, step, least, most)))
+
+
+class Wanted(NamedTuple):
+    """What the N places of one video should say: `classes (N, K)` zeros and ones, `distances (N, 2)`, `inside (N,)`."""
+
+    classes: Tensor
+    distances: Tensor
+    inside: Tensor
+
+
+def assign(places: Places, segments: Tensor, labels: Tensor, classes: int, radius: float, count: int) -> Wanted:
+    """Give segments `(G, 2)`, in units of the vectors' stride, to the places near their middle.
+
+    A place belongs to the segments around it whose middle is at most `radius` of its steps away and whose size its
+    level looks after: to all of their classes, and to the boundaries of the shortest. A segment that no place would
+    take belongs to the lowest place nearest to its middle, among the first `count` (real) ones.
+    """
+    number = len(places.at)
+    wanted = torch.zeros(number, classes, device=segments.device)
+    if not len(segments):
+        return Wanted(wanted, torch.zeros(number, 2, device=segments.device), wanted.any(-1))
+    apart = torch.stack([places.at[:, None] - segments[:, 0], segments[:, 1] - places.at[:, None]], -1)  # (N, G, 2)
+    middle = segments.mean(-1)  # (G,)
+    around = apart.min(-1).values > 0
+    central = (places.at[:, None] - middle).abs() <= radius * places.step[:, None]
+    size = apart.max(-1).values
+    mine = around & central & (size >= places.least[:, None]) & (size <= places.most[:, None])  # (N, G)
+    lost = (~mine.any(0)).nonzero()[:, 0]
+    nearest = (places.at[:count, None] - middle[lost]).abs().argmin(0)
+    mine[nearest, lost] = True
+    length = (segments[:, 1] - segments[:, 0]).expand(number, -1).masked_fill(~mine, torch.inf)  # (N, G)
+    shortest = length.argmin(-1)  # (N,)
+    wanted = (mine.float() @ F.one_hot(labels, classes).float()).clamp(max=1)
+    distances = apart.clamp(min=0)[torch.arange(number, device=shortest.device), shortest] / places.step[:, None]
+    return Wanted(wanted, distances, mine.any(-1))
+
+
+def focal_loss(logits: Tensor, wanted: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """The focal loss of each class at each place (Lin et al., ICCV 2017), not reduced."""
+    plain = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    p = logits.sigmoid()
+    hit = p * wanted + (1 - p) * (1 - wanted)
+    return plain * (1 - hit) ** gamma * (alpha * wanted + (1 - alpha) * (1 - wanted))
+
+
+def distance_iou_loss(found: Tensor, wanted: Tensor) -> Tensor:
+    """1 - tIoU plus the squared distance of the middles over that of the hull, of distances `(M, 2)` -> `(M,)`."""
+    shared = torch.minimum(found, wanted).sum(-1)
+    union = found.sum(-1) + wanted.sum(-1) - shared
+    hull = torch.maximum(found, wanted).sum(-1).clamp(min=1e-6)
+    middles = ((found[:, 1] - found[:, 0]) - (wanted[:, 1] - wanted[:, 0])) / 2
+    return 1 - shared / union.clamp(min=1e-6) + (middles / hull).square()

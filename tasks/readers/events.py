@@ -1,0 +1,148 @@
+"""What the readers of event files have in common: events as they are written, and the video that a name stands for."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from core_encoder.errors import InputError
+from core_encoder.fields import seconds_of
+from core_encoder.video.video_files import VIDEO_SUFFIXES, find_videos
+
+POINT_S = 1.0
+"""An event without a duration is learned and found as a segment of so many seconds around it."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happens, in seconds of the video; `end_s` is None where it is a moment. `where` says where it is
+    written: file, line or field."""
+
+    start_s: float
+    end_s: float | None
+    label: str
+    where: str
+
+
+@dataclass(frozen=True)
+class VideoEvents:
+    """What a file says of one video: the name it gives it, the events, and where anybody looked (see `Timeline`)."""
+
+    video: str
+    where: str
+    events: tuple[Event, ...]
+    split: str | None = None
+    duration_s: float | None = None
+    annotated: tuple[tuple[float, float], ...] | None = None
+    classes: tuple[str, ...] | None = None
+
+
+def time_of(value: Any, where: str, what: str) -> float:
+    """A time in seconds.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        return seconds_of(value)
+    except ValueError:
+        raise InputError(f"{where}: {what} {value!r} is not a time; give seconds, 0 or more, or 00:01:02.5") from None
+
+
+def label_of(value: Any, where: str) -> str:
+    """The name of a class.
+
+    Raises:
+        InputError: it is empty or no text.
+    """
+    text = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if not text or text.lower() == "nan" or len(text.splitlines()) > 1:
+        raise InputError(f"{where}: label {value!r} is no name of a class; give one line of text")
+    return text
+
+
+def spans_of(value: Any, where: str) -> tuple[tuple[float, float], ...] | None:
+    """The field `annotated`: a list of `[start, end]`, or None where it is not given.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(one, list | tuple) and len(one) == 2 for one in value):
+        raise InputError(f"{where}: annotated must be a list of [start, end], such as [[0, 120.5]], not {value!r}")
+    spans = tuple((time_of(start, where, "annotated"), time_of(end, where, "annotated")) for start, end in value)
+    for start_s, end_s in spans:
+        if end_s <= start_s:
+            raise InputError(f"{where}: annotated: [{start_s:g}, {end_s:g}] ends before it starts")
+    return spans
+
+
+def classes_of(value: Any, where: str) -> tuple[str, ...] | None:
+    """The field `classes_annotated`: a list of class names, or None where it is not given.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise InputError(f"{where}: classes_annotated must be a list of class names, not {value!r}")
+    return tuple(label_of(one, where) for one in value)
+
+
+class Videos:
+    """Finds the videos that an annotation file names, beside it or in a folder of their own.
+
+    A name is a path, relative to the file, or the name of a file anywhere in the folder, with or without its ending;
+    ActivityNet's own files put `v_` before it.
+    """
+
+    def __init__(self, file: Path, folder: str | Path | None = None) -> None:
+        self.root = file.parent
+        self.folder = self.root if folder is None else Path(os.path.normpath(Path(folder).expanduser().absolute()))
+        if not self.folder.is_dir():
+            raise InputError(f"{self.folder}: no such folder of videos")
+        self.found = 0
+        self._index: dict[str, list[Path]] | None = None
+
+    def path_of(self, name: str, where: str) -> str:
+        """Where the video of this name lies; where it would, if there is none.
+
+        Raises:
+            InputError: several files have this name.
+        """
+        plain = name.replace("\\", "/") if re.match(r"^[A-Za-z]:\\|.*\\", name) else name
+        for base in dict.fromkeys((self.root, self.folder)):
+            for written in dict.fromkeys((name, plain)):
+                path = os.path.normpath(base / written)
+                if os.path.isfile(path):  # noqa: PTH113 (Path raises on names too long)
+                    self.found += 1
+                    return path
+        file = PureWindowsPath(plain).name
+        known = self._names()
+        for key in (file, f"v_{file}", file.removeprefix("v_"), PureWindowsPath(file).stem):
+            if several := known.get(key):
+                if len(several) > 1:
+                    raise InputError(f"{where}: video {name!r} may be {several[0]} or {several[1]}; give its path")
+                self.found += 1
+                return str(several[0])
+        ending = "" if file.lower().endswith(tuple(VIDEO_SUFFIXES)) else ".mp4"
+        return os.path.normpath(self.folder / (plain + ending))
+
+    def _names(self) -> dict[str, list[Path]]:
+        """The videos of the folder by file name and by stem."""
+        if self._index is None:
+            self._index = {}
+            try:
+                paths: Sequence[Path] = find_videos(self.folder)
+            except InputError:  # there is none
+                paths = ()
+            for path in paths:
+                for key in dict.fromkeys((path.name, path.stem)):
+                    self._index.setdefault(key, []).append(path)
+        return self._index

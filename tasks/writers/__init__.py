@@ -1,0 +1,1 @@
+"""Answers as files of the formats that tasks are read from."""

@@ -45,6 +45,7 @@ class _BuiltIn(NamedTuple):
 _BUILT_IN = {
     "map_classifier": _BuiltIn("adapters.kinds.map_classifier", "MapClassifier", "classes"),
     "linear": _BuiltIn("adapters.kinds.linear", "Linear", "classes"),
+    "spatiotemporal_localizer": _BuiltIn("adapters.kinds.spatiotemporal_localizer", "SpatiotemporalLocalizer", "boxes"),
 }
 _registered: dict[str, type[Adapter]] = {}
 _VERSION = re.compile(r"v([1-9]\d*)")

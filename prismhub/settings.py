@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,8 @@ VideoInput = Any
 class DataSettings:
     """Which videos, and what is known of them."""
 
-    data: Path = option(help="Folder of videos (one per class, or with metadata), or a CSV, JSONL or list file.")
+    data: Path = option(help="Folder of videos (one per class, or with metadata), or a CSV, JSON, JSONL or list file.")
+    videos: Path | None = option(None, "Folder of the videos that an annotation file names (default: beside it).")
     path_column: str | None = option(None, "Column of the video's path (default: found by name).")
     label_column: str | None = option(None, "Column of the label (default: found by name).")
     split_column: str | None = option(None, "Column of train, val or test (default: found by name).")
@@ -35,10 +36,36 @@ class DataSettings:
             raise InputError(f"max_unreadable is a share from 0 to 1, not {self.max_unreadable}")
 
     @property
-    def columns(self) -> dict[str, str | None]:
-        """The columns of a manifest that the settings name."""
+    def columns(self) -> dict[str, Any]:
+        """The columns of a manifest that the settings name, and where its videos are."""
         names = ("path_column", "label_column", "split_column", "start_column", "end_column", "label_separator")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names} | ({"videos": self.videos} if self.videos else {})
+
+
+@dataclass(frozen=True)
+class BoxSettings:
+    """What else is known where everyone in a video has a box; see docs/boxes.md."""
+
+    val: Path | None = option(None, "Boxes: file of the validation split.")
+    test: Path | None = option(None, "Boxes: file of the test split.")
+    labels: Path | None = option(None, "Boxes: the classes that count, a label map .pbtxt or names one a line.")
+    excluded: tuple[str, ...] = option((), "Boxes: files of video,timestamp that do not count.")
+    detections: Path | None = option(None, "Boxes to judge on instead of those of the ground truth.")
+    train_detections: Path | None = option(None, "Boxes to learn from beside those of the ground truth.")
+    context: float | None = option(None, "Boxes: seconds of video to look at around a moment (default: 2).")
+    every: float | None = option(None, "Boxes: only moments at least so many seconds apart (default: every one).")
+    time_offset: float | None = option(None, "Boxes: second of the annotations at which the videos begin (AVA: 900).")
+
+    def given_for(self, target_kind: str) -> dict[str, Any]:
+        """The options that were given.
+
+        Raises:
+            InputError: there are some, and the adapter learns something else.
+        """
+        given = {one.name: value for one in fields(self) if (value := getattr(self, one.name)) not in (None, ())}
+        if given and target_kind != "boxes":
+            raise InputError(f"{next(iter(given))} means nothing for an adapter that learns {target_kind}: leave it out")
+        return given
 
 
 @dataclass(frozen=True)
@@ -105,6 +132,7 @@ class TrainSettings:
     """Options of `prismhub train`."""
 
     dataset: DataSettings = group()
+    boxes: BoxSettings = group()
     adapter: str = option("map_classifier", "Kind of adapter.")
     name: str | None = option(None, "Name in the registry (default: the data's name with the kind).")
     val_fraction: float = option(0.15, "Share of the training videos kept for validation where the data names none.")
@@ -147,6 +175,7 @@ class EvaluateSettings:
 
     saved: SavedAdapterSettings = group()
     dataset: DataSettings = group()
+    boxes: BoxSettings = group()
     split: Literal["test", "val", "train", "all"] | None = option(None, "Split (default: test, val, or all there is).")
     reading: ReadingSettings = group()
     seed: int = option(0, "Seed of the bootstrap.")

@@ -13,7 +13,10 @@ from core_encoder.errors import InputError
 from tasks.sample import Sample
 from tasks.task import Task
 
-_FAMILIES = {"classes": "tasks.families.classification:ClassificationTask"}
+_FAMILIES = {
+    "classes": "tasks.families.classification:ClassificationTask",
+    "boxes": "tasks.families.spatiotemporal:SpatiotemporalTask",
+}
 """The family that reads a user's own data, by the kind of target that an adapter learns."""
 
 
@@ -37,7 +40,7 @@ def read_task(
     test_fraction: float,
     seed: int,
     multi_label: bool | None = None,
-    columns: Mapping[str, str | None] | None = None,
+    columns: Mapping[str, Any] | None = None,
 ) -> Task:
     """The task over a folder or manifest, to train on.
 
@@ -71,7 +74,7 @@ def evaluation_split(
     *,
     split: str | None = None,
     multi_label: bool | None = None,
-    columns: Mapping[str, str | None] | None = None,
+    columns: Mapping[str, Any] | None = None,
 ) -> JudgedOn:
     """The task over `data` in the classes of an adapter, and the split to judge it on.
 

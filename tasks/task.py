@@ -165,6 +165,11 @@ class Task(ABC):
             InputError: which split.
         """
 
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What adapters record of the task for later, ready for JSON; nothing by default."""
+        return {}
+
     def describe_target(self, sample: Sample) -> Any:
         """What is right for a sample, ready for JSON."""
         return list(sample.labels)

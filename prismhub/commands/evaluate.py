@@ -55,7 +55,7 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
         info.training,
         split=settings.split,
         multi_label=dataset.multi_label,
-        columns=dataset.columns,
+        columns=dataset.columns | settings.boxes.given_for(info.targets.kind),
     )
     task, split = chosen.task, chosen.split
     if chosen.note:

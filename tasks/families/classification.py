@@ -70,8 +70,10 @@ class ClassificationTask(Task):
         return TargetSchema("classes", self.label_names, self.multi_label)
 
     @classmethod
-    def read_samples(cls, source: str | Path, **columns: Any) -> list[Sample]:
+    def read_samples(cls, source: str | Path, *, videos: str | Path | None = None, **columns: Any) -> list[Sample]:
         """A folder or manifest of labelled videos, as `tasks.readers.annotations` reads it."""
+        if videos is not None:
+            raise InputError("videos means nothing here: folders of classes and manifests say where their videos are")
         return read_samples(source, **columns)
 
     @classmethod

@@ -195,7 +195,15 @@ def _predict(settings: PredictSettings) -> None:
     from prismhub.commands.predict import predict
     from prismhub.progress import Show
 
-    _print_answers(predict(settings, Show(settings.output.quiet)), settings)
+    done = predict(settings, Show(settings.output.quiet))
+    if settings.format is None:
+        _print_answers(done, settings)
+        return
+    from prismhub.commands.predict_boxes import formatted
+
+    print(formatted(done, settings))
+    _print_failures(done.failures)
+    _exit_for(done.failures)
 
 
 def _zero_shot(settings: ZeroShotSettings) -> None:
@@ -219,9 +227,13 @@ def _print_answers(done: Any, settings: PredictSettings | ZeroShotSettings) -> N
         print_json(rows)
     else:
         print_predictions(done.predictions, settings.top, settings.all_scores)
-        for failure in done.failures:
-            print(f"{one_line(failure.path)}: not read: {failure.reason}", file=sys.stderr)
+        _print_failures(done.failures)
     _exit_for(done.failures)
+
+
+def _print_failures(failures: Sequence[Any]) -> None:
+    for failure in failures:
+        print(f"{one_line(failure.path)}: not read: {failure.reason}", file=sys.stderr)
 
 
 def _embed(settings: EmbedSettings) -> None:

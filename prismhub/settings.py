@@ -64,7 +64,9 @@ class BoxSettings:
         """
         given = {one.name: value for one in fields(self) if (value := getattr(self, one.name)) not in (None, ())}
         if given and target_kind != "boxes":
-            raise InputError(f"{next(iter(given))} means nothing for an adapter that learns {target_kind}: leave it out")
+            raise InputError(
+                f"{next(iter(given))} means nothing for an adapter that learns {target_kind}: leave it out"
+            )
         return given
 
 
@@ -195,6 +197,13 @@ class PredictSettings:
     )
     step: float | None = option(None, "Seconds from one window to the next (default: half a window).")
     vtt: Path | None = option(None, "Folder for the answers of windows as WebVTT, one file a video.")
+    boxes: Path | None = option(None, "Boxes or tracks to ask about: AVA CSV, COCO-style JSON, MOT text or a folder.")
+    context: float | None = option(None, "Boxes: seconds of video around a moment (default: as in training).")
+    every: float | None = option(None, "Boxes: only moments at least so many seconds apart (default: every one).")
+    time_offset: float | None = option(None, "Boxes: second of their times at which the videos begin (AVA: 900).")
+    format: Literal["ava", "segments"] | None = option(
+        None, "Print a file of this format instead of a table: ava (boxes with scores), segments (CSV, of tracks)."
+    )
     top: int | None = option(None, "So many best answers of each video (default: what the adapter finds right).")
     all_scores: bool = option(False, "Every score, not only the best.")
     output: OutputSettings = group()

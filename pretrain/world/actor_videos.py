@@ -8,6 +8,7 @@ a shape. The whole paths are MOT text, `tracks/<video>.txt`, without labels.
 
 from __future__ import annotations
 
+import functools
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -209,14 +210,23 @@ def _path(motions: Sequence[str], frames_each: int, size: int, rng: np.random.Ge
 
 def _tight_boxes(thing: WorldObject, path: Track, size: int) -> NDArray[np.float64]:
     """The box `(T, 4)` in pixels around what is drawn of a shape, which may reach beyond the picture."""
-    steps = np.linspace(-1.3, 1.3, 53, dtype=np.float32)
-    u, v = (axis.ravel() for axis in np.meshgrid(steps, steps))
-    inside = SHAPES[thing.shape](u, v) <= 0
-    u, v = u[inside], v[inside]  # (P,) of the shape's own points
+    u, v = _outermost(thing.shape)  # (P,)
     cos, sin = np.cos(path.angle)[:, None], np.sin(path.angle)[:, None]
     x = path.x[:, None] + path.radius[:, None] * (cos * u - sin * v)  # (T, P)
     y = path.y[:, None] + path.radius[:, None] * (sin * u + cos * v)
     return np.stack([x.min(1), y.min(1), x.max(1), y.max(1)], axis=-1).astype(np.float64)
+
+
+@functools.cache
+def _outermost(shape: str) -> tuple[Array, Array]:
+    """The points `(u, v)` of a shape that lie farthest out in any of 72 directions, in its own coordinates."""
+    steps = np.linspace(-1.3, 1.3, 131, dtype=np.float32)
+    u, v = (axis.ravel() for axis in np.meshgrid(steps, steps))
+    inside = SHAPES[shape](u, v) <= 0
+    u, v = u[inside], v[inside]
+    angles = np.arange(72) * (2 * np.pi / 72)
+    farthest = np.unique((np.outer(np.cos(angles), u) + np.outer(np.sin(angles), v)).argmax(1))
+    return u[farthest], v[farthest]
 
 
 def _shared(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> float:

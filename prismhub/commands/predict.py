@@ -44,6 +44,13 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
 
     videos = find_inputs(settings.videos)
     info = describe_adapter(settings.saved.adapter)
+    if info.targets.kind == "boxes":
+        from prismhub.commands.predict_boxes import predict_boxes
+
+        return predict_boxes(settings, videos, info, show)
+    for name in ("boxes", "context", "every", "time_offset", "format"):
+        if getattr(settings, name) is not None:
+            raise InputError(f"{name} means nothing for an adapter that answers with {info.targets.kind}")
     spec = recorded_spec(info, settings.saved, show)
     lengths: Mapping[str, float] = info.training.get("clip_s") or {}
     asked = any(given is not None for given in (settings.window, settings.step, settings.vtt))

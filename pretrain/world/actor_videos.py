@@ -2,8 +2,8 @@
 
 An actor is a named object. It does one motion after another, each for `SCENE_S` seconds, and stays inside the picture;
 the other one does other motions meanwhile. Who is who and does what is annotated in the middle of every scene, as AVA
-does it (`ava_train.csv`, `ava_val.csv`, `ava_test.csv`, `labels.pbtxt`): one row a box and label, the label a motion or
-a shape. The whole paths are MOT text, `tracks/<video>.txt`, without labels.
+does it (`ava_train.csv`, `ava_val.csv`, `ava_test.csv`, `labels.pbtxt`): one row a box and label, the label a motion, a
+colour or a texture. The whole paths are MOT text, `tracks/<video>.txt`, without labels.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class ActorVideo:
 
 
 def label_names(motions: Sequence[str] = ACTOR_MOTIONS) -> tuple[str, ...]:
-    """What an actor may be said to do or to be: the motions, then the shapes; numbered from 1."""
-    return (*motions, *SHAPES)
+    """What an actor may be said to do or to be: the motions, then colours and textures; numbered from 1."""
+    return (*motions, *COLOURS, *TEXTURES)
 
 
 def actor_video(
@@ -143,13 +143,13 @@ def write_actor_videos(
 
 
 def _ava_rows(name: str, video: ActorVideo, names: Sequence[str], size: int, fps: int) -> list[str]:
-    """AVA's rows: the middle of every scene, each actor with its motion and its shape."""
+    """AVA's rows: the middle of every scene, each actor with its motion, colour and texture."""
     rows = []
     for scene in range(len(video.actors[0].motions)):
         second = round((scene + 0.5) * SCENE_S)
         for person, actor in enumerate(video.actors, start=1):
             corners = ",".join(f"{edge / size:.3f}" for edge in actor.boxes[round(second * fps)])
-            for label in (actor.motions[scene], actor.thing.shape):
+            for label in (actor.motions[scene], actor.thing.colour, actor.thing.texture):
                 rows.append(f"{name},{second:04d},{corners},{names.index(label) + 1},{person}\n")
     return rows
 

@@ -199,7 +199,7 @@ def _predict(settings: PredictSettings) -> None:
     if settings.format is None:
         _print_answers(done, settings)
         return
-    from prismhub.commands.predict_boxes import formatted
+    from prismhub.box_answers import formatted
 
     print(formatted(done, settings))
     _print_failures(done.failures)

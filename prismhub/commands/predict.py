@@ -45,7 +45,7 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
     videos = find_inputs(settings.videos)
     info = describe_adapter(settings.saved.adapter)
     if info.targets.kind == "boxes":
-        from prismhub.commands.predict_boxes import predict_boxes
+        from prismhub.box_answers import predict_boxes
 
         return predict_boxes(settings, videos, info, show)
     for name in ("boxes", "context", "every", "time_offset", "format"):

@@ -135,7 +135,8 @@ class SpatiotemporalTask(Task):
         if classes is not None:
             for label in sorted(occurring):
                 if label not in classes:
-                    hint = nearest(label, classes) or "; give the label map of the training with --labels"
+                    numbers = "; give the label map of the training with --labels"
+                    hint = numbers if label.isdigit() else nearest(label, classes)
                     raise InputError(f"task {name}: label {label!r} is not a class of the adapter{hint}")
         names = tuple(label_map.names if classes is None else classes)
         splits = split_samples(moments, val_fraction, test_fraction, seed)

@@ -203,7 +203,7 @@ class BoxScores:
 
     def rows(self, top: int | None = None, all_scores: bool = False) -> list[tuple[str, ...]]:
         """One line a box and class, by time; `-` where no class applies."""
-        lines = []
+        lines: list[tuple[str, ...]] = []
         for row in sorted(range(len(self.times_s)), key=lambda i: self.times_s[i]):
             where = " ".join(f"{edge:.3f}" for edge in self.corners[row])
             before = (f"{self.times_s[row]:.2f}", self.tracks[row] or "-", where)
@@ -233,8 +233,13 @@ def joined_scores(answers: Sequence[BoxScores]) -> BoxScores:
         for several in rows.values()
     ]
     means = [torch.stack([answer.scores[row] for answer, row in several]).mean(0) for several in rows.values()]
-    times, tracks, corners = (tuple(key[part] for key in rows) for part in range(3))  # type: ignore[misc]
-    scores = torch.stack(means) if means else first.scores[:0]
     return BoxScores(
-        first.sample_id, times, tuple(spans), corners, tracks, scores, first.label_names, first.multi_label
+        first.sample_id,
+        tuple(time_s for time_s, _, _ in rows),
+        tuple(spans),
+        tuple(corners for _, _, corners in rows),
+        tuple(track for _, track, _ in rows),
+        torch.stack(means) if means else first.scores[:0],
+        first.label_names,
+        first.multi_label,
     )

@@ -1,4 +1,4 @@
-"""What `prismhub predict --boxes` answers: what those in given boxes do, moment by moment; of tracks also from when to when."""
+"""What `prismhub predict --boxes` answers: what those in given boxes do, moment by moment or along their tracks."""
 
 from __future__ import annotations
 

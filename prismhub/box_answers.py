@@ -40,7 +40,7 @@ def predict_boxes(
     for name in ("window", "step", "vtt"):
         if getattr(settings, name) is not None:
             raise InputError(f"{name} means nothing with boxes: --every chooses the moments")
-    context_s = settings.context or info.training.get("context_s") or Moments.context_s
+    context_s = settings.context or info.training.get("context_s", Moments.context_s)
     moments = Moments(context_s, settings.every, settings.time_offset or 0.0)
     given = [clip.path for clip in videos if isinstance(clip, Clip) and not clip.start_s and clip.end_s is None]
     if len(given) < len(videos):

@@ -191,7 +191,7 @@ def _path(motions: Sequence[str], frames_each: int, size: int, rng: np.random.Ge
     """One motion after the other, each from where the last one ended."""
     x, y = size * rng.uniform(0.15, 0.85, 2)
     radius = size * _RADIUS[0] * (_RADIUS[1] / _RADIUS[0]) ** rng.random()
-    now = np.array([x, y, radius, 2 * math.pi * rng.random()], np.float32)
+    now: Array = np.array([x, y, radius, 2 * math.pi * rng.random()], np.float32)
     parts = []
     u = np.arange(frames_each, dtype=np.float32) / frames_each - np.float32(0.5)
     for motion in motions:
@@ -224,7 +224,7 @@ def _outermost(shape: str) -> tuple[Array, Array]:
     u, v = (axis.ravel() for axis in np.meshgrid(steps, steps))
     inside = SHAPES[shape](u, v) <= 0
     u, v = u[inside], v[inside]
-    angles = np.arange(72) * (2 * np.pi / 72)
+    angles = np.arange(72, dtype=np.float32) * np.float32(2 * np.pi / 72)
     farthest = np.unique((np.outer(np.cos(angles), u) + np.outer(np.sin(angles), v)).argmax(1))
     return u[farthest], v[farthest]
 

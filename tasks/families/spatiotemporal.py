@@ -160,8 +160,8 @@ class SpatiotemporalTask(Task):
     @property
     def record(self) -> Mapping[str, Any]:
         """The numbers of the classes in annotation files, and how much video was looked at around a moment."""
-        lengths = [s.clip.end_s - s.clip.start_s for s in self.samples("train") if s.clip.end_s is not None]
-        return {"label_ids": list(self.label_ids), "context_s": max(lengths, default=0.0)}
+        contexts = {sample.context_s for sample in self.samples("train") if isinstance(sample, BoxSample)}
+        return {"label_ids": list(self.label_ids), "context_s": max(contexts)}
 
     def check(self, sample: Sample) -> None:
         """One of K means one class a box."""

@@ -44,6 +44,7 @@ class BoxSample(Sample):
     asked: tuple[Track, ...] = ()
     picture: tuple[int, int] | None = None  # width and height in pixels
     source: str = "ground truth"
+    context_s: float = DEFAULT_CONTEXT_S  # of video around the moment, before it is cut at the video's ends
     label_map: LabelMap = field(default_factory=lambda: LabelMap((), ()))
 
 
@@ -222,6 +223,7 @@ def _video_samples(
                 people=given,
                 asked=given,
                 picture=picture,
+                context_s=moments.context_s,
                 label_map=label_map,
             )
         )

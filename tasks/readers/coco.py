@@ -49,7 +49,8 @@ def read_coco(path: str | Path) -> list[BoxRow]:
         unknown = [index for index in categories if names and index not in names]
         if unknown:
             raise InputError(f"{path}: {where}: category_id {unknown[0]!r} is none of its categories")
-        for label in [names.get(index, str(index)) for index in categories] or [None]:
+        labels: list[str | None] = [names.get(index, str(index)) for index in categories]
+        for label in labels or [None]:
             rows.append(
                 BoxRow(
                     path,
@@ -86,17 +87,18 @@ def _image(path: Path, place: int, image: Mapping[str, Any], videos: Mapping[Any
     frame = image.get("frame_id", image.get("frame_index"))
     if time_s is None and frame is None:
         raise InputError(f"{path}: image {place}: has no moment: it needs frame_id, or time_s in seconds")
-    if time_s is None and video is not None and _is_number(video.get("fps")) and video["fps"] > 0:
-        time_s, frame = float(frame) / float(video["fps"]), None
     for name_of, value in (("time_s", time_s), ("frame_id", frame)):
         if value is not None and (not _is_number(value) or value < 0):
             raise InputError(f"{path}: image {place}: {name_of} {value!r} is not a number of at least 0")
+    fps = None if video is None else video.get("fps")
+    if time_s is None and frame is not None and _is_number(fps) and float(fps or 0) > 0:
+        time_s = float(frame) / float(fps or 1)
     size = image.get("width"), image.get("height")
-    picture = (float(size[0]), float(size[1])) if _is_number(size[0]) and _is_number(size[1]) else None
+    picture = (float(size[0] or 0), float(size[1] or 0)) if all(_is_number(one) and one for one in size) else None
     return {
         "video": str(name),
         "time_s": None if time_s is None else float(time_s),
-        "frame": None if time_s is not None else int(frame),
+        "frame": None if time_s is not None or frame is None else int(frame),
         "picture": picture,
     }
 

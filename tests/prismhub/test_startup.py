@@ -53,6 +53,7 @@ def test_what_is_wrong_without_a_model_is_said_before_torch_is_imported(tmp_path
             (data / name / f"{number}.mp4").write_bytes(b"no video")
     (tmp_path / "empty.csv").write_text("path,label\na.mp4,\n")
     (tmp_path / "t.yaml").write_text("epocs: 3")
+    (tmp_path / "boxes.csv").write_text("a,1,0.1\n")
     (tmp_path / "r.yaml").write_text("stage1: {stps: 3}")
     (tmp_path / "corpus.yaml").write_text("tiers: 3")
     (tmp_path / "silent").mkdir()
@@ -68,6 +69,10 @@ def test_what_is_wrong_without_a_model_is_said_before_torch_is_imported(tmp_path
         "did you mean 'linear'?": [*train, "--adapter", "linea"],
         "adapter name '../x' cannot be used": [*train, "--name", "../x"],
         "did you mean 'top1'?": [*train, "--metric", "tp1"],
+        "boxes.csv: line 1: 3 fields": [
+            *("train", "--data", str(tmp_path / "boxes.csv"), "--adapter", "spatiotemporal_localizer")
+        ],
+        "labels means nothing for an adapter that learns classes": [*train, "--labels", none],
         "no encoder is called 'nanoo'": [*train, "--encoder", "nanoo"],
         "is not of the form key=value": [*train, "--head", "dropout"],
         "is not of the form option=value,value": [*train, "--grid", "lr"],

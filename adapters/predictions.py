@@ -204,6 +204,7 @@ class Box:
     corners: tuple[float, float, float, float]
     label: str
     score: float
+    track: str = ""  # which individual it is, where that is known
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ _BUILT_IN = {
     "linear": _BuiltIn("adapters.kinds.linear", "Linear", "classes"),
     "lit_text": _BuiltIn("adapters.kinds.lit_text", "LitText", "pairs"),
     "temporal_localizer": _BuiltIn("adapters.kinds.temporal_localizer", "TemporalLocalizer", "segments"),
+    "spatiotemporal_localizer": _BuiltIn("adapters.kinds.spatiotemporal_localizer", "SpatiotemporalLocalizer", "boxes"),
 }
 _registered: dict[str, type[Adapter]] = {}
 _VERSION = re.compile(r"v([1-9]\d*)")

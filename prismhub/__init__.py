@@ -108,7 +108,7 @@ def _run(job: str, options: dict[str, Any]) -> Any:
 
     settings = importlib.import_module("prismhub.settings")
     function = getattr(importlib.import_module(f"prismhub.commands.{job}"), job)
-    if "videos" in options:
+    if "videos" in options and job not in ("train", "evaluate"):  # there it is the folder of annotated videos
         from prismhub.clips import listed_videos
 
         options = options | {"videos": listed_videos(options["videos"])}

@@ -11,7 +11,10 @@ from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest, write_text
 from prismhub.settings import PredictSettings
 
-FORMATS: dict[str, tuple[str, ...]] = {"segments": ("activitynet", "boris", "csv", "vtt")}
+FORMATS: dict[str, tuple[str, ...]] = {
+    "segments": ("activitynet", "boris", "csv", "vtt"),
+    "boxes": ("ava", "segments"),
+}
 """The formats in which answers can be written, by what the adapter answers."""
 
 
@@ -45,6 +48,10 @@ def formatted(settings: PredictSettings, info: AdapterInfo, answers: Sequence[An
     Raises:
         InputError: the subtitles of several videos and no folder to put them into.
     """
+    if info.targets.kind == "boxes":
+        from prismhub.box_answers import box_text
+
+        return {"": box_text(settings, info, answers)}
     from core_encoder.video.decoders import read_facts
     from tasks.writers.segments import activitynet_text, boris_text, csv_text, video_names, vtt_text
 

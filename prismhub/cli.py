@@ -205,6 +205,7 @@ def _predict(settings: PredictSettings) -> None:
     texts = formatted(settings, describe_adapter(settings.saved.adapter), done.predictions)
     for line in map(str, write_formatted(settings, texts)) if settings.out else texts.values():
         print(line, end="\n" if settings.out else "")
+    _print_failures(done.failures)
     _exit_for(done.failures)
 
 
@@ -229,9 +230,13 @@ def _print_answers(done: Any, settings: PredictSettings | ZeroShotSettings) -> N
         print_json(rows)
     else:
         print_predictions(done.predictions, settings.top, settings.all_scores)
-        for failure in done.failures:
-            print(f"{one_line(failure.path)}: not read: {failure.reason}", file=sys.stderr)
+        _print_failures(done.failures)
     _exit_for(done.failures)
+
+
+def _print_failures(failures: Sequence[Any]) -> None:
+    for failure in failures:
+        print(f"{one_line(failure.path)}: not read: {failure.reason}", file=sys.stderr)
 
 
 def _embed(settings: EmbedSettings) -> None:

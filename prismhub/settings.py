@@ -44,6 +44,34 @@ class DataSettings:
 
 
 @dataclass(frozen=True)
+class BoxSettings:
+    """What else is known where everyone in a video has a box; see docs/boxes.md."""
+
+    val: Path | None = option(None, "Boxes: file of the validation split.")
+    test: Path | None = option(None, "Boxes: file of the test split.")
+    labels: Path | None = option(None, "Boxes: the classes that count, a label map .pbtxt or names one a line.")
+    excluded: tuple[str, ...] = option((), "Boxes: files of video,timestamp that do not count.")
+    detections: Path | None = option(None, "Boxes to judge on instead of those of the ground truth.")
+    train_detections: Path | None = option(None, "Boxes to learn from beside those of the ground truth.")
+    context: float | None = option(None, "Boxes: seconds of video to look at around a moment (default: 2).")
+    every: float | None = option(None, "Boxes: only moments at least so many seconds apart (default: every one).")
+    time_offset: float | None = option(None, "Boxes: second of the annotations at which the videos begin (AVA: 900).")
+
+    def given_for(self, target_kind: str) -> dict[str, Any]:
+        """The options that were given.
+
+        Raises:
+            InputError: there are some, and the adapter learns something else.
+        """
+        given = {one.name: value for one in fields(self) if (value := getattr(self, one.name)) not in (None, ())}
+        if given and target_kind != "boxes":
+            raise InputError(
+                f"{next(iter(given))} means nothing for an adapter that learns {target_kind}: leave it out"
+            )
+        return given
+
+
+@dataclass(frozen=True)
 class ReadingSettings:
     """How features are read and computed on this machine; changes no value."""
 
@@ -107,6 +135,7 @@ class TrainSettings:
     """Options of `prismhub train`."""
 
     dataset: DataSettings = group()
+    boxes: BoxSettings = group()
     adapter: str = option("map_classifier", "Kind of adapter.")
     name: str | None = option(None, "Name in the registry (default: the data's name with the kind).")
     val_fraction: float = option(0.15, "Share of the training videos kept for validation where the data names none.")
@@ -158,6 +187,7 @@ class EvaluateSettings:
 
     saved: SavedAdapterSettings = group()
     dataset: DataSettings = group()
+    boxes: BoxSettings = group()
     split: Literal["test", "val", "train", "all"] | None = option(None, "Split (default: test, val, or all there is).")
     classifier: str | None = option(None, "Adapter that names what a class-agnostic localizer finds.")
     reading: ReadingSettings = group()
@@ -181,8 +211,14 @@ class PredictSettings:
         None, "File with one text a line to choose from, for adapters of videos and texts."
     )
     vtt: Path | None = option(None, "Folder for the answers of windows as WebVTT, one file a video.")
-    format: str | None = option(None, "Write segments as activitynet, boris, csv or vtt, to stdout or --out.")
-    out: Path | None = option(None, "File for --format; a folder for vtt.")
+    boxes: Path | None = option(None, "Boxes or tracks to ask about: AVA CSV, COCO-style JSON, MOT text or a folder.")
+    context: float | None = option(None, "Boxes: seconds of video around a moment (default: as in training).")
+    every: float | None = option(None, "Boxes: only moments at least so many seconds apart (default: every one).")
+    time_offset: float | None = option(None, "Boxes: second of their times at which the videos begin (AVA: 900).")
+    format: str | None = option(
+        None, "Write segments as activitynet, boris, csv or vtt; boxes as ava, tracks as segments; to stdout or --out."
+    )
+    out: Path | None = option(None, "File for --format (default: stdout); a folder for vtt.")
     timeline: Path | None = option(None, "Folder for a picture of each video's segments, as SVG.")
     threshold: float | None = option(None, "Segments of at least this score are the answer (default: the adapter's).")
     classifier: str | None = option(None, "Adapter that names what a class-agnostic localizer finds.")

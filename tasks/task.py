@@ -94,7 +94,7 @@ class Task(ABC):
                 self.samples(split)
 
     @classmethod
-    def read_samples(cls, source: str | Path, **columns: str | None) -> Sequence[Sample]:
+    def read_samples(cls, source: str | Path, **columns: Any) -> Sequence[Sample]:
         """A user's own data as samples, where the family offers it; `columns` names what `--label-column` and such do.
 
         Raises:

@@ -53,7 +53,10 @@ class MapClassifierConfig(ClassifierConfig):
 
 
 class PoolingRound(nn.Module):
-    """One cross-attention transformer layer whose queries `(1 or B, H)` read tokens `(B, L, D)` -> `(B, H)`."""
+    """One cross-attention transformer layer whose queries `(1 or B, H)` read tokens `(B, L, D)` -> `(B, H)`.
+
+    Of one sample, tokens `(1, L, D)`, any number of queries `(Q, H)` may be asked at once -> `(Q, H)`.
+    """
 
     def __init__(self, dim: int, hidden: int, heads: int, mlp_ratio: float, positions: bool) -> None:
         super().__init__()
@@ -90,6 +93,8 @@ class PoolingRound(nn.Module):
         key, value = self.k.weight / self.scale.std, self.v.weight / self.scale.std  # (H, D)
         bias = self.v.bias - value @ self.scale.mean  # (H,)
         place = self._positions(*grid)
+        if len(tokens) == 1:
+            return attention_pool(tokens, scaled, key, value, bias, self.heads, mask, place)[0]  # (Q, H)
         if len(query) == 1:
             return attention_pool(tokens, scaled, key, value, bias, self.heads, mask, place)[:, 0]  # (B, H)
         masks = [None] * len(tokens) if mask is None else list(mask[:, None])

@@ -81,10 +81,15 @@ class WorldClips:
 
 
 def draw_clips(
-    split: str, count: int, size: int, num_frames: int, things: Sequence[WorldObject] | None = None
+    split: str,
+    count: int,
+    size: int,
+    num_frames: int,
+    things: Sequence[WorldObject] | None = None,
+    shown: Sequence[str] = MOTIONS,
 ) -> WorldClips:
-    """`count` clips of random objects of the held-out third, or of `things` in turn; motions are random."""
-    world = SyntheticWorld(WORLD_SEED, f"probe_{split}", size, num_frames, HELD_OUT_OBJECTS)
+    """`count` clips of random objects of the held-out third, or of `things` in turn, in random motions of `shown`."""
+    world = SyntheticWorld(WORLD_SEED, f"probe_{split}", size, num_frames, HELD_OUT_OBJECTS, shown)
     frames = np.empty((count, num_frames, size, size, 3), np.uint8)
     objects, motions = [], []
     for index in range(count):
@@ -95,10 +100,10 @@ def draw_clips(
     return WorldClips(torch.from_numpy(frames), tuple(objects), tuple(motions))
 
 
-def draw_splits(encoder: Encoder, settings: ProbeSettings) -> dict[str, WorldClips]:
+def draw_splits(encoder: Encoder, settings: ProbeSettings, shown: Sequence[str] = MOTIONS) -> dict[str, WorldClips]:
     """The clips of every split in the frame size and number that `encoder` was trained on."""
     return {
-        split: draw_clips(split, count, encoder.image_size, encoder.num_frames)
+        split: draw_clips(split, count, encoder.image_size, encoder.num_frames, shown=shown)
         for split, count in settings.clips.items()
     }
 
@@ -151,14 +156,20 @@ def probe(
     features: Features, clips: Mapping[str, WorldClips], label: str, positions: bool, settings: ProbeSettings
 ) -> ProbeScore:
     """Train attention pooling and a classifier on frozen tokens, every setting on the same pass, and judge the best."""
-    names = LABELS[label]
     targets = {split: clips[split].targets(label) for split in settings.clips}
+    return train_probe(features, targets, LABELS[label], positions, settings)
+
+
+def train_probe(
+    features: Features, targets: Mapping[str, Tensor], names: Sequence[str], positions: bool, settings: ProbeSettings
+) -> ProbeScore:
+    """`probe` for any labels: class indices `(n,)` among `names` of every split."""
     with tempfile.TemporaryDirectory() as folder:
         result = train(
             "map_classifier",
             InMemoryFeatures(features["train"], targets["train"]),
             InMemoryFeatures(features["validation"], targets["validation"]),
-            label_names=names,
+            label_names=tuple(names),
             head={"positions": positions},
             config=TrainingConfig(epochs=settings.epochs, seed=settings.seed, checkpoint_every_s=3600),
             grid=settings.grid,

@@ -51,13 +51,16 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
         raise InputError(f"{settings.out}: is a folder; --out wants a file such as {settings.out / 'result.json'}")
     info = describe_adapter(saved.adapter)
     check_classifier(settings.classifier, info)
+    boxes = settings.boxes.given_for(info.targets.kind)
+    if "context_s" in info.training:  # a moment is looked at as in training
+        boxes = {"context": info.training["context_s"]} | boxes
     chosen = evaluation_split(
         dataset.data,
         info.targets,
         info.training,
         split=settings.split,
         multi_label=dataset.multi_label,
-        columns=dataset.columns,
+        columns=dataset.columns | boxes,
     )
     task, split = chosen.task, chosen.split
     if chosen.note:

@@ -47,9 +47,16 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
 
     videos = find_inputs(settings.videos)
     info = describe_adapter(settings.saved.adapter)
+    check_output(settings, info)
+    if info.targets.kind == "boxes":
+        from prismhub.box_answers import predict_boxes
+
+        return predict_boxes(settings, videos, info, show)
+    for name in ("boxes", "context", "every", "time_offset"):
+        if getattr(settings, name) is not None:
+            raise InputError(f"{name} means nothing for an adapter that answers with {info.targets.kind}")
     spec = recorded_spec(info, settings.saved, show)
     lengths: Mapping[str, float] = info.training.get("clip_s") or {}
-    check_output(settings, info)
     check_classifier(settings.classifier, info)
     when = info.targets.kind == "segments"  # such an answer has its own times
     asked = any(given is not None for given in (settings.window, settings.step, None if when else settings.vtt))

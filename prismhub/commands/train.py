@@ -59,12 +59,13 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
         text_source(head["text_tower"])
         head["text_tower"] = _portable_source(head["text_tower"])
     drawn = {"val_fraction": settings.val_fraction, "test_fraction": settings.test_fraction}
+    learns = target_kind(settings.adapter)
     task = read_task(
         dataset.data,
         learns,
         multi_label=dataset.multi_label,
         seed=training.seed,
-        columns=dataset.columns,
+        columns=dataset.columns | settings.boxes.given_for(learns),
         **drawn,
     )
     task.check_metric(settings.metric or task.main_metric)
@@ -125,7 +126,8 @@ def _identity(settings: TrainSettings, task: Task, sets: Mapping[str, ClipFeatur
 
     decisive = settings_record(settings)
     about = ("quiet", "json", "run", "restart", "workers", "clips_per_batch", "store", "data", "max_unreadable")
-    for name in (*HOW_IT_RUNS, *about, "near_duplicates"):
+    files = ("videos", "val", "test", "labels", "excluded", "detections", "train_detections")  # read into the data
+    for name in (*HOW_IT_RUNS, *about, *files, "near_duplicates"):
         decisive.pop(name)
     digests = {split: digest_of(features) for split, features in sets.items()}
     whole = json.dumps([decisive, task.label_names, digests], sort_keys=True)

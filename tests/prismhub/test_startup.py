@@ -55,6 +55,7 @@ def test_what_is_wrong_without_a_model_is_said_before_torch_is_imported(tmp_path
     (tmp_path / "silent.csv").write_text("video,caption\na.mp4,\n")
     (tmp_path / "boris.csv").write_text("Time,Media file,Subject,Behavior,Status\n1.0,a.mp4,,sniff,START\n")
     (tmp_path / "t.yaml").write_text("epocs: 3")
+    (tmp_path / "boxes.csv").write_text("a,1,0.1\n")
     (tmp_path / "r.yaml").write_text("stage1: {stps: 3}")
     (tmp_path / "corpus.yaml").write_text("tiers: 3")
     (tmp_path / "silent").mkdir()
@@ -70,6 +71,10 @@ def test_what_is_wrong_without_a_model_is_said_before_torch_is_imported(tmp_path
         "did you mean 'linear'?": [*train, "--adapter", "linea"],
         "adapter name '../x' cannot be used": [*train, "--name", "../x"],
         "did you mean 'top1'?": [*train, "--metric", "tp1"],
+        "boxes.csv: line 1: 3 fields": [
+            *("train", "--data", str(tmp_path / "boxes.csv"), "--adapter", "spatiotemporal_localizer")
+        ],
+        "labels means nothing for an adapter that learns classes": [*train, "--labels", none],
         "no encoder is called 'nanoo'": [*train, "--encoder", "nanoo"],
         "line 2: caption is empty": ["train", "--data", str(tmp_path / "silent.csv"), "--adapter", "lit_text"],
         "text tower: no encoder is called 'nanno'": [*train, "--text-tower", "nanno"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from core_encoder.array_videos import ArrayVideo
 from core_encoder.clip_plan import Clip
@@ -85,14 +85,10 @@ def _answer(samples: Sequence[BoxSample], settings: PredictSettings, info: Adapt
     return sorted_answers([*merged, *failures.values()])
 
 
-def formatted(done: Predicted, settings: PredictSettings) -> str:
+def box_text(settings: PredictSettings, info: AdapterInfo, answers: Sequence[BoxScores]) -> str:
     """The answers as another program reads them, in the format that was asked for."""
-    from adapters.registry import describe_adapter
-
-    answers = cast("list[BoxScores]", done.predictions)
     if settings.format == "segments":
         return "\n".join(segment_rows(answers))
-    info = describe_adapter(settings.saved.adapter)
     label_ids = info.training.get("label_ids") or range(1, len(info.label_names) + 1)
     return "\n".join(ava_rows(answers, label_ids, settings.time_offset or 0.0))
 

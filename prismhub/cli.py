@@ -199,9 +199,10 @@ def _predict(settings: PredictSettings) -> None:
     if settings.format is None:
         _print_answers(done, settings)
         return
-    from prismhub.box_answers import formatted
+    from adapters.registry import describe_adapter
+    from prismhub.box_answers import box_text
 
-    print(formatted(done, settings))
+    print(box_text(settings, describe_adapter(settings.saved.adapter), done.predictions))
     _print_failures(done.failures)
     _exit_for(done.failures)
 

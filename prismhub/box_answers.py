@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from core_encoder.array_videos import ArrayVideo
 from core_encoder.clip_plan import Clip
@@ -85,7 +85,7 @@ def _answer(samples: Sequence[BoxSample], settings: PredictSettings, info: Adapt
     return sorted_answers([*merged, *failures.values()])
 
 
-def box_text(settings: PredictSettings, info: AdapterInfo, answers: Sequence[BoxScores]) -> str:
+def box_text(settings: PredictSettings, info: AdapterInfo, answers: Sequence[Any]) -> str:
     """The answers as another program reads them, in the format that was asked for."""
     if settings.format == "segments":
         return "\n".join(segment_rows(answers))

@@ -179,7 +179,7 @@ def test_cache_and_adapters_commands(world: Path, tmp_path: Path, capsys: pytest
     assert result_of(capsys, "cache", "list") == []
 
     kinds = result_of(capsys, "adapters", "kinds")
-    assert set(kinds) == {"linear", "map_classifier"} and "weaker" in kinds["linear"][1]
+    assert {"linear", "map_classifier", "temporal_localizer"} <= set(kinds) and "weaker" in kinds["linear"][1]
     assert run(["adapters", "kinds", "map_classifier"]) == 0
     assert "dropout" in capsys.readouterr().out
     assert "nano" in [one["name"] for one in result_of(capsys, "encoders")]

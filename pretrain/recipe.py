@@ -87,13 +87,20 @@ class PartConfig:
         if self.batch_size % self.accumulate:
             raise InputError(f"accumulate {self.accumulate} must divide batch_size {self.batch_size}")
 
+    @property
+    def curriculum_steps(self) -> int:
+        """Steps of the curriculum, in which `text_uniformity` and `spatial_lr` count; all where there is none."""
+        return sum(steps for _, steps in self.curriculum) or self.steps
+
 
 @dataclass(frozen=True)
 class ContrastiveConfig(PartConfig):
     """Video-text (or image-text) contrast: parts `images`, `stage1` and `alignment`."""
 
     drop: float = option(0.5, "share of the tokens dropped, the same patch places in every frame")
-    spatial_lr: float = option(1.0, "learning rate of the spatial half, as a share of lr; 0 leaves it as it was")
+    spatial_lr: float = option(
+        1.0, "share of lr that the spatial half gets until the curriculum, if any, is over; 0 leaves it as it was"
+    )
     temperature: float = option(0.1, "temperature of the similarities at the start")
     min_temperature: float = option(0.01, "the learned temperature is clamped to at least this")
     text_uniformity: float = option(
@@ -112,11 +119,6 @@ class ContrastiveConfig(PartConfig):
             raise InputError("start_from gives all weights and initialize_from the spatial half: name one of them")
         if not 0 < self.min_temperature <= self.temperature:
             raise InputError("temperature must be at least min_temperature, both above 0")
-
-    @property
-    def uniform_steps(self) -> int:
-        """Steps in which the uniformity of the texts counts: those of the curriculum, or all where there is none."""
-        return sum(steps for _, steps in self.curriculum) or self.steps
 
 
 @dataclass(frozen=True)

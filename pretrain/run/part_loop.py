@@ -33,7 +33,7 @@ from pretrain.run.probe import HeldOut, evaluate
 from pretrain.run.progress import PartProgress, PretrainingStopped
 from pretrain.run.run_folder import ENCODER, RUN_FILE
 from pretrain.stages.masked_stage import MaskedStage
-from pretrain.stages.optimizer import build_optimizer, learning_rate
+from pretrain.stages.optimizer import build_optimizer, learning_rate, set_learning_rates
 
 log = logging.getLogger(__name__)
 
@@ -135,8 +135,7 @@ class PartTraining:
         window = _Window(started)
         with RunLog(self.run.folder, first) if self.is_writer else nullcontext() as record:
             while self.step < config.steps:
-                for group in self.bare_optimizer.param_groups:
-                    group["lr"] = group["share"] * learning_rate(config, self.step)
+                set_learning_rates(self.bare_optimizer, config, self.step)
                 with self._kept(before_s, started):
                     tier, interrupted = self._advance(source, window)
                 self.seconds = before_s + time.monotonic() - started

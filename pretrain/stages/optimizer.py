@@ -30,6 +30,12 @@ def _is_spatial(name: str) -> bool:
     return bool(inside) and not part.startswith("temporal_")
 
 
+def set_learning_rates(optimizer: torch.optim.Optimizer, config: PartConfig, step: int) -> None:
+    """Give every group its share of the rate of step 0, 1, ...: the whole rate once a curriculum is over."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(config, step) * (group["share"] if step < config.curriculum_steps else 1.0)
+
+
 def learning_rate(config: PartConfig, step: int) -> float:
     """The rate of step 0, 1, ...: linear warm-up, then down to `final_lr` at the last step."""
     return scheduled_rate(

@@ -13,7 +13,7 @@ from torch import nn
 from pretrain.recipe import ContrastiveConfig, MaskedConfig, PartConfig
 from pretrain.stages.contrastive_stage import ContrastiveStage
 from pretrain.stages.masked_stage import MaskedStage
-from pretrain.stages.optimizer import build_optimizer, learning_rate
+from pretrain.stages.optimizer import build_optimizer, learning_rate, set_learning_rates
 from tests.pretrain.tiny_models import LetterTokenizer, tiny_model
 
 
@@ -60,6 +60,12 @@ def test_the_spatial_half_has_its_share_of_the_rate() -> None:
     for name, parameter in stage.named_parameters():
         spatial = "vision." in name and "temporal_" not in name
         assert share_of[id(parameter)] == (0.1 if spatial else 1.0), name
+    for curriculum, later in (((), 0.1), ((("easy", 3), ("harder", 2)), 1.0)):
+        config = ContrastiveConfig(spatial_lr=0.1, lr=0.01, warmup_steps=0, schedule="constant", curriculum=curriculum)
+        optimizer = build_optimizer(stage, config)
+        for step, share in ((4, 0.1), (5, later)):
+            set_learning_rates(optimizer, config, step)
+            assert {group["lr"] for group in optimizer.param_groups} == {0.01, 0.01 * share}
     plain = build_optimizer(stage, ContrastiveConfig()).param_groups
     assert {group["share"] for group in plain} == {1.0} and len(plain) == 2, "the groups of runs of before"
 

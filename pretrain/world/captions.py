@@ -92,6 +92,11 @@ def name_prompts(object_name: str) -> tuple[str, ...]:
     return tuple(_fill(pattern, object_name, "") for pattern in _WITHOUT_MOTION)
 
 
+def motion_captions(object_name: str, motion: str) -> tuple[str, ...]:
+    """Every clean caption that names both the object and its motion."""
+    return tuple(_fill(pattern, object_name, motion) for pattern in _WITH_MOTION)
+
+
 def _fill(pattern: str, object_name: str, motion: str) -> str:
     thing = WorldObject.parse(object_name)
     return pattern.format(

@@ -1,8 +1,9 @@
-"""Videos with captions on disk become samples: CSV or JSON lines of `video,caption[,split]`. No torch.
+"""Videos with captions on disk become samples: CSV, JSON lines of `video,caption[,split]`, MSR-VTT. No torch.
 
     list.csv, list.jsonl                    one manifest; relative paths are relative to it
     folder/metadata.csv or .jsonl           `file_name` and `caption`; also one in each of folder/train, folder/val, ...
     folder/train.csv, val.csv, test.csv     or .jsonl: one manifest per split
+    MSR_VTT.json                            MSR-VTT's own; its videos lie beside it, or in the folder `videos`
 
 A video may have several captions: a row for each of them, or a JSON list in one row.
 """
@@ -16,9 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from tasks.readers.annotations import clip_id, manifests_in, row_split, splits_from_folders
+from tasks.readers.events import Videos
 from tasks.readers.manifests import Columns, Row, read_rows, refuse_absent
+from tasks.readers.msr_vtt import read_msr_vtt
 from tasks.sample import Sample
 
 
@@ -39,12 +43,14 @@ def read_captions(
     end_column: str | None = None,
     id_column: str | None = None,
     label_separator: str | None = None,
+    videos: str | Path | None = None,
 ) -> list[CaptionedSample]:
     """Read a manifest, or a folder that holds one; rows of one clip become one sample with several captions.
 
     Args:
         path_column, label_column, ...: columns whose name is not one of the usual (`tasks.readers.manifests.ALIASES`);
             `label_column` is that of the caption.
+        videos: folder of the videos that MSR-VTT's file names.
 
     Raises:
         InputError: one line with file, line, field and the fix.
@@ -54,6 +60,10 @@ def read_captions(
         raise InputError("label_separator means nothing for captions: give a row for each, or a JSON list")
     if not root.exists():
         raise InputError(f"{source}: no such file or folder")
+    if root.suffix.lower() == ".json" and root.is_file():
+        return _from_msr_vtt(root, videos)
+    if videos is not None:
+        raise InputError("videos is for MSR-VTT's JSON; the paths in a manifest are relative to it")
     manifests = manifests_in(root) if root.is_dir() else [(root, None)]
     if not manifests:
         raise InputError(f"{root}: holds no manifest with captions (metadata.csv, metadata.jsonl, train.csv, ...)")
@@ -66,6 +76,16 @@ def read_captions(
     ]
     samples = splits_from_folders(_joined(placed), folder)
     refuse_absent(manifests[0][0], [sample.clip for sample in samples])
+    return samples
+
+
+def _from_msr_vtt(file: Path, videos: str | Path | None) -> list[CaptionedSample]:
+    finder = Videos(file, videos)
+    samples = [
+        CaptionedSample(name, Clip(finder.path_of(name, f"{file}: video {name!r}")), (), split, captions)
+        for name, split, captions in read_msr_vtt(file)
+    ]
+    refuse_absent(file, [sample.clip for sample in samples], "say where they are with --videos")
     return samples
 
 

@@ -124,17 +124,14 @@ def read_clips(file: str | Path, path_column: str | None = None) -> list[Clip]:
     return clips
 
 
-def refuse_absent(file: Path, clips: Sequence[Clip]) -> None:
+def refuse_absent(file: Path, clips: Sequence[Clip], hint: str = "relative paths are relative to the manifest") -> None:
     """Raise when not one of the videos a manifest names exists: then its paths are meant relative to elsewhere.
 
     Raises:
         InputError: none exists.
     """
     if not any(os.path.exists(clip.path) for clip in clips):  # noqa: PTH110 (Path raises on names too long)
-        raise InputError(
-            f"{file}: none of its {len(clips)} videos exists, e.g. {clips[0].path}"
-            "; relative paths are relative to the manifest"
-        )
+        raise InputError(f"{file}: none of its {len(clips)} videos exists, e.g. {clips[0].path}; {hint}")
 
 
 def read_rows(file: Path, columns: Columns, needed: str | None = "label") -> list[Row]:

@@ -30,6 +30,7 @@ _LATE: dict[str, Any] = {
     "rehearsal": [],
     "text_uniformity": 0.0,
     "spatial_lr": 1.0,
+    "restarts": [],
 }
 """What parts of recipes had not from the start, with what it was until then: runs of before lack it."""
 WATCHING = ("evaluate_every", "log_every", "checkpoint_every")  # of a part; may change between a run and a resume
@@ -59,6 +60,7 @@ class PartConfig:
     final_lr: float = option(0.0, "learning rate of the last step")
     schedule: Literal["linear", "cosine", "constant"] = option("cosine", "how the learning rate falls after warm-up")
     warmup_steps: int = option(100, "steps in which the learning rate rises from 0")
+    restarts: tuple[int, ...] = option((), "steps at which the learning rate begins anew, with its warm-up")
     weight_decay: float = option(0.05, "decoupled weight decay; biases, norms, positions, queries are left out")
     beta2: float = option(0.98, "memory of AdamW's second moment")
     clip_grad_norm: float = option(1.0, "the largest gradient norm of a step; 0 leaves gradients alone")
@@ -79,6 +81,8 @@ class PartConfig:
                 raise InputError(f"curriculum: name tier {tier!r} once, with at least 1 step")
         if self.rehearsal and not self.curriculum:
             raise InputError("rehearsal is of a curriculum, which there is none; name its tiers in `tiers`")
+        if list(self.restarts) != sorted(set(self.restarts)) or not all(0 < at < self.steps for at in self.restarts):
+            raise InputError(f"restarts are steps between 0 and {self.steps}, in order, not {list(self.restarts)}")
         for name in ("ema", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")

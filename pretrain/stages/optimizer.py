@@ -37,12 +37,17 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, config: PartConfig, ste
 
 
 def learning_rate(config: PartConfig, step: int) -> float:
-    """The rate of step 0, 1, ...: linear warm-up, then down to `final_lr` at the last step."""
+    """The rate of step 0, 1, ...: linear warm-up, then down to `final_lr` at the last step.
+
+    Each restart begins a cycle that ends where the next one begins. Source: SGDR, arXiv 1608.03983.
+    """
+    begin = max((0, *(at for at in config.restarts if at <= step)))
+    end = min((config.steps, *(at for at in config.restarts if at > step)))
     return scheduled_rate(
-        step,
+        step - begin,
         lr=config.lr,
         warmup_steps=config.warmup_steps,
-        end_step=config.steps - 1,
+        end_step=end - begin - 1,
         final_lr=config.final_lr,
         schedule=config.schedule,
     )

@@ -282,6 +282,7 @@ OTHER_VALUES: dict[str, Any] = {
     "ema": 0.5,
     "beta2": 0.9,
     "decoder_heads": 4,
+    "restarts": [1],
 }
 
 

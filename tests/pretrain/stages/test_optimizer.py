@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from core_encoder.errors import InputError
 from pretrain.recipe import ContrastiveConfig, MaskedConfig, PartConfig
 from pretrain.stages.contrastive_stage import ContrastiveStage
 from pretrain.stages.masked_stage import MaskedStage
@@ -142,6 +144,20 @@ def test_where_rates_begin_peak_and_end(schedule: str) -> None:
     assert rates[-1] == 0.003 == min(rates[10:])
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert learning_rate(PartConfig(steps=5, warmup_steps=0, lr=0.2, final_lr=0.0), 4) == 0.0
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=4), st.integers(0, 70))
+def test_each_cycle_is_a_schedule_of_its_own(lengths: list[int], warmup: int) -> None:
+    ends = list(itertools.accumulate(lengths))
+    whole = PartConfig(steps=ends[-1], restarts=tuple(ends[:-1]), warmup_steps=warmup)
+    cycles = [[learning_rate(PartConfig(steps=n, warmup_steps=warmup), step) for step in range(n)] for n in lengths]
+    assert [learning_rate(whole, step) for step in range(ends[-1])] == list(itertools.chain(*cycles))
+
+
+@pytest.mark.parametrize("restarts", [(5, 5), (7, 3), (0,), (10,)])
+def test_restarts_lie_in_order_inside_a_part(restarts: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="restarts are steps between 0 and 10, in order"):
+        PartConfig(steps=10, restarts=restarts)
 
 
 @given(st.integers(2, 400), st.integers(0, 100), st.floats(1e-9, 1.0), st.floats(0, 1.0))

@@ -30,6 +30,7 @@ _LATE: dict[str, Any] = {
     "rehearsal": [],
     "text_uniformity": 0.0,
     "spatial_lr": 1.0,
+    "spatial_lr_from": 0,
     "restarts": [],
 }
 """What parts of recipes had not from the start, with what it was until then: runs of before lack it."""
@@ -93,7 +94,7 @@ class PartConfig:
 
     @property
     def curriculum_steps(self) -> int:
-        """Steps of the curriculum, in which `text_uniformity` and `spatial_lr` count; all where there is none."""
+        """Steps of the curriculum, in which `text_uniformity` counts; all where there is none."""
         return sum(steps for _, steps in self.curriculum) or self.steps
 
 
@@ -102,9 +103,8 @@ class ContrastiveConfig(PartConfig):
     """Video-text (or image-text) contrast: parts `images`, `stage1` and `alignment`."""
 
     drop: float = option(0.5, "share of the tokens dropped, the same patch places in every frame")
-    spatial_lr: float = option(
-        1.0, "share of lr that the spatial half gets until the curriculum, if any, is over; 0 leaves it as it was"
-    )
+    spatial_lr: float = option(1.0, "share of lr that the spatial half gets; 0 leaves it as it was")
+    spatial_lr_from: int = option(0, "step from which spatial_lr counts; before it the spatial half gets all of lr")
     temperature: float = option(0.1, "temperature of the similarities at the start")
     min_temperature: float = option(0.01, "the learned temperature is clamped to at least this")
     text_uniformity: float = option(
@@ -114,7 +114,7 @@ class ContrastiveConfig(PartConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("text_uniformity", "spatial_lr"):
+        for name in ("text_uniformity", "spatial_lr", "spatial_lr_from"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must not be negative, not {getattr(self, name)}")
         if not 0 <= self.drop < 1:

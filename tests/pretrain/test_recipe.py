@@ -283,6 +283,7 @@ OTHER_VALUES: dict[str, Any] = {
     "beta2": 0.9,
     "decoder_heads": 4,
     "restarts": [1],
+    "spatial_lr_from": 1,
 }
 
 

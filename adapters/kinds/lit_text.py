@@ -23,8 +23,8 @@ from adapters.adapter import Adapter, Loss
 from adapters.classifier import real_rows, scale_batches
 from adapters.context import Context
 from adapters.features import Batch, FeatureDataset, Times, targets_of
-from adapters.lora import LORA_FOLDER, save_lora, with_lora
 from adapters.kinds.map_classifier import DEFAULT_HEADS, PoolingRound, nearest_divisor
+from adapters.lora import LORA_FOLDER, save_lora, with_lora
 from adapters.predicting import evaluating
 from adapters.predictions import ClassScores, Embedding, Prediction, mean_embedding, mean_scores
 from core_encoder.config import option

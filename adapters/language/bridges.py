@@ -76,9 +76,9 @@ class Resampler(Bridge):
             x = x + time[:, None] + space
         keys, values = self.kv(self.norm_keys(x.flatten(1, 2))).chunk(2, -1)  # (B, T*N, H) each
         queries = self.q(self.norm_queries(self.queries)).expand(batch, -1, -1)  # (B, Q, H)
-        split = (self._by_head(one) for one in (queries, keys, values))
         allowed = None if mask is None else mask.repeat_interleave(patches, 1)[:, None, None]  # (B, 1, 1, T*N)
-        seen = F.scaled_dot_product_attention(*split, attn_mask=allowed)  # (B, heads, Q, H / heads)
+        q, k, v = map(self._by_head, (queries, keys, values))
+        seen = F.scaled_dot_product_attention(q, k, v, allowed)  # (B, heads, Q, H / heads)
         y = self.queries + self.o(seen.transpose(1, 2).flatten(2))  # (B, Q, H)
         y = y + self.fc2(F.gelu(self.fc1(self.norm_mlp(y))))
         return y * self.unit, torch.ones(y.shape[:2], dtype=torch.bool, device=y.device)

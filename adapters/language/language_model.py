@@ -207,9 +207,9 @@ def _fingerprint(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
     tokenizer = open_tokenizer(folder)
     about = {"vocabulary": tokenizer.get_vocab(), "chat": getattr(tokenizer, "chat_template", None)}
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    opened = [safe_open(file, framework="pt") for file, _, _ in stamps]  # type: ignore[no-untyped-call]
-    for name, file in sorted((name, file) for file in opened for name in file.keys()):  # noqa: SIM118
-        tensor = file.get_tensor(name)
+    opened = {path: safe_open(path, framework="pt") for path, _, _ in stamps}
+    for name, path in sorted((name, path) for path, file in opened.items() for name in file.keys()):  # noqa: SIM118
+        tensor = opened[path].get_tensor(name)
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(memoryview(tensor.contiguous().view(-1).view(torch.uint8).numpy()))
     return digest.hexdigest()

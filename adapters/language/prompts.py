@@ -30,7 +30,7 @@ class Prompts:
         self._said: set[str] = set()
 
     def prompt_ids(self, question: str | None, examples: Sequence[QuestionAnswer] = ()) -> list[int]:
-        """The ids of a question, or of the wish for a caption where there is none; `examples` stand before questions."""
+        """The ids of a question, of the wish for a caption where there is none; `examples` stand before questions."""
         shots = examples if question else ()
         asked = self._cut_question(question) if question else self.caption_prompt
         if self.chat:

@@ -1,4 +1,4 @@
-"""Folders of text models in `transformers` format: their weights as safetensors alone, their tokenizer, their errors."""
+"""Folders of text models in `transformers` format: weights as safetensors alone, tokenizer, errors."""
 
 from __future__ import annotations
 

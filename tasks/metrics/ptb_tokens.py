@@ -1,8 +1,8 @@
 """Tokens of captions by the rules of the Penn Treebank, in lower case and without punctuation. No torch, no Java.
 
-As pycocoevalcap makes them by Stanford's PTBTokenizer 3.4.1 (`-preserveLines -lowerCase`). The rules cover what captions
-hold; docs/language.md says how often the two differ. Brackets stay, as `-lrb-` and so on: pycocoevalcap means to drop
-them, but looks for them in capitals.
+As pycocoevalcap makes them by Stanford's PTBTokenizer 3.4.1 (`-preserveLines -lowerCase`). The rules cover what
+captions hold; docs/language.md says how often the two differ. Brackets stay, as `-lrb-` and so on: pycocoevalcap means
+to drop them, but looks for them in capitals.
 """
 
 from __future__ import annotations

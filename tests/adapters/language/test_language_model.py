@@ -149,7 +149,8 @@ def test_prompts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     shots = [("what is it", "man"), ("what does it do", "talk")]
     made = Prompts(plain, True, "Describe the video", 5)
     assert plain.decode(made.prompt_ids("where is it", shots)) == (
-        "question : what is it answer : man . question : what does it do answer : talk . question : where is it answer :"
+        "question : what is it answer : man . question : what does it do answer : talk . "
+        "question : where is it answer :"
     )
     assert plain.decode(made.prompt_ids(None, shots)) == "caption :" and not made.chat
     talk = Prompts(chat, True, "Describe the video", 5)

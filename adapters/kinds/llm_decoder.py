@@ -92,6 +92,7 @@ class LlmDecoder(Adapter):
     feature_kind: ClassVar[FeatureKind] = "tokens"
     target_kind: ClassVar[TargetKind] = "text"
     batch_size: ClassVar[int] = 16
+    answers_together: ClassVar[bool] = True
     config: LlmDecoderConfig
 
     def __init__(self, config: LlmDecoderConfig, context: Context) -> None:

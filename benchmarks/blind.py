@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from benchmarks.cell import Cell, CellFeatures, answer_samples, save_once, train_once
+from benchmarks.cell import Cell, CellFeatures, answer_samples, described_targets, save_once, train_once
 from benchmarks.encoding import Watch
-from benchmarks.results import Blind
+from benchmarks.results import Blind, write_predictions
 from core_encoder.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,7 +54,10 @@ def train_blind(
     watch.note("note: training the blind twin, which sees no video")
     blind = replace(cell, name=f"{cell.name}-blind", head={**cell.head, "blind": True})
     adapter = train_once(blind, sets, info, run, cell.training.seed, watch, restart).best
-    scores = _judged(adapter, cell.task, split, features.samples[split], features.source, watch)
+    samples = features.samples[split]
+    predictions = answer_samples(adapter, cell.task, samples, features.source, watch)
+    write_predictions(run / "predictions.jsonl", predictions, described_targets(cell.task, samples))
+    scores = dict(cell.task.judge(predictions, split).values)
     return Blind(save_once(adapter, blind.name).ref, scores)
 
 
@@ -74,10 +77,5 @@ def judge_blind(
     except InputError as error:
         watch.note(f"note: the blind adapter {ref} to compare with is not at hand ({error})")
         return None
-    return Blind(ref, _judged(adapter, task, split, samples, source, watch))
-
-
-def _judged(
-    adapter: Adapter, task: Task, split: str, samples: Sequence[Sample], source: FeatureSource, watch: Watch
-) -> dict[str, Any]:
-    return dict(task.judge(answer_samples(adapter, task, samples, source, watch), split).values)
+    predictions = answer_samples(adapter, task, samples, source, watch)
+    return Blind(ref, dict(task.judge(predictions, split).values))

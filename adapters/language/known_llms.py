@@ -7,9 +7,11 @@ once to safetensors in PRISMHUB_HOME; without the package it is taken from the H
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import shutil
 import uuid
+from contextlib import redirect_stderr
 from pathlib import Path
 
 from core_encoder.errors import InputError
@@ -85,7 +87,7 @@ def _converted(gguf: Path, folder: Path) -> Path:
         aside = folder.parent / f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
         where = {"gguf_file": gguf.name, "local_files_only": True}
         try:
-            with without_bars(), torch.random.fork_rng(devices=[]):
+            with redirect_stderr(io.StringIO()), without_bars(), torch.random.fork_rng(devices=[]):
                 model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), dtype=torch.float32, **where)
                 # The weights are plain numbers by now; the mark of how they were stored would forbid to save them.
                 vars(model.config).pop("quantization_config", None)

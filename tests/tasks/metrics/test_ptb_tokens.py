@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.metrics.ptb_tokens import ptb_tokens
+from tasks.metrics.wordnet import find_wordnet
 
 RULES = {
     "A man isn't riding the dog's bike, and he'll stop.": "a man is n't riding the dog 's bike and he 'll stop",
@@ -35,20 +36,41 @@ def test_a_rule(text: str) -> None:
     assert " ".join(ptb_tokens(text)) == RULES[text]
 
 
-@pytest.mark.skipif(shutil.which("java") is None, reason="the official tokenizer wants Java")
-def test_it_equals_the_official_one(tmp_path: Path) -> None:
+needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="the official tokenizer wants Java")
+
+
+def official(texts: list[str], folder: Path) -> list[list[str]]:
+    """The tokens of Stanford's PTBTokenizer, as pycocoevalcap calls it and drops from them."""
     package = pytest.importorskip("pycocoevalcap.tokenizer.ptbtokenizer")
     jar = Path(package.__file__).parent / package.STANFORD_CORENLP_3_4_1_JAR
-    texts = [text for text in RULES if text.strip()]
-    (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
+    (folder / "texts.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
     words = ["java", "-Dfile.encoding=UTF-8", "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer"]
     done = subprocess.run(
-        [*words, "-preserveLines", "-lowerCase", "texts.txt"], cwd=tmp_path, capture_output=True, encoding="utf-8"
+        [*words, "-preserveLines", "-lowerCase", "texts.txt"], cwd=folder, capture_output=True, encoding="utf-8"
     )
-    official = [
-        [token for token in line.split() if token not in package.PUNCTUATIONS] for line in done.stdout.splitlines()
-    ]
-    assert [ptb_tokens(text) for text in texts] == official
+    return [[one for one in line.split() if one not in package.PUNCTUATIONS] for line in done.stdout.splitlines()]
+
+
+@needs_java
+def test_it_equals_the_official_one(tmp_path: Path) -> None:
+    texts = [text for text in RULES if text.strip()]
+    assert [ptb_tokens(text) for text in texts] == official(texts, tmp_path)
+
+
+@needs_java
+@pytest.mark.slow
+def test_on_wordnets_definitions_they_hardly_differ(tmp_path: Path) -> None:
+    """The rules were tuned on the other eighth of them; shows what differs with `-s`."""
+    folder = find_wordnet()
+    if folder is None or not (folder / "data.adv").is_file():
+        pytest.skip("no WordNet on this machine")
+    lines = [line for part in ("noun", "verb", "adj", "adv") for line in (folder / f"data.{part}").open()]
+    glosses = [line.partition("| ")[2].strip() for line in lines if "| " in line]
+    texts = [text for place, text in enumerate(glosses, start=1) if place % 8]
+    pairs = list(zip(texts, map(ptb_tokens, texts), official(texts, tmp_path), strict=True))
+    different = [(own, java) for _, own, java in pairs if own != java]
+    print(f"{len(different)} of {len(texts)}", *different[:20], sep="\n")
+    assert len(different) < 0.001 * len(texts)
 
 
 @given(st.text())

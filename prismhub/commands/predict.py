@@ -64,7 +64,7 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
     windows = ClipPlan.windows(spec.plan.num_frames, window_s, settings.step)
     if settings.vtt is not None and settings.vtt.exists() and not settings.vtt.is_dir():
         raise InputError(f"{settings.vtt}: is a file; --vtt wants a folder")
-    given = _candidates(settings.candidates, info.targets.kind)
+    given = _question(settings.question, info.targets.kind) | _candidates(settings.candidates, info.targets.kind)
     if asked and isinstance(videos[0], ArrayVideo):
         raise InputError("window, step and vtt count seconds, which an array does not know; give the video as a file")
 
@@ -106,6 +106,21 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
     if settings.vtt is not None:
         _write_vtt(settings.vtt, [found[clip] for clip in clips])
     return sorted_answers(found[clip] for clip in clips)
+
+
+def _question(question: str | None, target_kind: str) -> dict[str, Any]:
+    """The question beside every video, where there is one.
+
+    Raises:
+        InputError: the adapter does not answer with texts, or it is empty.
+    """
+    if question is None:
+        return {}
+    if target_kind != "text":
+        raise InputError(f"question is for adapters that answer with texts; this one learned {target_kind}")
+    if not question.strip():
+        raise InputError("question is empty: ask something, or leave it out for a caption")
+    return {"question": question}
 
 
 def _candidates(file: Path | None, target_kind: str) -> dict[str, Any]:

@@ -6,21 +6,52 @@ one clip, whatever `start time` and `end time` say: they are of the film that it
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest, read_json
+from tasks.readers.events import Videos
+from tasks.readers.manifests import refuse_absent
 from tasks.splits import SPLIT_NAMES, split_name
 
 
-def read_msr_vtt(file: Path) -> list[tuple[str, str | None, tuple[str, ...]]]:
-    """The videos that have captions, in the order of the file: name, split, and captions as they are written.
+class ToldVideo(NamedTuple):
+    """A video with its captions, in the order in which they were written."""
+
+    name: str
+    clip: Clip
+    split: str | None
+    captions: tuple[str, ...]
+
+
+def is_msr_vtt(source: str | Path) -> bool:
+    """Whether a source of captions is a JSON file: then it must be MSR-VTT's."""
+    path = Path(source).expanduser()
+    return path.suffix.lower() == ".json" and path.is_file()
+
+
+def read_msr_vtt(source: str | Path, videos: str | Path | None = None) -> list[ToldVideo]:
+    """The videos that have captions, in the order of the file; they lie beside it, or in the folder `videos`.
 
     Raises:
-        InputError: one line with file, entry, field and the fix.
+        InputError: one line with file, entry, field and the fix; none of the videos exists.
     """
+    file = Path(os.path.normpath(Path(source).expanduser().absolute()))
+    finder = Videos(file, videos)
+    told = [
+        ToldVideo(name, Clip(finder.path_of(name, f"{file}: video {name!r}")), split, captions)
+        for name, split, captions in _entries(file)
+    ]
+    refuse_absent(file, [one.clip for one in told], "say where they are with --videos")
+    return told
+
+
+def _entries(file: Path) -> list[tuple[str, str | None, tuple[str, ...]]]:
+    """Name, split and captions of every video that has captions."""
     content = read_json(file)
     entries = {name: content.get(name) if isinstance(content, dict) else None for name in ("videos", "sentences")}
     for name, given in entries.items():

@@ -78,11 +78,13 @@ def evaluate(**options: Any) -> Any:
 
 
 def predict(**options: Any) -> Any:
-    """Ask a saved adapter about videos; options are those of `prismhub predict`. Returns a `Predicted`.
+    """Ask saved adapters about videos; options are those of `prismhub predict`. Returns a `Predicted`.
 
+    With a list as `adapter`, all of them answer from one encoding: one `Predicted` each, by the adapter's name.
     `videos` may be paths, `Clip`s, or arrays and tensors: uint8 `(T, H, W, 3)`, or float `(B, T, 3, H, W)` in [0, 1].
     """
-    return _run("predict", options)
+    found = _run("predict", options)
+    return next(iter(found.values())) if isinstance(options.get("adapter"), str) else found
 
 
 def zero_shot(**options: Any) -> Any:

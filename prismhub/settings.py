@@ -170,10 +170,9 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
-class SavedAdapterSettings:
-    """Which saved adapter, and how its encoder runs."""
+class RunningSettings:
+    """Where the encoder of saved adapters lies, and how it runs."""
 
-    adapter: str = option(help="Adapter: registry name[@version], folder or Hub id.")
     encoder: str | None = option(None, "Where the adapter's encoder lies (default: where it was in training).")
     accelerator: Accelerator = option("auto", "auto, cpu, gpu or mps.")
     encoder_dtype: Literal["fp32", "bf16", "fp16"] | None = option(
@@ -185,7 +184,8 @@ class SavedAdapterSettings:
 class EvaluateSettings:
     """Options of `prismhub evaluate`."""
 
-    saved: SavedAdapterSettings = group()
+    adapter: str = option(help="Adapter: registry name[@version], folder or Hub id.")
+    running: RunningSettings = group()
     dataset: DataSettings = group()
     boxes: BoxSettings = group()
     split: Literal["test", "val", "train", "all"] | None = option(None, "Split (default: test, val, or all there is).")
@@ -201,7 +201,10 @@ class PredictSettings:
     """Options of `prismhub predict`."""
 
     videos: tuple[VideoInput, ...] = option(help="Videos, folders of videos, or manifests.", positional=True)
-    saved: SavedAdapterSettings = group()
+    adapter: tuple[str, ...] = option(
+        help="Adapter: registry name[@version], folder or Hub id; several answer from one encoding.", alone=True
+    )
+    running: RunningSettings = group()
     reading: ReadingSettings = group()
     window: float | None = option(
         None, "Answer for every so many seconds (default: where a video is much longer than those of the training)."
@@ -218,7 +221,7 @@ class PredictSettings:
     format: str | None = option(
         None, "Write segments as activitynet, boris, csv or vtt; boxes as ava, tracks as segments; to stdout or --out."
     )
-    out: Path | None = option(None, "File for --format (default: stdout); a folder for vtt.")
+    out: Path | None = option(None, "File for --format (default: stdout); a folder for vtt, and of several adapters.")
     timeline: Path | None = option(None, "Folder for a picture of each video's segments, as SVG.")
     threshold: float | None = option(None, "Segments of at least this score are the answer (default: the adapter's).")
     classifier: str | None = option(None, "Adapter that names what a class-agnostic localizer finds.")

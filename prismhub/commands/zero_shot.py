@@ -17,7 +17,7 @@ from prismhub.clips import find_inputs, sample_names
 from prismhub.features import check_encoding, feature_source, feature_spec, open_encoder
 from prismhub.progress import SILENT, Show
 from prismhub.saved import adapter_encoder, recorded_spec
-from prismhub.settings import EncodingSettings, SavedAdapterSettings, ZeroShotSettings
+from prismhub.settings import EncodingSettings, RunningSettings, ZeroShotSettings
 
 if TYPE_CHECKING:
     from adapters.predictions import ClassScores
@@ -77,19 +77,18 @@ def _by_adapter(
         raise InputError(
             f"adapter {settings.adapter!r} learned {info.targets.kind}, so it knows no words: give one of kind lit_text"
         )
-    saved = SavedAdapterSettings(
-        settings.adapter,
+    running = RunningSettings(
         None if own.encoder == default.encoder else own.encoder,
         settings.accelerator,
         None if own.encoder_dtype == default.encoder_dtype else own.encoder_dtype,
     )
-    spec = recorded_spec(info, saved, show)
+    spec = recorded_spec(settings.adapter, info, running, show)
     from adapters.zero_shot import class_vectors, name_by_adapter, prompts
 
     adapter: Any = load_adapter(settings.adapter)
     if not hasattr(adapter, "embed_text"):
         raise InputError(f"adapter {settings.adapter!r} of kind {info.kind!r} embeds no texts: it has no embed_text")
-    source = feature_source(adapter_encoder(adapter, saved, spec), spec, settings.reading, videos)
+    source = feature_source(adapter_encoder(adapter, running, spec), spec, settings.reading, videos)
     texts = adapter.embed_text(prompts(labels, templates))  # (K * P, E)
     vectors = class_vectors(texts.unflatten(0, (len(labels), len(templates))))
     size = settings.reading.clips_per_batch

@@ -122,6 +122,8 @@ def predict_features(
     examples = [
         Example(row, frames, None, one.id, one.inputs) for row, frames, one in zip(features, masks, known, strict=True)
     ]
+    if examples:
+        adapter.check_example(examples[0])
     answers: list[Prediction] = []
     for first in range(0, len(examples), batch_size):
         answers += answer_batch(adapter, adapter.collate(examples[first : first + batch_size]))

@@ -75,6 +75,8 @@ def read_questions(settings: PredictSettings) -> list[Question]:
             about = {"option": option, "targets": infos[0].targets.kind, "kind": infos[0].kind}
             raise InputError(meaning.otherwise.format(**about))
     _check_format(settings, infos)
+    if settings.html is not None and settings.html.is_dir():
+        raise InputError(f"{settings.html}: is a folder; --html wants a file such as {settings.html / 'answers.html'}")
     several = len(infos) > 1
     questions = []
     for name, ref, info in zip(section_names(settings.adapter), settings.adapter, infos, strict=True):

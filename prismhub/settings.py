@@ -222,6 +222,7 @@ class PredictSettings:
         None, "Write segments as activitynet, boris, csv or vtt; boxes as ava, tracks as segments; to stdout or --out."
     )
     out: Path | None = option(None, "File for --format (default: stdout); a folder for vtt, and of several adapters.")
+    html: Path | None = option(None, "File for a page of all answers with their pictures, which needs nothing else.")
     timeline: Path | None = option(None, "Folder for a picture of each video's segments, as SVG.")
     threshold: float | None = option(None, "Segments of at least this score are the answer (default: the adapter's).")
     classifier: str | None = option(None, "Adapter that names what a class-agnostic localizer finds.")

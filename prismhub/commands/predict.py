@@ -23,7 +23,7 @@ from prismhub.progress import SILENT, Show
 from prismhub.proposals import classify_proposals
 from prismhub.questions import Question, read_questions
 from prismhub.saved import open_hub, shared_specs
-from prismhub.settings import PredictSettings
+from prismhub.settings import PredictSettings, run_command
 
 if TYPE_CHECKING:
     from adapters.hub import Answers, Hub
@@ -73,6 +73,12 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> dict[str, Predict
         if one.settings.vtt is not None:
             _write_vtt(one.settings.vtt, answers)
         done[one.name] = sorted_answers(answers)
+    if settings.html is not None:
+        from prismhub.pages.answers_page import AnsweredBy, write_answers_page
+
+        by = {one.name: AnsweredBy(one.info, done[one.name], settings.top, settings.all_scores) for one in questions}
+        write_answers_page(settings.html, videos, by, run_command())
+        show.note(f"the page: {settings.html.resolve().as_uri()}")
     return done
 
 

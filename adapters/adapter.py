@@ -339,15 +339,17 @@ class Adapter(nn.Module, ABC):
         return save_adapter(self, folder)
 
     @classmethod
-    def from_folder(cls, folder: str | Path) -> Self:
+    def from_folder(cls, folder: str | Path, moved: Mapping[str, str] | None = None) -> Self:
         """Load what `save_pretrained` wrote, strictly, in evaluation mode; `load_adapter` finds the kind by itself.
+
+        `moved` names options of the head that are places, with where those lie now.
 
         Raises:
             InputError: the folder holds no adapter, one of another kind, or files that are not the ones saved.
         """
         from adapters.saved_adapter import read_adapter
 
-        return read_adapter(cls, folder)
+        return read_adapter(cls, folder, moved)
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, message: str = "Upload adapter") -> str:
         """Upload the saved form to `repo_id` (`org/name`) on the Hub and return its URL.

@@ -38,6 +38,7 @@ _JOBS = {
     "evaluate": "EvaluateSettings",
     "predict": "PredictSettings",
     "zero_shot": "ZeroShotSettings",
+    "rank": "RankSettings",
     "embed": "EmbedSettings",
 }
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "evaluate",
     "predict",
     "zero_shot",
+    "rank",
     "embed",
     "InputError",
 ]
@@ -95,6 +97,14 @@ def zero_shot(**options: Any) -> Any:
     """
     alone = {name: [options[name]] for name in ("labels", "templates") if isinstance(options.get(name), str)}
     return _run("zero_shot", options | alone)
+
+
+def rank(**options: Any) -> Any:
+    """The videos that fit a text best; options are those of `prismhub rank`. Returns `Ranked`, a ranking a text.
+
+    `text` is one or a list; `videos` as in `predict`.
+    """
+    return _run("rank", options)
 
 
 def embed(**options: Any) -> Any:

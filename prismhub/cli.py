@@ -32,6 +32,7 @@ from prismhub.settings import (
     EvaluateSettings,
     PredictSettings,
     PretrainSettings,
+    RankSettings,
     ShowSettings,
     TrainSettings,
     ZeroShotSettings,
@@ -241,6 +242,26 @@ def _zero_shot(settings: ZeroShotSettings) -> None:
     _exit_for(done.failures)
 
 
+def _rank(settings: RankSettings) -> None:
+    """Find videos by words: those that fit a text best, by an encoder or adapter that knows words.
+
+    Example: prismhub rank my_videos/ --text "a red circle moves left" --encoder nano
+    """
+    from prismhub.commands.rank import rank
+    from prismhub.progress import Show
+
+    done = rank(settings, Show(settings.output.quiet))
+    failures = done.failures
+    if settings.output.json:
+        ranked: list[dict[str, Any]] = [one.describe(settings.top) for one in done.rankings]
+        print_json({"texts": ranked, "failed": [asdict(failure) for failure in failures]})
+    else:
+        rows = [row for one in done.rankings for row in one.rows(settings.top)]
+        print_table(["text", "rank", "video", "similarity"], rows)
+        _print_failures(failures)
+    _exit_for(failures)
+
+
 def _answer_records(done: Any, settings: PredictSettings | ZeroShotSettings) -> list[dict[str, Any]]:
     """The answers as JSON has them, and after them the videos that could not be read."""
     rows: list[dict[str, Any]] = []
@@ -373,6 +394,7 @@ app.command("train")(command_signature(TrainSettings, _train))
 app.command("evaluate")(command_signature(EvaluateSettings, _evaluate))
 app.command("predict")(command_signature(PredictSettings, _predict))
 app.command("zero-shot")(command_signature(ZeroShotSettings, _zero_shot))
+app.command("rank")(command_signature(RankSettings, _rank))
 app.command("embed")(command_signature(EmbedSettings, _embed))
 app.command("pretrain")(command_signature(PretrainSettings, _pretrain))
 app.command("demo")(command_signature(DemoSettings, _demo))

@@ -12,6 +12,7 @@ from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest
 from prismhub.answer_files import FORMATS, SUFFIXES, check_places
 from prismhub.proposals import check_classifier
+from prismhub.saved import moved_parts
 from prismhub.settings import PredictSettings
 
 _ALL = ("classes", "segments", "boxes", "text", "pairs")
@@ -75,6 +76,7 @@ def read_questions(settings: PredictSettings) -> list[Question]:
             about = {"option": option, "targets": infos[0].targets.kind, "kind": infos[0].kind}
             raise InputError(meaning.otherwise.format(**about))
     _check_format(settings, infos)
+    moved_parts(infos, settings.running)
     if settings.html is not None and settings.html.is_dir():
         raise InputError(f"{settings.html}: is a folder; --html wants a file such as {settings.html / 'answers.html'}")
     several = len(infos) > 1

@@ -91,6 +91,19 @@ def recorded_encoder(infos: Sequence[AdapterInfo], running: RunningSettings, spe
     raise InputError(f"the adapter's encoder is not at hand ({problem}): say where it lies with --encoder") from problem
 
 
+def moved_parts(infos: Sequence[AdapterInfo], running: RunningSettings) -> list[dict[str, str]]:
+    """For each adapter what it names and does not hold, with where that lies now: its text tower.
+
+    Raises:
+        InputError: a place is given, and no adapter names such a thing.
+    """
+    given = {"text_tower": running.text_tower} if running.text_tower is not None else {}
+    for part in given:
+        if not any(part in info.config for info in infos):
+            raise InputError(f"{part} means nothing for {infos[0].kind}: it has none")
+    return [{part: place for part, place in given.items() if part in info.config} for info in infos]
+
+
 def open_hub(
     adapters: Mapping[str, tuple[str, AdapterInfo]],
     specs: Mapping[str, FeatureSpec],
@@ -99,11 +112,18 @@ def open_hub(
 ) -> Hub:
     """Adapters and their encoder, loaded; `specs` are those of `shared_specs`."""
     from adapters.hub import Hub
+    from adapters.registry import load_adapter
 
-    spec = next(iter(specs.values()))
+    spec, infos = next(iter(specs.values())), [info for _, info in adapters.values()]
+    moved = moved_parts(infos, running)
+    encoder = recorded_encoder(infos, running, spec)
+    device = str(encoder.device)
     return Hub(
-        recorded_encoder([info for _, info in adapters.values()], running, spec),
-        {name: ref for name, (ref, _) in adapters.items()},
+        encoder,
+        {
+            name: load_adapter(ref, device=device, moved=parts)
+            for (name, (ref, _)), parts in zip(adapters.items(), moved, strict=True)
+        },
         cache=reading.store or default_store(),
         decoder=spec.decoder.partition("-")[0],
         batch_size=reading.clips_per_batch,

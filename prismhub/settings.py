@@ -178,6 +178,7 @@ class RunningSettings:
     encoder_dtype: Literal["fp32", "bf16", "fp16"] | None = option(
         None, "Precision the encoder runs in (default: as in training)."
     )
+    text_tower: str | None = option(None, "Where an adapter's text tower lies (default: where it was in training).")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,33 +236,57 @@ class PredictSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ZeroShotSettings:
+class TextSpaceSettings:
+    """What puts videos and texts into one space: a saved adapter, else an encoder that knows words."""
+
+    adapter: str | None = option(
+        None, "Saved adapter of videos and texts that compares them (default: the encoder itself does)."
+    )
+    text_tower: str | None = option(None, "Where the adapter's text tower lies (default: where it was in training).")
+    encoding: EncodingSettings = group()
+    accelerator: Accelerator = option("auto", "auto, cpu, gpu or mps.")
+    reading: ReadingSettings = group()
+
+    def __post_init__(self) -> None:
+        if self.encoding.layers:
+            raise InputError("layers mean nothing here: videos and texts meet in the encoder's own embedding")
+        if self.adapter is not None:
+            refuse_given(self.encoding, "the adapter chooses the frames by itself", but=("encoder", "encoder_dtype"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroShotSettings(TextSpaceSettings):
     """Options of `prismhub zero-shot`."""
 
     videos: tuple[VideoInput, ...] = option(help="Videos, folders of videos, or manifests.", positional=True)
     labels: tuple[str, ...] = option(help="Names of the classes, as in running,jumping, or a file with one a line.")
-    adapter: str | None = option(
-        None, "Saved adapter of videos and texts that names them (default: the encoder itself does)."
-    )
     template: str | None = option(None, "Text for a label, which stands at {} (default: a video of {}).")
     templates: tuple[str, ...] = option(
         (), "File with one template a line, or clip-kinetics-v1, clip-imagenet-v1; a class is the mean of its texts."
     )
-    encoding: EncodingSettings = group()
-    accelerator: Accelerator = option("auto", "auto, cpu, gpu or mps.")
-    reading: ReadingSettings = group()
     top: int | None = option(None, "So many best answers of each video (default: the best).")
     all_scores: bool = option(False, "Every score, not only the best.")
     output: OutputSettings = group()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least_one(self, "top")
-        if self.encoding.layers:
-            raise InputError("layers mean nothing here: videos and texts meet in the encoder's own embedding")
         if self.template is not None and self.templates:
             raise InputError("give template or templates, not both")
-        if self.adapter is not None:
-            refuse_given(self.encoding, "the adapter chooses the frames by itself", but=("encoder", "encoder_dtype"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankSettings(TextSpaceSettings):
+    """Options of `prismhub rank`."""
+
+    videos: tuple[VideoInput, ...] = option(help="Videos, folders of videos, or manifests.", positional=True)
+    text: tuple[str, ...] = option(help="What to look for, in words; several are ranked apart.", alone=True)
+    top: int | None = option(10, "So many best videos of each text.")
+    output: OutputSettings = group()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least_one(self, "top")
 
 
 @dataclass(frozen=True, kw_only=True)

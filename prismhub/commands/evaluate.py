@@ -11,7 +11,7 @@ from core_encoder.files.storage import plain_name, prismhub_home
 from prismhub.features import reading_of
 from prismhub.progress import SILENT, Show
 from prismhub.proposals import adapter_id, check_classifier, classify_proposals
-from prismhub.saved import adapter_encoder, recorded_spec
+from prismhub.saved import adapter_encoder, moved_parts, recorded_spec
 from prismhub.settings import EvaluateSettings, run_command, settings_record
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
         raise InputError(f"{settings.out}: is a folder; --out wants a file such as {settings.out / 'result.json'}")
     info = describe_adapter(settings.adapter)
     check_classifier(settings.classifier, info)
+    (moved,) = moved_parts([info], settings.running)
     boxes = settings.boxes.given_for(info.targets.kind)
     if "context_s" in info.training:  # a moment is looked at as in training
         boxes = {"context": info.training["context_s"]} | boxes
@@ -66,7 +67,7 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
     if chosen.note:
         show.note(f"note: {chosen.note}")
     spec = recorded_spec(settings.adapter, info, settings.running, show)
-    adapter = load_adapter(settings.adapter)
+    adapter = load_adapter(settings.adapter, moved=moved)
     encoder = adapter_encoder(adapter, settings.running, spec)
     reading = reading_of(settings.reading)
     features = cell_features(task, (split,), encoder, spec, reading, show, dataset.max_unreadable)

@@ -189,6 +189,8 @@ def _boxes(answer: BoxScores | Boxes, frames: _Frames) -> dict[str, Any]:
                     "y": round(top * height, 1),
                     "width": round((right - left) * width, 1),
                     "height": round((bottom - top) * height, 1),
+                    "text_x": round((right * width - 2) if left + right > 1 else (left * width + 2), 1),
+                    "anchor": "end" if left + right > 1 else "start",  # towards the middle, where there is room
                     "text_y": round(max(top * height - 4, 12), 1),
                     "colour": COLOURS[tracks.index(track or corners) % len(COLOURS)],
                     "text": short(f"{track}: {said}" if track else said, 48),

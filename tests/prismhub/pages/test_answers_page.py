@@ -103,6 +103,10 @@ def test_boxes_are_drawn_on_the_frames_of_their_moments(video: str, tmp_path: Pa
     drawn = [one for one in page.all("rect") if one.get("stroke-width") == "3"]
     places = [tuple(one[name] for name in ("x", "y", "width", "height")) for one in drawn]
     assert places[0] == ("0.0", "70.0", "210.0", "210.0") and len(drawn) == 2 + 2 + 1
+    labels = [
+        (one["x"], one["text-anchor"]) for one in page.all("text") if "text-anchor" in one and "transform" not in one
+    ]
+    assert labels[:2] == [("2.0", "start"), ("418.0", "end")], "labels stay inside the frame"
     colours = [one["stroke"] for one in drawn]
     assert colours[0] == colours[2] != colours[1] == colours[3], "one colour a track"
     assert "1: run 0.90, red 0.60" in page.text and "2: -" in page.text and "walk 0.70" in page.text

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapters.adapter import Adapter
 from adapters.features import example_of
-from adapters.predicting import answer_batch, answer_records, truths_of
+from adapters.predicting import answer_batch, answer_clips, truths_of
 from adapters.predictions import Prediction, Segments, Truth
 from adapters.registry import load_adapter
 from adapters.windows import Window, Windows
@@ -303,12 +303,19 @@ class Hub:
             else:
                 found = source.records(several, heard)
             self._count(source)
-            for truth, one in zip(known[first:], found, strict=False):
+            pairs = list(zip(found, known[first:], strict=False))
+            read = [(one, truth) for one, truth in pairs if not isinstance(one, Failure)]
+            said = {
+                name: iter(
+                    answer_clips(one, [(records[specs[name]], truth) for records, truth in read], self._batch_size)
+                )
+                for name, one in adapters.items()
+            }
+            for one, truth in pairs:
                 if isinstance(one, Failure):
                     yield one
-                    continue
-                said = {n: answer_records(a, one[specs[n]], truth, self._batch_size) for n, a in adapters.items()}
-                yield Answers(truth.id, said)
+                else:
+                    yield Answers(truth.id, {name: next(answers) for name, answers in said.items()})
 
     def _answer_windows(
         self, adapters: Mapping[str, Adapter], clip: Clip, truth: Truth, window: float, step: float | None, hear: Hear

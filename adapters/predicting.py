@@ -74,6 +74,13 @@ def answer_records(adapter: Adapter, records: Sequence[Record], known: Truth, ba
     return merge_views(adapter, answers, [example.times for example in examples])[0]
 
 
+def answer_clips(
+    adapter: Adapter, several: Sequence[tuple[Sequence[Record], Truth]], batch_size: int = 8
+) -> list[Prediction]:
+    """The answers for clips from the records of their views, given with what is known of each."""
+    return [answer_records(adapter, records, known, batch_size) for records, known in several]
+
+
 def predict_clips(
     adapter: Adapter,
     clips: Sequence[Clip] | Sequence[ArrayVideo],

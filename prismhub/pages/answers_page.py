@@ -130,7 +130,10 @@ def _block(answer: Any, frames: _Frames, top: int | None, all_scores: bool) -> d
         bars = answer.top(min(wanted, MOST_ROWS))
         return {"shape": "bars", "bars": bars, "left_out": len(answer.label_names) - len(bars)}
     if isinstance(answer, Text):
-        return {"shape": "text", "text": answer.text, "score": answer.score}
+        said = answer.describe(top, all_scores)
+        others = answer.rows(top, all_scores)[1:]  # what it was chosen from, where that is known and asked for
+        about = {"question": said.get("question", ""), "score": answer.score, "others": others[:MOST_ROWS]}
+        return {"shape": "text", "text": answer.text, "left_out": len(others) - MOST_ROWS} | about
     if isinstance(answer, Segments):
         return _timeline(answer.shown(top, all_scores), frames)
     if isinstance(answer, Windows) and answer.windows and isinstance(answer.windows[0].answer, ClassScores):

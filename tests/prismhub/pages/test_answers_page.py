@@ -84,7 +84,7 @@ def test_captions_segments_windows_and_vectors(video: str, tmp_path: Path) -> No
         space=by(Embedding(video, torch.tensor([0.6, -0.8]))),
         other=by(Windows(video, (Window(0.0, 1.0, Text(video, "dark")), Window(1.0, 2.0, Text(video, "bright"))))),
     )
-    assert "a square turns white" in page.text and "log-likelihood of a token: -0.250" in page.text
+    assert "a square turns white" in page.text and "log-likelihood -0.25" in page.text
     assert "jump 0.50 to 1.00 s, score 0.900" in page.text
     assert "sit 1.00 to 1.50" not in page.text, "below the threshold"
     assert "sit 0.50 to 1.50 s, score 0.500" in page.text

@@ -27,6 +27,7 @@ from core_encoder.array_videos import array_videos, is_array
 from core_encoder.clip_plan import Clip
 from core_encoder.config import config_from_dict, config_to_dict
 from core_encoder.errors import InputError
+from core_encoder.features.feature_spec import AXES, serves
 
 if TYPE_CHECKING:
     from adapters.lightning_adapter import LightningAdapter
@@ -100,6 +101,12 @@ class Adapter(nn.Module, ABC):
             config = config_from_dict(cls.Config, config or {}, cls.kind)
         if context.targets.kind != cls.target_kind:
             raise InputError(f"adapter {cls.kind!r} learns {cls.target_kind}, but the task has {context.targets.kind}")
+        needed = cls.feature_kind_for(config)
+        if context.features is not None and not serves(context.features.kind, needed):
+            raise InputError(
+                f"adapter {cls.kind!r} reads {needed}, but these features are {context.features.kind}: "
+                f"encode with --kind {needed}"
+            )
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             adapter = cls(config, context)
@@ -135,6 +142,20 @@ class Adapter(nn.Module, ABC):
     def device(self) -> torch.device:
         """Where the head is."""
         return next((tensor.device for tensor in (*self.parameters(), *self.buffers())), torch.device("cpu"))
+
+    def check_example(self, example: Example) -> None:
+        """Refuse features that are coarser than those that the head reads: they have fewer axes.
+
+        Raises:
+            InputError: with the kind that is needed.
+        """
+        needed = self.feature_kind_for(self.config)
+        axes = [*("W" * self.reads_whole_clips), *("L" * bool(self.layers)), *AXES[needed]]
+        if example.features.ndim < len(axes):
+            raise InputError(
+                f"adapter {self.kind!r} reads {needed}, ({', '.join(axes)}) of each sample, but the features of "
+                f"{example.id!r} are of shape {tuple(example.features.shape)}: encode with --kind {needed}"
+            )
 
     # What a kind may change
 
@@ -319,15 +340,17 @@ class Adapter(nn.Module, ABC):
         return save_adapter(self, folder)
 
     @classmethod
-    def from_folder(cls, folder: str | Path) -> Self:
+    def from_folder(cls, folder: str | Path, moved: Mapping[str, str] | None = None) -> Self:
         """Load what `save_pretrained` wrote, strictly, in evaluation mode; `load_adapter` finds the kind by itself.
+
+        `moved` names options of the head that are places, with where those lie now.
 
         Raises:
             InputError: the folder holds no adapter, one of another kind, or files that are not the ones saved.
         """
         from adapters.saved_adapter import read_adapter
 
-        return read_adapter(cls, folder)
+        return read_adapter(cls, folder, moved)
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, message: str = "Upload adapter") -> str:
         """Upload the saved form to `repo_id` (`org/name`) on the Hub and return its URL.

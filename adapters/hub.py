@@ -5,22 +5,24 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapters.adapter import Adapter
 from adapters.features import example_of
-from adapters.predicting import answer_batch, answer_records, truths_of
+from adapters.predicting import answer_batch, answer_clips, truths_of
 from adapters.predictions import Prediction, Segments, Truth
 from adapters.registry import load_adapter
 from adapters.windows import Window, Windows
 from core_encoder.array_videos import ArrayVideo, array_videos, is_array
+from core_encoder.clip_bounds import Overrun
 from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.encoder import Encoder, load_encoder
 from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.features.dtypes import PRECISIONS
+from core_encoder.features.encoding import Event, ViewEncoded
 from core_encoder.features.failures import Failure
 from core_encoder.features.shared_source import SharedSource
 from core_encoder.files.storage import nearest, prismhub_home
@@ -28,6 +30,9 @@ from core_encoder.video.decoders import decoder_id
 
 if TYPE_CHECKING:
     from core_encoder.features.feature_spec import FeatureSpec
+
+Hear = Callable[[Clip, float], None]
+"""Is told of a clip that is looked at as a whole or in windows, and up to which second of it all is done."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,7 @@ class Hub:
         self._adapters: dict[str, Adapter] = {}
         self._gates: tuple[Gate, ...] = ()
         self.passes = 0  # how often a clip was decoded and encoded, over all questions
+        self.overruns: dict[Clip, Overrun] = {}  # the clips among them that end after their video
         given = adapters.items() if isinstance(adapters, Mapping) else ((None, one) for one in adapters)
         for name, one in given:
             self.add(one, name)
@@ -211,25 +217,35 @@ class Hub:
         given: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         window: float | None = None,
         step: float | None = None,
+        names: Sequence[str] | None = None,
+        ids: Sequence[str] | None = None,
+        hear: Hear = lambda clip, at_s: None,
     ) -> Iterator[Answers | Failure]:
-        """`predict` for many videos: each answer as it comes, and why there is none where there is none."""
-        adapters, gates = self._adapters, self._gates
-        if not adapters:
+        """`predict` for many videos: each answer as it comes, and why there is none where there is none.
+
+        Args:
+            names: ask these adapters alone; a gate holds where both of its adapters are asked.
+            ids: what the answers call the videos (default: their paths).
+            hear: is told how far a long video is.
+        """
+        asked_for = self._adapters if names is None else {name: self._find(name) for name in names}
+        gates = tuple(gate for gate in self._gates if gate.source in asked_for and gate.target in asked_for)
+        if not asked_for:
             raise InputError("the hub has no adapter to ask: add one")
         if any(map(is_array, videos)):
             if gates or window is not None:
                 raise InputError("gates and windows count seconds, which an array does not know; give videos as files")
             arrays = array_videos(list(videos))
-            known = truths_of([video.name for video in arrays], None, given)
-            yield from self._answer_all(adapters, arrays, known)
+            known = truths_of([video.name for video in arrays], ids, given)
+            yield from self._answer_whole(asked_for, arrays, known, hear)
             return
         clips = [one if isinstance(one, Clip) else Clip(os.fspath(one)) for one in videos]
-        known = truths_of([clip.path for clip in clips], None, given)
+        known = truths_of([clip.path for clip in clips], ids, given)
         gated = {gate.target for gate in gates}
-        now = {name: one for name, one in adapters.items() if name not in gated}
+        now = {name: one for name, one in asked_for.items() if name not in gated}
         windowed = {name: one for name, one in now.items() if window is not None and not one.reads_whole_clips}
         whole = {name: one for name, one in now.items() if name not in windowed}
-        asked = self._answer_all(whole, clips, known) if whole else (Answers(one.id, {}) for one in known)
+        asked = self._answer_whole(whole, clips, known, hear)
         for clip, truth, found in zip(clips, known, asked, strict=True):
             if isinstance(found, Failure):
                 yield found
@@ -237,34 +253,72 @@ class Hub:
             said = dict(found.answers)
             try:
                 if window is not None and windowed:
-                    said |= self._answer_windows(windowed, clip, truth, window, step)
-                said |= self._answer_gated(adapters, gates, clip, truth, said)
+                    said |= self._answer_windows(windowed, clip, truth, window, step, hear)
+                said |= self._answer_gated(asked_for, gates, clip, truth, said)
             except UnreadableVideo as error:
                 yield Failure.of(clip, error.reason)
                 continue
-            yield Answers(truth.id, {name: said[name] for name in adapters if name in said})
+            yield Answers(truth.id, {name: said[name] for name in asked_for if name in said})
 
-    def _answer_all(
-        self, adapters: Mapping[str, Adapter], videos: Sequence[Clip] | Sequence[ArrayVideo], known: Sequence[Truth]
+    def _answer_whole(
+        self,
+        adapters: Mapping[str, Adapter],
+        videos: Sequence[Clip] | Sequence[ArrayVideo],
+        known: Sequence[Truth],
+        hear: Hear,
     ) -> Iterator[Answers | Failure]:
-        """What adapters say of whole videos, in batches of videos."""
-        specs = {name: self._spec(one) for name, one in adapters.items()}
+        """What adapters say of whole videos: of each video all that its passes say, or the first failure."""
+        passes = [
+            self._answer_pass({name: adapters[name] for name in specs}, specs, videos, known, hear)
+            for specs in _in_passes({name: self._spec(one) for name, one in adapters.items()})
+        ]
+        for truth, *found in zip(known, *passes, strict=True):
+            if failed := next((one for one in found if isinstance(one, Failure)), None):
+                yield failed
+            else:
+                yield Answers(truth.id, {name: said for one in found for name, said in one.answers.items()})
+
+    def _answer_pass(
+        self,
+        adapters: Mapping[str, Adapter],
+        specs: Mapping[str, FeatureSpec],
+        videos: Sequence[Clip] | Sequence[ArrayVideo],
+        known: Sequence[Truth],
+        hear: Hear,
+    ) -> Iterator[Answers | Failure]:
+        """What adapters say of whole videos whose features come of one pass: in batches, or one after the other where
+        all windows of a video are looked at together."""
         source = self._source(specs.values())
-        for first in range(0, len(videos), self._batch_size):
-            several: Any = videos[first : first + self._batch_size]
-            records = source.records_of_arrays if isinstance(several[0], ArrayVideo) else source.records
-            before = source.passes
-            found = records(several)
-            self.passes += source.passes - before
-            for truth, one in zip(known[first:], found, strict=False):
+        long = any(one.reads_whole_clips for one in adapters.values())
+        size = 1 if long else self._batch_size
+
+        def heard(event: Event) -> None:
+            if long and isinstance(event, ViewEncoded):
+                hear(event.clip, event.info.end_s)
+
+        for first in range(0, len(videos), size):
+            several: Any = videos[first : first + size]
+            if isinstance(several[0], ArrayVideo):
+                found = source.records_of_arrays(several)
+            else:
+                found = source.records(several, heard)
+            self._count(source)
+            pairs = list(zip(found, known[first:], strict=False))
+            read = [(one, truth) for one, truth in pairs if not isinstance(one, Failure)]
+            said = {
+                name: iter(
+                    answer_clips(one, [(records[specs[name]], truth) for records, truth in read], self._batch_size)
+                )
+                for name, one in adapters.items()
+            }
+            for one, truth in pairs:
                 if isinstance(one, Failure):
                     yield one
-                    continue
-                said = {n: answer_records(a, one[specs[n]], truth, self._batch_size) for n, a in adapters.items()}
-                yield Answers(truth.id, said)
+                else:
+                    yield Answers(truth.id, {name: next(answers) for name, answers in said.items()})
 
     def _answer_windows(
-        self, adapters: Mapping[str, Adapter], clip: Clip, truth: Truth, window: float, step: float | None
+        self, adapters: Mapping[str, Adapter], clip: Clip, truth: Truth, window: float, step: float | None, hear: Hear
     ) -> dict[str, Prediction]:
         """What adapters say of every window of a clip; of an hour no more than a batch is held."""
         specs = {}
@@ -272,9 +326,8 @@ class Hub:
             spec = self._spec(one)
             specs[name] = replace(spec, plan=ClipPlan.windows(spec.plan.num_frames, window, step))
         windows: dict[str, list[Window]] = {name: [] for name in adapters}
-        for plan in dict.fromkeys(spec.of_one_pass for spec in specs.values()):
-            names = [name for name, spec in specs.items() if spec.of_one_pass == plan]
-            source = self._source([specs[name] for name in names])
+        for names in _in_passes(specs):
+            source = self._source(names.values())
             stream = source.stream(clip)
             while several := list(itertools.islice(stream, self._batch_size)):
                 for name in names:
@@ -282,7 +335,8 @@ class Hub:
                     batch = adapters[name].collate([example_of([record], truth) for record in records])
                     for record, answer in zip(records, answer_batch(adapters[name], batch), strict=True):
                         windows[name].append(Window(record.start_s, record.end_s, answer))
-            self.passes += source.passes
+                hear(clip, windows[name][-1].end_s)
+            self._count(source)
         return {name: Windows(truth.id, tuple(several)) for name, several in windows.items()}
 
     def _answer_gated(
@@ -307,7 +361,7 @@ class Hub:
         for name, several in spans.items():
             clips = [Clip(clip.path, start_s, end_s) for start_s, end_s in sorted(several)]
             windows = []
-            asked = self._answer_all({name: adapters[name]}, clips, [truth] * len(clips)) if clips else iter(())
+            asked = self._answer_whole({name: adapters[name]}, clips, [truth] * len(clips), lambda clip, at_s: None)
             for part, one in zip(clips, asked, strict=True):
                 if isinstance(one, Failure):
                     raise UnreadableVideo(one.path, one.reason)
@@ -324,7 +378,21 @@ class Hub:
     def _source(self, specs: Iterable[FeatureSpec]) -> SharedSource:
         return SharedSource(self.encoder, list(specs), self.cache, batch_size=self._batch_size, workers=self._workers)
 
+    def _count(self, source: SharedSource) -> None:
+        """Take over what a source has counted since it was last asked."""
+        self.passes += source.passes
+        source.passes = 0
+        self.overruns |= source.overruns
+
     def _find(self, name: str) -> Adapter:
         if name not in self._adapters:
             raise InputError(f"the hub has no adapter {name!r}{nearest(name, self._adapters)}")
         return self._adapters[name]
+
+
+def _in_passes(specs: Mapping[str, FeatureSpec]) -> list[dict[str, FeatureSpec]]:
+    """The specs of adapters by name, those together that come of one pass over the frames."""
+    passes: dict[Any, dict[str, FeatureSpec]] = {}
+    for name, spec in specs.items():
+        passes.setdefault(spec.of_one_pass, {})[name] = spec
+    return list(passes.values())

@@ -71,6 +71,7 @@ class LightningAdapter(LightningModule):
         if isinstance(data, FeatureDataModule):
             data.collate_as(self.adapter)
         if stage == "fit" and isinstance(data, FeatureDataModule) and not self._calibrated:
+            self.adapter.check_example(data.train_set[0])
             self.adapter.calibrate(data.train_set)
             self._calibrated = True
 

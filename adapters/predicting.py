@@ -75,6 +75,27 @@ def answer_records(adapter: Adapter, records: Sequence[Record], known: Truth, ba
     return merge_views(adapter, answers, [example.times for example in examples])[0]
 
 
+def answer_clips(
+    adapter: Adapter, several: Sequence[tuple[Sequence[Record], Truth]], batch_size: int = 8
+) -> list[Prediction]:
+    """The answers for clips from the records of their views, given with what is known of each.
+
+    Kinds that answer together are asked in batches over all of them.
+    """
+    if not adapter.answers_together:
+        return [answer_records(adapter, records, known, batch_size) for records, known in several]
+    examples = [example_of([record], known) for records, known in several for record in records]
+    answers: list[Prediction] = []
+    for first in range(0, len(examples), batch_size):
+        answers += answer_batch(adapter, adapter.collate(examples[first : first + batch_size]))
+    views = iter(zip(answers, examples, strict=True))
+    merged = []
+    for records, _ in several:
+        own = list(itertools.islice(views, len(records)))
+        merged.append(adapter.merge([answer for answer, _ in own], [example.times for _, example in own]))
+    return merged
+
+
 def predict_clips(
     adapter: Adapter,
     clips: Sequence[Clip] | Sequence[ArrayVideo],
@@ -88,32 +109,12 @@ def predict_clips(
     """
     from core_encoder.features.failures import Failure
 
-    if not adapter.answers_together:
-        for one, found in zip(known, records_of(source, clips, batch_size), strict=True):
-            yield found if isinstance(found, Failure) else answer_records(adapter, found, one, batch_size)
-        return
-    both = zip(known, records_of(source, clips, batch_size), strict=True)
-    while some := list(itertools.islice(both, batch_size)):
+    pairs = zip(known, records_of(source, clips, batch_size), strict=True)
+    while some := list(itertools.islice(pairs, batch_size if adapter.answers_together else 1)):
         read = [(records, one) for one, records in some if not isinstance(records, Failure)]
-        answers = iter(_answer_together(adapter, read, batch_size))
+        answers = iter(answer_clips(adapter, read, batch_size))
         for _, found in some:
             yield found if isinstance(found, Failure) else next(answers)
-
-
-def _answer_together(
-    adapter: Adapter, several: Sequence[tuple[list[Record], Truth]], batch_size: int
-) -> list[Prediction]:
-    """The answers for some clips from the records of their views, in batches over all of them."""
-    examples = [example_of([record], known) for records, known in several for record in records]
-    answers: list[Prediction] = []
-    for first in range(0, len(examples), batch_size):
-        answers += answer_batch(adapter, adapter.collate(examples[first : first + batch_size]))
-    views = iter(zip(answers, examples, strict=True))
-    merged = []
-    for records, _ in several:
-        own = list(itertools.islice(views, len(records)))
-        merged.append(adapter.merge([answer for answer, _ in own], [example.times for _, example in own]))
-    return merged
 
 
 def records_of(
@@ -147,6 +148,8 @@ def predict_features(
     examples = [
         Example(row, frames, None, one.id, one.inputs) for row, frames, one in zip(features, masks, known, strict=True)
     ]
+    if examples:
+        adapter.check_example(examples[0])
     answers: list[Prediction] = []
     for first in range(0, len(examples), batch_size):
         answers += answer_batch(adapter, adapter.collate(examples[first : first + batch_size]))

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -186,8 +186,11 @@ def load_adapter(
     label_names: Sequence[str] | None = None,
     device: str = "cpu",
     local_files_only: bool = False,
+    moved: Mapping[str, str] | None = None,
 ) -> Adapter:
     """Load a saved adapter, ready to predict; with `encoder`, it is checked and used.
+
+    `moved` says where something lies now that the adapter names and does not hold: `{"text_tower": "towers/minilm"}`.
 
     Raises:
         InputError: nothing under `ref`, another schema version, damaged or foreign weights, an unknown kind, or classes
@@ -200,7 +203,7 @@ def load_adapter(
         info.check_labels(label_names, f"adapter {str(ref)!r}")
     if encoder is not None:
         info.check_encoder(encoder.name, encoder.fingerprint, f"adapter {str(ref)!r}")
-    adapter = adapter_kind(info.kind).from_folder(folder).to(device)
+    adapter = adapter_kind(info.kind).from_folder(folder, moved).to(device)
     if encoder is not None:
         adapter.use_encoder(encoder)
     return adapter

@@ -14,7 +14,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -78,8 +78,8 @@ def save_adapter(adapter: Adapter, folder: str | Path) -> Path:
     return folder
 
 
-def read_adapter(cls: type[Kind], folder: str | Path) -> Kind:
-    """Load a saved adapter of the kind `cls`, strictly, in evaluation mode.
+def read_adapter(cls: type[Kind], folder: str | Path, moved: Mapping[str, str] | None = None) -> Kind:
+    """Load a saved adapter of the kind `cls`, strictly, in evaluation mode; `moved` replaces options that are places.
 
     Raises:
         InputError: the folder holds no adapter, one of another kind, or files that are not the ones saved.
@@ -94,7 +94,7 @@ def read_adapter(cls: type[Kind], folder: str | Path) -> Kind:
         raise InputError(
             f"{folder / WEIGHTS_FILE}: not the weights that were saved (their sha256 differs); fetch or train again"
         )
-    config: Any = config_from_dict(cls.Config, info.config, str(folder / CONFIG_FILE))
+    config: Any = config_from_dict(cls.Config, info.config | dict(moved or {}), str(folder / CONFIG_FILE))
     context = Context(info.dim, info.targets, info.features, info.grid, folder, info.encoder_source)
     adapter = cls.build(config, context)
     elsewhere = adapter.names_in_assets()

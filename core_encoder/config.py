@@ -13,12 +13,21 @@ from core_encoder.files.storage import nearest
 Config = TypeVar("Config")
 
 
-def option(default: Any = dataclasses.MISSING, help: str = "", *, grid: bool = True, positional: bool = False) -> Any:
+def option(
+    default: Any = dataclasses.MISSING,
+    help: str = "",
+    *,
+    grid: bool = True,
+    positional: bool = False,
+    alone: bool = False,
+) -> Any:
     """A config field with its help text; without a default it must be given.
 
     `grid=False` where settings trained on one pass cannot differ; `positional` options need no name in a command line.
+    Of a list, `alone` takes each text as it is: one stands for a list of one, and a comma is part of it.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "grid": grid, "positional": positional})
+    about = {"help": help, "grid": grid, "positional": positional, "alone": alone}
+    return dataclasses.field(default=default, metadata=about)
 
 
 def group() -> Any:
@@ -88,7 +97,11 @@ def convert_options(cls: type[Any], values: Mapping[str, Any], where: str = "") 
     for key in values:
         if key not in known:
             raise InputError(f"{prefix}unknown option {key!r}{nearest(str(key), known)}")
-    return {key: _convert(known[key].hint, value, f"{prefix}option {key!r}") for key, value in values.items()}
+    given = {
+        key: (value,) if isinstance(value, str) and known[key].field.metadata.get("alone") else value
+        for key, value in values.items()
+    }
+    return {key: _convert(known[key].hint, value, f"{prefix}option {key!r}") for key, value in given.items()}
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:

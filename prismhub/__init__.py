@@ -38,6 +38,7 @@ _JOBS = {
     "evaluate": "EvaluateSettings",
     "predict": "PredictSettings",
     "zero_shot": "ZeroShotSettings",
+    "rank": "RankSettings",
     "embed": "EmbedSettings",
 }
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "evaluate",
     "predict",
     "zero_shot",
+    "rank",
     "embed",
     "InputError",
 ]
@@ -78,11 +80,13 @@ def evaluate(**options: Any) -> Any:
 
 
 def predict(**options: Any) -> Any:
-    """Ask a saved adapter about videos; options are those of `prismhub predict`. Returns a `Predicted`.
+    """Ask saved adapters about videos; options are those of `prismhub predict`. Returns a `Predicted`.
 
+    With a list as `adapter`, all of them answer from one encoding: one `Predicted` each, by the adapter's name.
     `videos` may be paths, `Clip`s, or arrays and tensors: uint8 `(T, H, W, 3)`, or float `(B, T, 3, H, W)` in [0, 1].
     """
-    return _run("predict", options)
+    found = _run("predict", options)
+    return next(iter(found.values())) if isinstance(options.get("adapter"), str) else found
 
 
 def zero_shot(**options: Any) -> Any:
@@ -93,6 +97,14 @@ def zero_shot(**options: Any) -> Any:
     """
     alone = {name: [options[name]] for name in ("labels", "templates") if isinstance(options.get(name), str)}
     return _run("zero_shot", options | alone)
+
+
+def rank(**options: Any) -> Any:
+    """The videos that fit a text best; options are those of `prismhub rank`. Returns `Ranked`, a ranking a text.
+
+    `text` is one or a list; `videos` as in `predict`.
+    """
+    return _run("rank", options)
 
 
 def embed(**options: Any) -> Any:

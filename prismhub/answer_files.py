@@ -8,7 +8,7 @@ from typing import Any
 
 from adapters.card import AdapterInfo
 from core_encoder.errors import InputError
-from core_encoder.files.storage import nearest, write_text
+from core_encoder.files.storage import write_text
 from prismhub.settings import PredictSettings
 
 FORMATS: dict[str, tuple[str, ...]] = {
@@ -18,28 +18,25 @@ FORMATS: dict[str, tuple[str, ...]] = {
 """The formats in which answers can be written, by what the adapter answers."""
 
 
-def check_output(settings: PredictSettings, info: AdapterInfo) -> None:
-    """Refuse what cannot be written, before anything is computed.
+SUFFIXES = {"activitynet": ".json", "boris": ".tsv", "csv": ".csv", "vtt": "", "ava": ".csv", "segments": ".csv"}
+"""How the files of each format end; subtitles are a folder, a file a video."""
+
+
+def check_places(settings: PredictSettings) -> None:
+    """Refuse to write what cannot be written, before anything is computed.
 
     Raises:
-        InputError: a format that does not fit the adapter, or a place that holds something else.
+        InputError: a place holds something else.
     """
-    fitting = FORMATS.get(info.targets.kind, ())
-    if settings.format is not None and settings.format not in fitting:
-        hint = f"{nearest(settings.format, fitting)}; its formats: {', '.join(fitting)}" if fitting else ""
-        raise InputError(f"answers of {info.kind} cannot be written as {settings.format!r}{hint}")
-    if settings.format is None and settings.out is not None:
-        raise InputError(f"out needs format: one of {', '.join(fitting) or 'none for this adapter'}")
     if settings.out is not None:
         if settings.format == "vtt" and settings.out.is_file():
             raise InputError(f"{settings.out}: is a file; --format vtt wants a folder, a file a video")
         if settings.format != "vtt" and settings.out.is_dir():
             raise InputError(f"{settings.out}: is a folder; --format {settings.format} wants a file")
-    for name in ("timeline", "classifier", "threshold"):
-        if getattr(settings, name) is not None and info.targets.kind != "segments":
-            raise InputError(f"{name} means nothing for {info.kind}: it does not say when something happens")
-    if settings.timeline is not None and settings.timeline.is_file():
-        raise InputError(f"{settings.timeline}: is a file; --timeline wants a folder")
+    for name in ("timeline", "vtt"):
+        place = getattr(settings, name)
+        if place is not None and place.exists() and not place.is_dir():
+            raise InputError(f"{place}: is a file; --{name} wants a folder")
 
 
 def formatted(settings: PredictSettings, info: AdapterInfo, answers: Sequence[Any]) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,37 +11,34 @@ from typing import TYPE_CHECKING
 from core_encoder.array_videos import ArrayVideo
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
-from prismhub.answers import Predicted, sorted_answers
-from prismhub.features import clip_source
 from prismhub.progress import Show
-from prismhub.saved import adapter_encoder, recorded_spec
+from prismhub.questions import Question
 from prismhub.settings import PredictSettings
 
 if TYPE_CHECKING:
     from adapters.boxes import BoxScores
     from adapters.card import AdapterInfo
+    from adapters.hub import Answers, Hub
     from adapters.predictions import Prediction
     from core_encoder.features.failures import Failure
     from tasks.readers.boxes import BoxSample
 
 
-def predict_boxes(
-    settings: PredictSettings, videos: Sequence[Clip] | Sequence[ArrayVideo], info: AdapterInfo, show: Show
-) -> Predicted:
-    """An answer for every video that has boxes, all of its moments in one; those that cannot be read are failures.
+def asked_moments(question: Question, videos: Sequence[Clip] | Sequence[ArrayVideo], show: Show) -> list[BoxSample]:
+    """The moments at which there are boxes in the videos, each with those that an adapter is asked about. No torch.
 
     Raises:
-        InputError: no boxes, boxes that are none or at times without a frame, or options that mean nothing here.
+        InputError: no boxes, boxes that are none or at times without a frame, or videos that know no seconds.
     """
     from tasks.readers.box_rows import LabelMap
     from tasks.readers.boxes import Moments, box_samples, read_box_rows
 
+    settings = question.settings
     if settings.boxes is None:
-        raise InputError("this adapter says what those in given boxes do: give the boxes with --boxes FILE")
-    for name in ("window", "step", "vtt"):
-        if getattr(settings, name) is not None:
-            raise InputError(f"{name} means nothing with boxes: --every chooses the moments")
-    context_s = settings.context or info.training.get("context_s", Moments.context_s)
+        raise InputError(
+            f"adapter {question.ref!r} says what those in given boxes do: give the boxes with --boxes FILE"
+        )
+    context_s = settings.context or question.info.training.get("context_s", Moments.context_s)
     moments = Moments(context_s, settings.every, settings.time_offset or 0.0)
     given = [clip.path for clip in videos if isinstance(clip, Clip) and not clip.start_s and clip.end_s is None]
     if len(given) < len(videos):
@@ -53,36 +51,39 @@ def predict_boxes(
         show.note(f"note: {settings.boxes} has boxes of {others} videos that were not given; they are left out")
     if without := sorted(set(given) - {sample.clip.path for sample in asked}):
         show.note(f"note: {len(without)} of {len(given)} videos have no boxes, e.g. {without[0]}")
-    return _answer(asked, settings, info, show)
+    return asked
 
 
-def _answer(samples: Sequence[BoxSample], settings: PredictSettings, info: AdapterInfo, show: Show) -> Predicted:
-    from adapters.predicting import predict_clips
-    from adapters.predictions import Truth
-    from adapters.registry import load_adapter
+def answer_boxes(
+    hub: Hub, moments: Mapping[str, Sequence[BoxSample]], show: Show
+) -> dict[str, list[Prediction | Failure]]:
+    """What each adapter says of its moments, all of a video in one, and which videos could not be read.
+
+    Moments that several are asked about are encoded once.
+    """
     from core_encoder.features.failures import Failure
 
-    spec = recorded_spec(info, settings.saved, show)
-    adapter = load_adapter(settings.saved.adapter)
-    source = clip_source(adapter_encoder(adapter, settings.saved, spec), spec, settings.reading)
-    truths = [
-        Truth(one.clip.path, None, {"boxes": one.asked, "time_s": one.time_s, "picture": one.picture})
-        for one in samples
-    ]
-    by_video: dict[str, list[Prediction]] = {}
-    failures: dict[str, Failure] = {}
-    with show.bar("predicting") as bar:
-        size = settings.reading.clips_per_batch
-        answers = predict_clips(adapter, [sample.clip for sample in samples], truths, source, size)
-        for done, (sample, answer) in enumerate(zip(samples, answers, strict=True), start=1):
-            path = sample.clip.path
-            if isinstance(answer, Failure):
-                failures.setdefault(path, Failure.of(Clip(path), answer.reason))
-            else:
-                by_video.setdefault(path, []).append(answer)
-            bar.update(done, len(samples))
-    merged = [adapter.merge(several, [None] * len(several)) for several in by_video.values()]
-    return sorted_answers([*merged, *failures.values()])
+    alike: dict[tuple[Clip, ...], list[str]] = defaultdict(list)
+    for name, samples in moments.items():
+        alike[tuple(sample.clip for sample in samples)].append(name)
+    found: dict[str, list[Prediction | Failure]] = {}
+    for clips, names in alike.items():
+        given = [{"boxes": one.asked, "time_s": one.time_s, "picture": one.picture} for one in moments[names[0]]]
+        said: dict[str, list[Answers]] = {}
+        failures: dict[str, Failure] = {}
+        with show.bar("predicting") as bar:
+            asked = hub.answers(clips, names=names, given=given)
+            for done, (clip, one) in enumerate(zip(clips, asked, strict=True), start=1):
+                if isinstance(one, Failure):
+                    failures.setdefault(clip.path, Failure.of(Clip(clip.path), one.reason))
+                else:
+                    said.setdefault(clip.path, []).append(one)
+                bar.update(done, len(clips))
+        for name in names:
+            merge = hub.adapters[name].merge
+            merged = [merge([one[name] for one in several], [None] * len(several)) for several in said.values()]
+            found[name] = [*merged, *failures.values()]
+    return found
 
 
 def box_text(settings: PredictSettings, info: AdapterInfo, answers: Sequence[BoxScores]) -> str:

@@ -32,6 +32,7 @@ from prismhub.settings import (
     EvaluateSettings,
     PredictSettings,
     PretrainSettings,
+    RankSettings,
     ShowSettings,
     TrainSettings,
     ZeroShotSettings,
@@ -188,25 +189,40 @@ def _evaluate(settings: EvaluateSettings) -> None:
 
 
 def _predict(settings: PredictSettings) -> None:
-    """Ask a saved adapter about new videos.
+    """Ask saved adapters about new videos; several answer from one encoding.
 
     Example: prismhub predict new.mp4 more_videos/ --adapter my-adapter --json
     """
+    from prismhub.answer_files import formatted, write_formatted
     from prismhub.commands.predict import predict
     from prismhub.progress import Show
+    from prismhub.questions import read_questions
 
-    done = predict(settings, Show(settings.output.quiet))
-    if settings.format is None:
-        _print_answers(done, settings)
-        return
-    from adapters.registry import describe_adapter
-    from prismhub.answer_files import formatted, write_formatted
-
-    texts = formatted(settings, describe_adapter(settings.saved.adapter), done.predictions)
-    for line in map(str, write_formatted(settings, texts)) if settings.out else texts.values():
-        print(line, end="\n" if settings.out else "")
-    _print_failures(done.failures)
-    _exit_for(done.failures)
+    found = predict(settings, Show(settings.output.quiet))
+    questions, as_json = read_questions(settings), settings.output.json
+    several = len(questions) > 1
+    sections: dict[str, Any] = {}
+    for question in questions:
+        done, asked = found[question.name], question.settings
+        if several and not as_json:
+            print(f"{question.name} ({question.info.kind})")
+        if asked.format is not None:
+            texts = formatted(asked, question.info, done.predictions)
+            lines = [f"{path}\n" for path in write_formatted(asked, texts)] if asked.out else list(texts.values())
+            if several and as_json:
+                sections[question.name] = {"files": [line.rstrip("\n") for line in lines]}
+            else:
+                print("".join(lines), end="")
+        elif as_json:
+            sections[question.name] = _answer_records(done, asked)
+        else:
+            print_predictions(done.predictions, asked.top, asked.all_scores)
+    if sections:
+        print_json(sections if several else next(iter(sections.values())))
+    failures = list(dict.fromkeys(failure for done in found.values() for failure in done.failures))
+    if not as_json or settings.format is not None:
+        _print_failures(failures)
+    _exit_for(failures)
 
 
 def _zero_shot(settings: ZeroShotSettings) -> None:
@@ -217,21 +233,42 @@ def _zero_shot(settings: ZeroShotSettings) -> None:
     from prismhub.commands.zero_shot import zero_shot
     from prismhub.progress import Show
 
-    _print_answers(zero_shot(settings, Show(settings.output.quiet)), settings)
-
-
-def _print_answers(done: Any, settings: PredictSettings | ZeroShotSettings) -> None:
+    done = zero_shot(settings, Show(settings.output.quiet))
     if settings.output.json:
-        rows: list[dict[str, Any]] = []
-        for prediction in done.predictions:
-            record = prediction.describe(settings.top, settings.all_scores)
-            rows.append({"video": record.pop("id")} | record | done.about)
-        rows += [{"video": failure.path, "error": failure.reason} for failure in done.failures]
-        print_json(rows)
+        print_json(_answer_records(done, settings))
     else:
         print_predictions(done.predictions, settings.top, settings.all_scores)
         _print_failures(done.failures)
     _exit_for(done.failures)
+
+
+def _rank(settings: RankSettings) -> None:
+    """Find videos by words: those that fit a text best, by an encoder or adapter that knows words.
+
+    Example: prismhub rank my_videos/ --text "a red circle moves left" --encoder nano
+    """
+    from prismhub.commands.rank import rank
+    from prismhub.progress import Show
+
+    done = rank(settings, Show(settings.output.quiet))
+    failures = done.failures
+    if settings.output.json:
+        ranked: list[dict[str, Any]] = [one.describe(settings.top) for one in done.rankings]
+        print_json({"texts": ranked, "failed": [asdict(failure) for failure in failures]})
+    else:
+        rows = [row for one in done.rankings for row in one.rows(settings.top)]
+        print_table(["text", "rank", "video", "similarity"], rows)
+        _print_failures(failures)
+    _exit_for(failures)
+
+
+def _answer_records(done: Any, settings: PredictSettings | ZeroShotSettings) -> list[dict[str, Any]]:
+    """The answers as JSON has them, and after them the videos that could not be read."""
+    rows: list[dict[str, Any]] = []
+    for prediction in done.predictions:
+        record = prediction.describe(settings.top, settings.all_scores)
+        rows.append({"video": record.pop("id")} | record | done.about)
+    return rows + [{"video": failure.path, "error": failure.reason} for failure in done.failures]
 
 
 def _print_failures(failures: Sequence[Any]) -> None:
@@ -357,6 +394,7 @@ app.command("train")(command_signature(TrainSettings, _train))
 app.command("evaluate")(command_signature(EvaluateSettings, _evaluate))
 app.command("predict")(command_signature(PredictSettings, _predict))
 app.command("zero-shot")(command_signature(ZeroShotSettings, _zero_shot))
+app.command("rank")(command_signature(RankSettings, _rank))
 app.command("embed")(command_signature(EmbedSettings, _embed))
 app.command("pretrain")(command_signature(PretrainSettings, _pretrain))
 app.command("demo")(command_signature(DemoSettings, _demo))

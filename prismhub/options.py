@@ -41,7 +41,10 @@ def command_signature(cls: type[Settings], run: Callable[[Settings], None]) -> C
         for name, value in values.items():
             if value == "":
                 raise InputError(f"--{name.replace('_', '-')} is empty; give a value or leave it out")
-        values |= {name: _values(values[name]) for name in values if not known[name].field.metadata.get("positional")}
+        for name in values:
+            about = known[name].field.metadata
+            if not (about.get("positional") or about.get("alone")):
+                values[name] = _values(values[name])
         run(resolve(cls, config, values))
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

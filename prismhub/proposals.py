@@ -12,7 +12,7 @@ from core_encoder.errors import InputError
 from prismhub.features import clip_source
 from prismhub.progress import Show
 from prismhub.saved import adapter_encoder, recorded_spec
-from prismhub.settings import ReadingSettings, SavedAdapterSettings
+from prismhub.settings import ReadingSettings, RunningSettings
 
 if TYPE_CHECKING:
     from adapters.card import AdapterInfo
@@ -40,7 +40,7 @@ def classify_proposals(
     answers: Sequence[Segments],
     clips: Mapping[str, Clip],
     ref: str,
-    saved: SavedAdapterSettings,
+    running: RunningSettings,
     reading: ReadingSettings,
     show: Show,
     all_scores: bool,
@@ -54,10 +54,10 @@ def classify_proposals(
     from adapters.registry import load_adapter
     from core_encoder.features.failures import Failure
 
-    settings = SavedAdapterSettings(adapter=ref, accelerator=saved.accelerator, encoder_dtype=saved.encoder_dtype)
+    own = replace(running, encoder=None, text_tower=None)  # the classifier may have another one
     classifier = load_adapter(ref)
-    spec = recorded_spec(classifier.info, settings, show)
-    source = clip_source(adapter_encoder(classifier, settings, spec), spec, reading)
+    spec = recorded_spec(ref, classifier.info, own, show)
+    source = clip_source(adapter_encoder(classifier, own, spec), spec, reading)
     found = []
     with show.bar("classifying") as bar:
         for done, answer in enumerate(answers, start=1):

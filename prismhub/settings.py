@@ -172,22 +172,23 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
-class SavedAdapterSettings:
-    """Which saved adapter, and how its encoder runs."""
+class RunningSettings:
+    """Where the encoder of saved adapters lies, and how it runs."""
 
-    adapter: str = option(help="Adapter: registry name[@version], folder or Hub id.")
     encoder: str | None = option(None, "Where the adapter's encoder lies (default: where it was in training).")
     accelerator: Accelerator = option("auto", "auto, cpu, gpu or mps.")
     encoder_dtype: Literal["fp32", "bf16", "fp16"] | None = option(
         None, "Precision the encoder runs in (default: as in training)."
     )
+    text_tower: str | None = option(None, "Where an adapter's text tower lies (default: where it was in training).")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateSettings:
     """Options of `prismhub evaluate`."""
 
-    saved: SavedAdapterSettings = group()
+    adapter: str = option(help="Adapter: registry name[@version], folder or Hub id.")
+    running: RunningSettings = group()
     dataset: DataSettings = group()
     boxes: BoxSettings = group()
     split: Literal["test", "val", "train", "all"] | None = option(None, "Split (default: test, val, or all there is).")
@@ -203,7 +204,10 @@ class PredictSettings:
     """Options of `prismhub predict`."""
 
     videos: tuple[VideoInput, ...] = option(help="Videos, folders of videos, or manifests.", positional=True)
-    saved: SavedAdapterSettings = group()
+    adapter: tuple[str, ...] = option(
+        help="Adapter: registry name[@version], folder or Hub id; several answer from one encoding.", alone=True
+    )
+    running: RunningSettings = group()
     reading: ReadingSettings = group()
     window: float | None = option(
         None, "Answer for every so many seconds (default: where a video is much longer than those of the training)."
@@ -221,7 +225,8 @@ class PredictSettings:
     format: str | None = option(
         None, "Write segments as activitynet, boris, csv or vtt; boxes as ava, tracks as segments; to stdout or --out."
     )
-    out: Path | None = option(None, "File for --format (default: stdout); a folder for vtt.")
+    out: Path | None = option(None, "File for --format (default: stdout); a folder for vtt, and of several adapters.")
+    html: Path | None = option(None, "File for a page of all answers with their pictures, which needs nothing else.")
     timeline: Path | None = option(None, "Folder for a picture of each video's segments, as SVG.")
     threshold: float | None = option(None, "Segments of at least this score are the answer (default: the adapter's).")
     classifier: str | None = option(None, "Adapter that names what a class-agnostic localizer finds.")
@@ -234,33 +239,57 @@ class PredictSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ZeroShotSettings:
+class TextSpaceSettings:
+    """What puts videos and texts into one space: a saved adapter, else an encoder that knows words."""
+
+    adapter: str | None = option(
+        None, "Saved adapter of videos and texts that compares them (default: the encoder itself does)."
+    )
+    text_tower: str | None = option(None, "Where the adapter's text tower lies (default: where it was in training).")
+    encoding: EncodingSettings = group()
+    accelerator: Accelerator = option("auto", "auto, cpu, gpu or mps.")
+    reading: ReadingSettings = group()
+
+    def __post_init__(self) -> None:
+        if self.encoding.layers:
+            raise InputError("layers mean nothing here: videos and texts meet in the encoder's own embedding")
+        if self.adapter is not None:
+            refuse_given(self.encoding, "the adapter chooses the frames by itself", but=("encoder", "encoder_dtype"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroShotSettings(TextSpaceSettings):
     """Options of `prismhub zero-shot`."""
 
     videos: tuple[VideoInput, ...] = option(help="Videos, folders of videos, or manifests.", positional=True)
     labels: tuple[str, ...] = option(help="Names of the classes, as in running,jumping, or a file with one a line.")
-    adapter: str | None = option(
-        None, "Saved adapter of videos and texts that names them (default: the encoder itself does)."
-    )
     template: str | None = option(None, "Text for a label, which stands at {} (default: a video of {}).")
     templates: tuple[str, ...] = option(
         (), "File with one template a line, or clip-kinetics-v1, clip-imagenet-v1; a class is the mean of its texts."
     )
-    encoding: EncodingSettings = group()
-    accelerator: Accelerator = option("auto", "auto, cpu, gpu or mps.")
-    reading: ReadingSettings = group()
     top: int | None = option(None, "So many best answers of each video (default: the best).")
     all_scores: bool = option(False, "Every score, not only the best.")
     output: OutputSettings = group()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least_one(self, "top")
-        if self.encoding.layers:
-            raise InputError("layers mean nothing here: videos and texts meet in the encoder's own embedding")
         if self.template is not None and self.templates:
             raise InputError("give template or templates, not both")
-        if self.adapter is not None:
-            refuse_given(self.encoding, "the adapter chooses the frames by itself", but=("encoder", "encoder_dtype"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankSettings(TextSpaceSettings):
+    """Options of `prismhub rank`."""
+
+    videos: tuple[VideoInput, ...] = option(help="Videos, folders of videos, or manifests.", positional=True)
+    text: tuple[str, ...] = option(help="What to look for, in words; several are ranked apart.", alone=True)
+    top: int | None = option(10, "So many best videos of each text.")
+    output: OutputSettings = group()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least_one(self, "top")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ from tests.videos import moving_square, write_video
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-JOBS = ("encode", "train", "evaluate", "predict", "zero-shot", "embed")
+JOBS = ("encode", "train", "evaluate", "predict", "zero-shot", "rank", "embed")
 
 
 def fences(page: Path, language: str) -> list[str]:

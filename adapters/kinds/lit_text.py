@@ -305,7 +305,7 @@ def _open_tower(source: str, config: LitTextConfig, assets: Path | None) -> tupl
     try:
         tower = load_text_encoder(source)
     except InputError as error:
-        hint = "name another with text_tower" if known is None else "the adapter needs it beside its own files"
+        hint = "name another with text_tower" if known is None else "say where it lies now with text_tower"
         raise InputError(f"{error}; {hint}") from error
     began_as = {"source": source, "fingerprint": tower.fingerprint()}
     if known is not None and known["fingerprint"] != began_as["fingerprint"]:

@@ -87,7 +87,8 @@ def example_vectors(example: Example) -> tuple[Tensor, VectorGrid]:
     if features.ndim == 2:
         return features.float(), VectorGrid.of_windows(example.times, len(features), example.id)
     if features.ndim != 3:
-        raise InputError(f"{example.id}: features of shape {tuple(features.shape)} are no row of vectors (W, D)")
+        given = f"{example.id}: features of shape {tuple(features.shape)}"
+        raise InputError(f"{given} are no row of vectors (W, D): encode with --kind clip")
     windows, frames = features.shape[:2]
     real = torch.ones(windows, frames, dtype=torch.bool) if mask is None else mask
     vectors = features.float()[real]  # (N, D)

@@ -88,6 +88,7 @@ class TrainingRun:
         candidates = []
         for setting in self.settings:
             adapter = self.build(setting)
+            adapter.check_example(self.train_set[0])
             adapter.calibrate(self.train_set)
             total = steps * self.config.epochs
             candidates.append(Candidate(setting.name, adapter, setting.training, total, fabric))

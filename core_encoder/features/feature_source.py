@@ -159,11 +159,15 @@ class FeatureSource:
         )
 
     def _note(self, event: Event) -> None:
-        overrun = event.source.overrun if isinstance(event, ViewEncoded) else None
-        if isinstance(event, ClipFailed):
-            overrun = event.overrun
-        if overrun is not None:
+        if (overrun := overrun_of(event)) is not None:
             self.overruns[event.clip] = overrun
+
+
+def overrun_of(event: Event) -> Overrun | None:
+    """How the clip of an event overruns its video; None where it does not, or where the event does not say."""
+    if isinstance(event, ViewEncoded):
+        return event.source.overrun
+    return event.overrun if isinstance(event, ClipFailed) else None
 
 
 def encode_clips(

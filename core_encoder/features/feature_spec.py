@@ -21,10 +21,20 @@ if TYPE_CHECKING:
 
 FeatureKind = Literal["tokens", "frames", "clip", "embedding"]
 StoredDtype = Literal["fp32", "fp16", "bf16", "int8"]
+AXES: dict[FeatureKind, str] = {"tokens": "TND", "frames": "TD", "clip": "D", "embedding": "E"}
+"""The axes of one view's features, a letter each."""
 _PRECISIONS = ("fp32", "fp16", "bf16")
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
 _VERSION = 2
 _OLD_VERSION = 1  # padded clips had the temporal positions of the clip without its padding; a JSON entry a record
+
+
+def serves(given: FeatureKind, needed: FeatureKind) -> bool:
+    """Whether features of kind `given` can be read by who lives with the coarser kind `needed`, or are that kind."""
+    rank = ("tokens", "frames", "clip")
+    if given not in rank or needed not in rank:
+        return given == needed
+    return rank.index(given) <= rank.index(needed)
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from core_encoder.array_videos import ArrayVideo
+from core_encoder.clip_bounds import Overrun
 from core_encoder.clip_plan import Clip
 from core_encoder.encoder import Encoder
 from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.features.array_source import ArraySource, encode_arrays
-from core_encoder.features.encoding import EncodingRun, ViewEncoded
+from core_encoder.features.encoding import EncodingRun, Event, ViewEncoded
 from core_encoder.features.failures import Failure
-from core_encoder.features.feature_source import FeatureSource, encode_clips, stored_records
+from core_encoder.features.feature_source import FeatureSource, encode_clips, overrun_of, stored_records
 from core_encoder.features.feature_spec import FeatureSpec, Record
 from core_encoder.features.shard import UnstorableFeatures
 from core_encoder.video.decoding import ClipFailed
@@ -25,7 +26,7 @@ class SharedSource:
     """The features of clips in several specs; those that agree in all but kind, layers and dtype come of one pass.
 
     What is cached under `root` is read there, nothing is stored. `passes` counts the clips that were encoded, once for
-    every pass.
+    every pass; `overruns` are those of them that end after their video.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class SharedSource:
         """
         self._encoder, self._batch_size, self._workers = encoder, batch_size, workers
         self.passes = 0
+        self.overruns: dict[Clip, Overrun] = {}
         self._groups: list[dict[FeatureSpec, FeatureSource]] = []
         for spec in dict.fromkeys(specs):
             source = FeatureSource(encoder, spec, root, batch_size=batch_size, num_workers=workers)
@@ -48,14 +50,21 @@ class SharedSource:
             else:
                 group[spec] = source
 
-    def records(self, clips: Sequence[Clip]) -> list[Records | Failure]:
-        """For each clip its records in every spec, or why there are none."""
+    def records(
+        self, clips: Sequence[Clip], hear: Callable[[Event], None] = lambda event: None
+    ) -> list[Records | Failure]:
+        """For each clip its records in every spec, or why there are none; `hear` is told what is encoded."""
+
+        def note(event: Event) -> None:
+            self._note(event)
+            hear(event)
+
         found: dict[Clip, dict[FeatureSpec, list[Record]] | Failure] = {clip: {} for clip in clips}
         for group in self._groups:
             known = {clip: _known(group, clip) for clip, one in found.items() if not isinstance(one, Failure)}
             if missing := [clip for clip, one in known.items() if one is None]:
                 run = self._run(group, missing)
-                computed, _ = encode_clips(run, missing, lambda event: None)
+                computed, _ = encode_clips(run, missing, note)
                 self.passes += len(missing)
                 known |= {
                     clip: one if isinstance(one, Failure) else dict(zip(group, one, strict=True))
@@ -86,6 +95,7 @@ class SharedSource:
         self.passes += 1
         with self._run(group, [clip]) as run:
             for event in run:
+                self._note(event)
                 if isinstance(event, ClipFailed):
                     raise UnreadableVideo(clip.path, event.reason)
                 if isinstance(event, ViewEncoded):
@@ -113,6 +123,10 @@ class SharedSource:
                 elif not isinstance(before, Failure):
                     before.update(zip(group, one, strict=True))
         return list(found)
+
+    def _note(self, event: Event) -> None:
+        if (overrun := overrun_of(event)) is not None:
+            self.overruns[event.clip] = overrun
 
     def _run(self, group: Mapping[FeatureSpec, FeatureSource], clips: Sequence[Clip]) -> EncodingRun:
         size, workers = self._batch_size, self._workers

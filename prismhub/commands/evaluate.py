@@ -11,7 +11,7 @@ from core_encoder.files.storage import plain_name, prismhub_home
 from prismhub.features import reading_of
 from prismhub.progress import SILENT, Show
 from prismhub.proposals import adapter_id, check_classifier, classify_proposals
-from prismhub.saved import adapter_encoder, recorded_spec
+from prismhub.saved import adapter_encoder, moved_parts, recorded_spec
 from prismhub.settings import EvaluateSettings, run_command, settings_record
 
 if TYPE_CHECKING:
@@ -47,11 +47,12 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
     from benchmarks.results import write_predictions
     from tasks.own_data import evaluation_split
 
-    saved, dataset = settings.saved, settings.dataset
+    dataset = settings.dataset
     if settings.out is not None and settings.out.is_dir():
         raise InputError(f"{settings.out}: is a folder; --out wants a file such as {settings.out / 'result.json'}")
-    info = describe_adapter(saved.adapter)
+    info = describe_adapter(settings.adapter)
     check_classifier(settings.classifier, info)
+    (moved,) = moved_parts([info], settings.running)
     boxes = settings.boxes.given_for(info.targets.kind)
     if "context_s" in info.training:  # a moment is looked at as in training
         boxes = {"context": info.training["context_s"]} | boxes
@@ -66,9 +67,9 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
     task, split = chosen.task, chosen.split
     if chosen.note:
         show.note(f"note: {chosen.note}")
-    spec = recorded_spec(info, saved, show)
-    adapter = load_adapter(saved.adapter)
-    encoder = adapter_encoder(adapter, saved, spec)
+    spec = recorded_spec(settings.adapter, info, settings.running, show)
+    adapter = load_adapter(settings.adapter, moved=moved)
+    encoder = adapter_encoder(adapter, settings.running, spec)
     reading = reading_of(settings.reading)
     features = cell_features(task, (split,), encoder, spec, reading, show, dataset.max_unreadable)
     also = trained_on(features.samples[split], info.training)
@@ -77,16 +78,16 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
         which = "" if split == "all" else f"{split} "
         show.note(f"note: the adapter was trained on {also} of the {videos} {which}videos (same bytes)")
     predictions = answer_samples(adapter, task, features.samples[split], features.source, show)
-    name = saved.adapter
+    name = settings.adapter
     if settings.classifier is not None:
         by_id = {sample.id: sample.clip for sample in features.samples[split]}
-        asked = saved, settings.reading, show
+        asked = settings.running, settings.reading, show
         predictions = [*classify_proposals(predictions, by_id, settings.classifier, *asked, all_scores=True)]  # type: ignore[arg-type]
-        name = f"{saved.adapter} + {adapter_id(settings.classifier)}"
+        name = f"{settings.adapter} + {adapter_id(settings.classifier)}"
     about: dict[str, Any] = {"config": settings_record(settings), "command": run_command(), "also_in_train": also}
     about["blind"] = judge_blind(info, task, split, features.samples[split], features.source, show)
     result = judge_cell(adapter, task, split, predictions, features, encoder, name, settings.seed, **about)
-    stem = plain_name(f"{task.name}-{split}-{saved.adapter}-{task.digest(split)[:8]}")
+    stem = plain_name(f"{task.name}-{split}-{settings.adapter}-{task.digest(split)[:8]}")
     path = settings.out or prismhub_home() / "results" / f"{stem}.json"
     result.write(path)
     targets = described_targets(task, features.samples[split])

@@ -1,8 +1,8 @@
-"""`prismhub predict`: what a saved adapter says of new videos, of long ones window by window."""
+"""`prismhub predict`: what saved adapters say of new videos, of long ones window by window; each video encoded once."""
 
 from __future__ import annotations
 
-import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,240 +10,206 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.prompt_templates import text_lines
 from core_encoder.array_videos import ArrayVideo
-from core_encoder.clip_plan import Clip, ClipPlan
-from core_encoder.errors import InputError, UnreadableVideo
+from core_encoder.clip_plan import Clip
+from core_encoder.errors import InputError
 from core_encoder.files.storage import write_text
-from prismhub.answer_files import check_output, write_timelines
-from prismhub.answers import Predicted, gather_answers, sorted_answers
+from prismhub.answer_files import write_timelines
+from prismhub.answers import Predicted, sorted_answers
+from prismhub.box_answers import answer_boxes, asked_moments
 from prismhub.clips import find_inputs, sample_names
-from prismhub.features import clip_source, feature_source
+from prismhub.features import clip_source
+from prismhub.long_videos import asks_windows, bar_of_seconds, much_longer, window_of
 from prismhub.progress import SILENT, Show
-from prismhub.proposals import check_classifier, classify_proposals
-from prismhub.saved import adapter_encoder, recorded_spec
-from prismhub.settings import PredictSettings
+from prismhub.proposals import classify_proposals
+from prismhub.questions import Question, read_questions
+from prismhub.saved import open_hub, shared_specs
+from prismhub.settings import PredictSettings, run_command
 
 if TYPE_CHECKING:
-    from adapters.adapter import Adapter
-    from adapters.predictions import Prediction, Segments, Truth
-    from adapters.windows import Windows
+    from adapters.hub import Answers, Hub
+    from adapters.predictions import Prediction
     from core_encoder.features.failures import Failure
-    from core_encoder.features.feature_source import FeatureSource
+    from core_encoder.features.feature_spec import FeatureSpec
 
-MUCH_LONGER = 4.0  # times the longest clip of the training: from there on a video is asked about window by window
-_WINDOW_S = 2.0  # where an adapter does not record how long its training clips were
+    Said = Prediction | Failure  # of one video
+    Found = dict[str, list[Said]]  # by the name of an adapter
 
 
-def predict(settings: PredictSettings, show: Show = SILENT) -> Predicted:
-    """Answer for new videos; those that cannot be read are returned as failures.
+def predict(settings: PredictSettings, show: Show = SILENT) -> dict[str, Predicted]:
+    """Answer for new videos, by every adapter under its name; those that cannot be read are returned as failures.
 
     Of videos much longer than the clips of the training, and of all where `window`, `step` or `vtt` is given, the
     answer is a `Windows`.
 
     Raises:
-        InputError: no such adapter or video, the encoder is not the one the adapter was trained on, or windows that its
-            frames cannot show, or of arrays.
+        InputError: no such adapter or video, the encoder is not the one that all adapters were trained on, options that
+            mean nothing for them, or windows that their frames cannot show, or of arrays.
     """
-    from adapters.registry import describe_adapter, load_adapter
-
     videos = find_inputs(settings.videos)
-    info = describe_adapter(settings.saved.adapter)
-    check_output(settings, info)
-    if info.targets.kind == "boxes":
-        from prismhub.box_answers import predict_boxes
-
-        return predict_boxes(settings, videos, info, show)
-    for name in ("boxes", "context", "every", "time_offset"):
-        if getattr(settings, name) is not None:
-            raise InputError(f"{name} means nothing for an adapter that answers with {info.targets.kind}")
-    spec = recorded_spec(info, settings.saved, show)
-    lengths: Mapping[str, float] = info.training.get("clip_s") or {}
-    check_classifier(settings.classifier, info)
-    when = info.targets.kind == "segments"  # such an answer has its own times
-    asked = any(given is not None for given in (settings.window, settings.step, None if when else settings.vtt))
-    window_s = lengths.get("median", _WINDOW_S) if settings.window is None else settings.window
-    windows = ClipPlan.windows(spec.plan.num_frames, window_s, settings.step)
-    if settings.vtt is not None and settings.vtt.exists() and not settings.vtt.is_dir():
-        raise InputError(f"{settings.vtt}: is a file; --vtt wants a folder")
-    given = _question(settings.question, info.targets.kind) | _candidates(settings.candidates, info.targets.kind)
-    if asked and isinstance(videos[0], ArrayVideo):
+    questions = read_questions(settings)
+    moments = {one.name: asked_moments(one, videos, show) for one in questions if one.targets == "boxes"}
+    of_videos = [one for one in questions if one.targets != "boxes"]
+    given = _given(settings)
+    saved = {one.name: (one.ref, one.info) for one in questions}
+    specs = shared_specs(saved, settings.running, show)
+    windows = {one.name: window_of(one, specs[one.name]) for one in of_videos}
+    if isinstance(videos[0], ArrayVideo) and any(map(asks_windows, of_videos)):
         raise InputError("window, step and vtt count seconds, which an array does not know; give the video as a file")
 
-    from adapters.predicting import predict_clips
-    from adapters.predictions import Segments, Truth
-    from core_encoder.clip_bounds import describe_overruns
-
-    adapter = load_adapter(settings.saved.adapter)
-    encoder = adapter_encoder(adapter, settings.saved, spec)
-    reading = settings.reading
-    size = reading.clips_per_batch
-    truths = [Truth(name, None, given) for name in sample_names(videos)]
+    hub = open_hub(saved, specs, settings.running, settings.reading)
     if isinstance(videos[0], ArrayVideo):
-        in_memory = feature_source(encoder, spec, reading, videos)
-        return gather_answers(predict_clips(adapter, videos, truths, in_memory, size), len(videos), show)
-    clips, known = videos, dict(zip(videos, truths, strict=True))
-    source = clip_source(encoder, spec, reading)
-    if asked:
-        long = clips
+        found = _ask_arrays(hub, videos, given, show)
     else:
-        long = _much_longer(source, clips, lengths.get("longest"))
-        if long:
-            show.note(
-                f"note: {len(long)} of {len(clips)} videos are much longer than the clips of the training "
-                f"(up to {lengths['longest']:g} s): answering for every {window_s:g} s; --window and --step choose"
-            )
-    found: dict[Clip, Prediction | Failure] = {}
-    short = [clip for clip in clips if clip not in set(long)]
-    found |= _answer_whole(adapter, source, {clip: known[clip] for clip in short}, size, show)
-    by_window = clip_source(encoder, replace(spec, plan=windows), reading)
-    found |= _answer_long(adapter, by_window, {clip: known[clip] for clip in long}, size, show)
-    if overruns := source.overruns | by_window.overruns:
-        show.note(f"note: {describe_overruns(list(overruns.values()), len(clips))}")
-    if when:
-        by_id = {truth.id: clip for clip, truth in known.items()}
-        found |= _finished(
-            settings, {clip: one for clip, one in found.items() if isinstance(one, Segments)}, by_id, show
-        )
-    if settings.vtt is not None:
-        _write_vtt(settings.vtt, [found[clip] for clip in clips])
-    return sorted_answers(found[clip] for clip in clips)
+        found = _ask_clips(hub, of_videos, specs, windows, videos, given, show) | answer_boxes(hub, moments, show)
+        if hub.overruns:
+            from core_encoder.clip_bounds import describe_overruns
+
+            show.note(f"note: {describe_overruns(list(hub.overruns.values()), len(videos))}")
+    done = {}
+    for one in questions:
+        answers = found[one.name]
+        if one.targets == "segments":
+            answers = _finished(one, answers, dict(zip(sample_names(videos), videos, strict=True)), show)
+        if one.settings.vtt is not None:
+            _write_vtt(one.settings.vtt, answers)
+        done[one.name] = sorted_answers(answers)
+    if settings.html is not None:
+        from prismhub.pages.answers_page import AnsweredBy, write_answers_page
+
+        by = {one.name: AnsweredBy(one.info, done[one.name], settings.top, settings.all_scores) for one in questions}
+        write_answers_page(settings.html, videos, by, run_command())
+        show.note(f"the page: {settings.html.resolve().as_uri()}")
+    return done
 
 
-def _question(question: str | None, target_kind: str) -> dict[str, Any]:
-    """The question beside every video, where there is one.
-
-    Raises:
-        InputError: the adapter does not answer with texts, or it is empty.
-    """
-    if question is None:
-        return {}
-    if target_kind != "text":
-        raise InputError(f"question is for adapters that answer with texts; this one learned {target_kind}")
-    if not question.strip():
-        raise InputError("question is empty: ask something, or leave it out for a caption")
-    return {"question": question}
-
-
-def _candidates(file: Path | None, target_kind: str) -> dict[str, Any]:
-    """What is given beside every video: the texts to choose from, where there are any.
+def _given(settings: PredictSettings) -> dict[str, Any]:
+    """What is given beside every video: the question and the texts to choose from, where there are any.
 
     Raises:
-        InputError: the adapter does not choose among texts, or the file holds fewer than two different ones.
+        InputError: the question is empty, or the file holds fewer than two different texts.
     """
-    if file is None:
-        return {}
-    if target_kind not in ("pairs", "text"):
-        raise InputError(f"candidates are for adapters of texts; this one learned {target_kind}")
-    texts = tuple(text_lines(file))
-    if len(texts) < 2 or len(set(texts)) < len(texts):
-        raise InputError(f"{file}: candidates must be at least two different texts, one a line")
-    return {"candidates": texts}
+    given: dict[str, Any] = {}
+    if settings.question is not None:
+        if not settings.question.strip():
+            raise InputError("question is empty: ask something, or leave it out for a caption")
+        given["question"] = settings.question
+    if settings.candidates is not None:
+        texts = tuple(text_lines(settings.candidates))
+        if len(texts) < 2 or len(set(texts)) < len(texts):
+            raise InputError(f"{settings.candidates}: candidates must be at least two different texts, one a line")
+        given["candidates"] = texts
+    return given
 
 
-def _much_longer(source: FeatureSource, clips: Sequence[Clip], longest_s: float | None) -> list[Clip]:
-    """The clips that last many times as long as any of the training; of cached ones the store knows how long."""
-    from core_encoder.video.decoders import read_facts
-
-    if longest_s is None or source.spec.plan.sampling == "dense":
-        return []
-    long = []
-    for clip in clips:
-        try:
-            keys = source.cached_keys(clip)
-            if keys and source.spec.plan.sampling == "uniform":
-                known = source.store.info(keys[0])
-                seconds = known.end_s - known.start_s
-            else:
-                duration_s = read_facts(clip.path, source.spec.decoder.partition("-")[0]).duration_s
-                seconds = min(clip.end_s or duration_s, duration_s) - clip.start_s
-        except UnreadableVideo:
-            continue  # it will be said where it is encoded
-        if seconds > MUCH_LONGER * longest_s:
-            long.append(clip)
-    return long
-
-
-def _answer_whole(
-    adapter: Adapter, source: FeatureSource, known: Mapping[Clip, Truth], size: int, show: Show
-) -> dict[Clip, Prediction | Failure]:
-    from adapters.predicting import predict_clips
-
-    found: dict[Clip, Prediction | Failure] = {}
-    if not known:
-        return found
-    if adapter.reads_whole_clips:
-        return _answer_streamed(adapter, source, known, show)
+def _ask_arrays(hub: Hub, videos: Sequence[ArrayVideo], given: Mapping[str, Any], show: Show) -> Found:
+    found: dict[str, dict[Any, Said]] = {name: {} for name in hub.adapters}
     with show.bar("predicting") as bar:
-        answers = predict_clips(adapter, list(known), list(known.values()), source, size)
-        for done, (clip, answer) in enumerate(zip(known, answers, strict=True), start=1):
-            found[clip] = answer
-            bar.update(done, len(known))
+        answers = hub.answers([one.frames for one in videos], given=given)
+        for done, (video, one) in enumerate(zip(videos, answers, strict=True), start=1):
+            _take(found, list(found), video, one)
+            bar.update(done, len(videos))
+    return {name: list(answers.values()) for name, answers in found.items()}
+
+
+def _ask_clips(
+    hub: Hub,
+    questions: Sequence[Question],
+    specs: Mapping[str, FeatureSpec],
+    windows: Mapping[str, float],
+    clips: Sequence[Clip],
+    given: Mapping[str, Any],
+    show: Show,
+) -> Found:
+    """Ask about clips, as a whole or in windows; adapters that are asked alike share decoding and encoding."""
+    in_windows = _in_windows(hub, questions, specs, windows, clips, show)
+    alike: dict[Any, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        ways: dict[Any, list[str]] = defaultdict(list)
+        for one in questions:
+            way = (windows[one.name], one.settings.step) if clip in in_windows[one.name] else (None, None)
+            ways[way].append(one.name)
+        for way, names in ways.items():
+            alike[way, tuple(names)].append(clip)
+    found: dict[str, dict[Any, Said]] = {one.name: {} for one in questions}
+    for ((window, step), names), several in alike.items():
+        about: Any = {"given": given, "window": window, "step": step, "names": names, "ids": sample_names(several)}
+        if window is None and not any(hub.adapters[name].reads_whole_clips for name in names):
+            with show.bar("predicting") as bar:
+                answers = hub.answers(several, **about)
+                for done, (clip, answer) in enumerate(zip(several, answers, strict=True), start=1):
+                    _take(found, names, clip, answer)
+                    bar.update(done, len(several))
+        else:
+            with bar_of_seconds(show, "predicting") as hear:
+                for clip, answer in zip(several, hub.answers(several, **about, hear=hear), strict=True):
+                    _take(found, names, clip, answer)
+    return {name: [answers[clip] for clip in clips] for name, answers in found.items()}
+
+
+def _in_windows(
+    hub: Hub,
+    questions: Sequence[Question],
+    specs: Mapping[str, FeatureSpec],
+    windows: Mapping[str, float],
+    clips: Sequence[Clip],
+    show: Show,
+) -> dict[str, set[Clip]]:
+    """The clips that each adapter is asked about window by window; those that look at a whole video never are.
+
+    Raises:
+        InputError: windows are asked for, and all look at whole videos.
+    """
+    whole = [one for one in questions if hub.adapters[one.name].reads_whole_clips]
+    if questions and len(whole) == len(questions) and any(map(asks_windows, questions)):
+        raise InputError(
+            f"adapter {whole[0].info.kind!r} looks at a video as a whole: it cannot be asked window by window"
+        )
+    found: dict[str, set[Clip]] = {}
+    said: dict[str, list[str]] = defaultdict(list)
+    for one in questions:
+        found[one.name] = set()
+        if one in whole:
+            continue
+        if asks_windows(one):
+            found[one.name] = set(clips)
+            continue
+        longest = (one.info.training.get("clip_s") or {}).get("longest")
+        source = clip_source(hub.encoder, specs[one.name], one.settings.reading)
+        if long := much_longer(source, clips, longest):
+            found[one.name] = set(long)
+            text = f"{len(long)} of {len(clips)} videos are much longer than the clips of the training"
+            said[
+                f"{text} (up to {longest:g} s): answering for every {windows[one.name]:g} s; --window and --step choose"
+            ].append(one.name)
+    for text, names in said.items():
+        who = f"{', '.join(names)}: " if len(names) < len(questions) else ""
+        show.note(f"note: {who}{text}")
     return found
 
 
-def _answer_streamed(
-    adapter: Adapter, source: FeatureSource, known: Mapping[Clip, Truth], show: Show
-) -> dict[Clip, Prediction | Failure]:
-    """The answers of an adapter that looks at whole videos, with a bar that counts the seconds of each."""
-    from adapters.predicting import answer_records
+def _take(found: dict[str, dict[Any, Said]], names: Sequence[str], video: Any, one: Answers | Failure) -> None:
+    """Keep what was said of a video, or why nothing was, for every adapter that was asked."""
     from core_encoder.features.failures import Failure
-    from core_encoder.video.decoders import read_facts
 
-    found: dict[Clip, Prediction | Failure] = {}
-    for clip, truth in known.items():
-        try:
-            duration_s = read_facts(clip.path, source.spec.decoder.partition("-")[0]).duration_s
-            end_s = duration_s if clip.end_s is None else min(clip.end_s, duration_s)
-            records = []
-            with show.bar("predicting", in_seconds=True) as bar:
-                for record in source.stream(clip):
-                    records.append(record)
-                    bar.update(record.end_s - clip.start_s, end_s - clip.start_s)
-            found[clip] = answer_records(adapter, records, truth)
-        except UnreadableVideo as error:
-            found[clip] = Failure.of(clip, str(error))
-    return found
+    for name in names:
+        found[name][video] = one if isinstance(one, Failure) else one[name]
 
 
-def _answer_long(
-    adapter: Adapter, source: FeatureSource, known: Mapping[Clip, Truth], size: int, show: Show
-) -> dict[Clip, Windows | Failure]:
-    from adapters.windows import Window, Windows, answer_windows
-    from benchmarks.encoding import pace_text
-    from core_encoder.features.failures import Failure
-    from core_encoder.video.decoders import read_facts
+def _finished(question: Question, found: Sequence[Any], by_id: Mapping[str, Any], show: Show) -> list[Any]:
+    """Segments with the threshold and the classes that were asked for, and their pictures written; others as found."""
+    from adapters.predictions import Segments
 
-    found: dict[Clip, Windows | Failure] = {}
-    for clip, truth in known.items():
-        windows: list[Window] = []
-        try:
-            duration_s = read_facts(clip.path, source.spec.decoder.partition("-")[0]).duration_s
-            end_s = duration_s if clip.end_s is None else min(clip.end_s, duration_s)
-            started = time.monotonic()
-            with show.bar("predicting", in_seconds=True) as bar:
-                for window in answer_windows(adapter, source, clip, truth, size):
-                    windows.append(window)
-                    done_s = window.end_s - clip.start_s
-                    rate = done_s / max(time.monotonic() - started, 1e-9)
-                    bar.update(done_s, end_s - clip.start_s, pace_text(rate, (end_s - window.end_s) / rate))
-            found[clip] = Windows(truth.id, tuple(windows))
-        except UnreadableVideo as error:
-            found[clip] = Failure.of(clip, str(error))
-    return found
-
-
-def _finished(
-    settings: PredictSettings, found: Mapping[Clip, Segments], by_id: Mapping[str, Clip], show: Show
-) -> dict[Clip, Segments]:
-    """Segments with the threshold and the classes that were asked for, and their pictures written."""
-    answers = list(found.values())
-    if settings.threshold is not None:
-        answers = [replace(one, threshold=settings.threshold) for one in answers]
-    if settings.classifier is not None:
-        asked = settings.saved, settings.reading, show
-        answers = classify_proposals(answers, by_id, settings.classifier, *asked, all_scores=settings.all_scores)
-    if settings.timeline is not None:
-        write_timelines(settings.timeline, answers, settings)
-    return dict(zip(found, answers, strict=True))
+    asked = question.settings
+    answers = [one for one in found if isinstance(one, Segments)]
+    if asked.threshold is not None:
+        answers = [replace(one, threshold=asked.threshold) for one in answers]
+    if asked.classifier is not None:
+        about = asked.running, asked.reading, show
+        answers = classify_proposals(answers, by_id, asked.classifier, *about, all_scores=asked.all_scores)
+    if asked.timeline is not None:
+        write_timelines(asked.timeline, answers, asked)
+    finished = iter(answers)
+    return [next(finished) if isinstance(one, Segments) else one for one in found]
 
 
 def _write_vtt(folder: Path, answers: Sequence[Any]) -> None:

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 from adapters.prompt_templates import given_templates, read_templates, text_lines
-from core_encoder.array_videos import ArrayVideo
-from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from core_encoder.files.storage import is_file
-from core_encoder.models.known_encoders import check_text_tower, no_text_tower
 from prismhub.answers import Predicted, gather_answers
 from prismhub.clips import find_inputs, sample_names
-from prismhub.features import check_encoding, feature_source, feature_spec, open_encoder
 from prismhub.progress import SILENT, Show
-from prismhub.saved import adapter_encoder, recorded_spec
-from prismhub.settings import EncodingSettings, SavedAdapterSettings, ZeroShotSettings
-
-if TYPE_CHECKING:
-    from adapters.predictions import ClassScores
-    from core_encoder.features.failures import Failure
-
-Videos = list[Clip] | list[ArrayVideo]
+from prismhub.settings import ZeroShotSettings
+from prismhub.text_spaces import open_text_space
 
 DEFAULT_TEMPLATE = "a video of {}"
 
@@ -40,60 +29,14 @@ def zero_shot(settings: ZeroShotSettings, show: Show = SILENT) -> Predicted:
     else:
         templates = given_templates(settings.templates or (settings.template or DEFAULT_TEMPLATE,))
     videos = find_inputs(settings.videos)
-    find = _by_encoder if settings.adapter is None else _by_adapter
-    found = find(settings, labels, templates.templates, videos, show)
+    space = open_text_space(settings, videos, show)
+    from adapters.zero_shot import class_vectors, name_by_adapter, name_videos, prompts
+
+    texts = space.embed_text(prompts(labels, templates.templates))  # (K * P, E)
+    vectors = class_vectors(texts.unflatten(0, (len(labels), len(templates.templates))))
+    about = (vectors, labels, videos, sample_names(videos), space.source, settings.reading.clips_per_batch)
+    found = name_videos(*about) if space.adapter is None else name_by_adapter(space.adapter, *about)
     return replace(gather_answers(found, len(videos), show), about=templates.describe())
-
-
-def _by_encoder(
-    settings: ZeroShotSettings, labels: list[str], templates: Sequence[str], videos: Videos, show: Show
-) -> Iterator[ClassScores | Failure]:
-    """By the text tower that the encoder has."""
-    check_encoding(settings.encoding)
-    check_text_tower(settings.encoding.encoder)
-
-    encoder = open_encoder(settings.encoding.encoder, settings.accelerator, settings.encoding.encoder_dtype)
-    if not encoder.has_text:
-        raise no_text_tower(encoder.name)
-    from adapters.zero_shot import class_vectors, name_videos, prompts
-
-    spec = feature_spec(encoder, settings.encoding, "embedding", ())
-    source = feature_source(encoder, spec, settings.reading, videos)
-    texts = encoder.embed_text(prompts(labels, templates))  # (K * P, E)
-    vectors = class_vectors(texts.unflatten(0, (len(labels), len(templates))))
-    return name_videos(vectors, labels, videos, sample_names(videos), source, settings.reading.clips_per_batch)
-
-
-def _by_adapter(
-    settings: ZeroShotSettings, labels: list[str], templates: Sequence[str], videos: Videos, show: Show
-) -> Iterator[ClassScores | Failure]:
-    """By the space that a saved adapter puts videos and texts into."""
-    from adapters.registry import describe_adapter, load_adapter
-
-    assert settings.adapter is not None
-    own, default = settings.encoding, EncodingSettings()
-    info = describe_adapter(settings.adapter)
-    if info.targets.kind != "pairs":
-        raise InputError(
-            f"adapter {settings.adapter!r} learned {info.targets.kind}, so it knows no words: give one of kind lit_text"
-        )
-    saved = SavedAdapterSettings(
-        settings.adapter,
-        None if own.encoder == default.encoder else own.encoder,
-        settings.accelerator,
-        None if own.encoder_dtype == default.encoder_dtype else own.encoder_dtype,
-    )
-    spec = recorded_spec(info, saved, show)
-    from adapters.zero_shot import class_vectors, name_by_adapter, prompts
-
-    adapter: Any = load_adapter(settings.adapter)
-    if not hasattr(adapter, "embed_text"):
-        raise InputError(f"adapter {settings.adapter!r} of kind {info.kind!r} embeds no texts: it has no embed_text")
-    source = feature_source(adapter_encoder(adapter, saved, spec), spec, settings.reading, videos)
-    texts = adapter.embed_text(prompts(labels, templates))  # (K * P, E)
-    vectors = class_vectors(texts.unflatten(0, (len(labels), len(templates))))
-    size = settings.reading.clips_per_batch
-    return name_by_adapter(adapter, vectors, labels, videos, sample_names(videos), source, size)
 
 
 def read_labels(given: Sequence[str]) -> list[str]:

@@ -219,7 +219,7 @@ def write_report(path: str | Path, data: ReportData) -> Path:
         panels=[_panel_drawing(panel, settings) for panel in data.panels],
         settings=settings,
         kept={curve.setting for panel in data.panels for curve in panel.curves if curve.kept},
-        examples=[(example, [_data_uri(frame) for frame in example.some_frames()]) for example in data.examples],
+        examples=[(example, [picture_uri(frame) for frame in example.some_frames()]) for example in data.examples],
         longest=max((timing.seconds for timing in data.timings), default=0.0) or 1.0,
         in_all=sum(timing.seconds for timing in data.timings),
     )
@@ -266,12 +266,15 @@ def readable_seconds(seconds: float) -> str:
     return f"{minutes}\u00a0min {rest}\u00a0s"
 
 
-def _data_uri(frame: NDArray[np.uint8]) -> str:
-    """One picture `(H, W, 3)` as a `data:` address of a JPEG."""
+def picture_uri(frame: NDArray[np.uint8], most_width: int | None = None) -> str:
+    """One picture `(H, W, 3)` as a `data:` address of a JPEG; a wider one than `most_width` is made smaller."""
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(frame)).save(buffer, "JPEG", quality=88, subsampling=0)
+    picture = Image.fromarray(np.ascontiguousarray(frame))
+    if most_width is not None and picture.width > most_width:
+        picture = picture.resize((most_width, max(round(picture.height * most_width / picture.width), 1)))
+    picture.save(buffer, "JPEG", quality=88 if most_width is None else 80, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

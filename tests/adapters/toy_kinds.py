@@ -100,14 +100,16 @@ class ToyBoxes(Adapter):
         return batch
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
-        return features.float().mean(1)  # (B, N, D): a box stands still
+        kept = torch.ones(features.shape[:2]) if mask is None else mask.float()  # (B, T)
+        kept = kept.to(features.device)[..., None, None]
+        return (features.float() * kept).sum(1) / kept.sum(1)  # (B, N, D): a box stands still
 
     def _logits(self, batch: Batch) -> list[Tensor]:
         rows, columns = self.context.patch_grid(batch.features.shape[-2])
         y = (torch.arange(rows) + 0.5) / rows
         x = (torch.arange(columns) + 0.5) / columns
         found = []
-        for patches, boxes in zip(self(batch.features), batch.inputs["boxes"], strict=True):
+        for patches, boxes in zip(self(batch.features, batch.mask), batch.inputs["boxes"], strict=True):
             left, top, right, bottom = boxes.cpu().unbind(-1)  # (Q,) each
             inside_x = (x >= left[:, None]) & (x < right[:, None])
             inside_y = (y >= top[:, None]) & (y < bottom[:, None])
@@ -201,7 +203,7 @@ class ToyPairs(Adapter):
         own = len(batch)
         video, text = self.gather(self(batch.features)), self.gather(self.embed_texts(batch.targets))  # (B, 6)
         similar = self.scale * video @ text.T
-        alike = (text @ text.T > 0.999).float()  # one caption may belong to several videos of a batch
+        alike = (text @ text.T > 0.99).float()  # one caption may belong to several videos of a batch
         wanted = alike / alike.sum(1, keepdim=True)
         value = (F.cross_entropy(similar, wanted) + F.cross_entropy(similar.T, wanted)) / 2
         return Loss(value, own)

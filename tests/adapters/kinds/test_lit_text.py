@@ -296,8 +296,13 @@ def test_a_tower_that_does_not_train_is_checked_when_it_is_loaded(tmp_path: Path
     folder = built(text_tower=str(bert), tune="projection").save_pretrained(tmp_path / "mine")
     assert LitText.from_folder(folder).tower.dim == 16
     bert.rename(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match="no such file or folder; the adapter needs it beside its own files"):
+    with pytest.raises(InputError, match="no such file or folder; say where it lies now with text_tower"):
         LitText.from_folder(folder)
+    moved = {"text_tower": str(tmp_path / "elsewhere")}
+    assert LitText.from_folder(folder, moved).tower.dim == load_adapter(folder, moved=moved).tower.dim == 16
+    assert load_adapter(folder, moved=moved).info.config["text_tower"] == str(bert), "what is recorded stays"
+    with pytest.raises(InputError, match="unknown option 'text_towr'; did you mean 'text_tower'"):
+        load_adapter(folder, moved={"text_towr": "nano"})
     tiny_bert(tmp_path / "bert", seed=1)
     with pytest.raises(InputError, match="is not the one that the adapter was trained with"):
         LitText.from_folder(folder)

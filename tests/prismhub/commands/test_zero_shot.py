@@ -174,7 +174,7 @@ def test_an_encoder_that_turns_out_to_know_no_words(
     folder = save(vision_model(), tmp_path / "silent")
     asked = ["zero-shot", str(world), "--labels", "a,b", "--encoder", str(folder)]
     assert "silent' has no text tower, so it knows no words; these have one: nano," in says(2, *asked)
-    monkeypatch.setattr("prismhub.commands.zero_shot.check_text_tower", lambda source: None)  # as of a Hub id
+    monkeypatch.setattr("prismhub.text_spaces.check_text_tower", lambda source: None)  # as of a Hub id
     assert "encoder 'silent' has no text tower" in says(2, *asked)
     nothing = save(clip_model(), tmp_path / "clip")
     assert "came without a tokenizer" in says(2, *asked[:-1], str(nothing))

@@ -5,8 +5,12 @@ A new kind is one more row of `ROWS`, and the contract of `test_every_kind.py` h
 
 from __future__ import annotations
 
+import atexit
+import functools
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from adapters.adapter import Adapter
@@ -21,12 +25,13 @@ from core_encoder.clip_plan import ClipPlan
 from core_encoder.encoder import Encoder
 from core_encoder.extraction import spec_for
 from tests.adapters import toy, toy_kinds
-from tests.adapters.kinds import test_lit_text, test_spatiotemporal_localizer, test_temporal_localizer
+from tests.adapters.kinds import test_lit_text, test_llm_decoder, test_spatiotemporal_localizer, test_temporal_localizer
+from tests.language_models import tiny_llm
 
 
 @dataclass(frozen=True)
 class Row:
-    """A kind, the options of its head, what it is built for, and `count` examples of a seed.
+    """A kind, the options of its head or what makes them, what it is built for, and `count` examples of a seed.
 
     `given` is what a video of any encoder can be asked with; kinds that need nothing beside the video have none.
     """
@@ -35,8 +40,13 @@ class Row:
     kind: Callable[[], type[Adapter]]
     context: Context
     examples: Callable[[int, int], list[Example]]
-    head: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] | Callable[[], dict[str, Any]] = field(default_factory=dict)
     given: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """The options of its head."""
+        return self.options() if callable(self.options) else self.options
 
     def build(self, seed: int = 1, context: Context | None = None) -> Adapter:
         """A fresh head, calibrated on examples and in evaluation mode."""
@@ -89,6 +99,14 @@ def _toy(kind: type[Adapter]) -> Row:
     )
 
 
+@functools.cache
+def _with_tiny_llm() -> dict[str, Any]:
+    """A language model of two narrow layers, made once and gone with the process."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    return {"llm": str(tiny_llm(Path(folder.name) / "tiny")), "max_new_tokens": 6}
+
+
 ROWS: tuple[Row, ...] = (
     _classes("linear"),
     _classes("map_classifier"),
@@ -113,6 +131,14 @@ ROWS: tuple[Row, ...] = (
         lambda count, seed: [test_spatiotemporal_localizer.example(place, seed) for place in range(count)],
         test_spatiotemporal_localizer.HEAD,
         {"boxes": ((0.1, 0.2, 0.4, 0.6), (0.5, 0.5, 0.9, 0.9))},
+    ),
+    Row(
+        "llm_decoder",
+        lambda: adapter_kind("llm_decoder"),
+        Context(test_llm_decoder.DIM, TargetSchema("text")),
+        lambda count, seed: listed(test_llm_decoder.texts_of(count, seed), count),
+        _with_tiny_llm,
+        {"question": "what object is it ?"},
     ),
     *map(_toy, toy_kinds.KINDS),
 )

@@ -59,6 +59,7 @@ class Adapter(nn.Module, ABC):
     target_kind: ClassVar[TargetKind] = "classes"
     reads_whole_clips: ClassVar[bool] = False
     even_shares: ClassVar[bool] = False
+    answers_together: ClassVar[bool] = False  # several videos in one batch, because one by one would be slow
     least_warmup_steps: ClassVar[int] = 0  # of the learning rate, but never more than half of all steps
     batch_size: ClassVar[int] = 32  # samples a step unless the training says otherwise
 

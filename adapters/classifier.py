@@ -71,6 +71,27 @@ class FeatureScale(nn.Module):
         return (features.to(self.mean.dtype) - self.mean) / self.std
 
 
+def scale_batches(dataset: FeatureDataset, dim: int) -> list[Batch]:
+    """Some evenly spread samples, one a batch, on which the feature scale is measured.
+
+    Raises:
+        InputError: features are not finite, or of another width than `dim`.
+    """
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, SCALE_SAMPLES).round().astype(int))
+    batches = [read_batch(dataset, [int(i)]) for i in chosen]
+    for batch in batches:
+        if batch.features.shape[-1] != dim:
+            raise InputError(f"features of {batch.ids[0]!r} have width {batch.features.shape[-1]}, not {dim}")
+        if not batch.features.isfinite().all():
+            raise InputError(f"features of {batch.ids[0]!r} hold NaN or infinity: encode again")
+    return batches
+
+
+def real_rows(batch: Batch) -> Tensor:
+    """The features of the real frames of a batch, as rows `(R, D)`."""
+    return (batch.features if batch.mask is None else batch.features[batch.mask]).flatten(0, -2)
+
+
 class Classifier(Adapter):
     """A head whose `forward` gives logits `(B, K)`, one column a label name."""
 
@@ -97,14 +118,7 @@ class Classifier(Adapter):
         for index, target in enumerate(targets):
             counts += self._one_hot(target, dataset, index)
         self.criterion.set_counts(counts, len(targets))
-        chosen = np.unique(np.linspace(0, len(targets) - 1, SCALE_SAMPLES).round().astype(int))
-        batches = [read_batch(dataset, [int(i)]) for i in chosen]
-        for batch in batches:
-            if batch.features.shape[-1] != self.dim:
-                raise InputError(f"features of {batch.ids[0]!r} have width {batch.features.shape[-1]}, not {self.dim}")
-            if not batch.features.isfinite().all():
-                raise InputError(f"features of {batch.ids[0]!r} hold NaN or infinity: encode again")
-        self.measure_scale(batches)
+        self.measure_scale(scale_batches(dataset, self.dim))
 
     def _one_hot(self, target: Any, dataset: FeatureDataset, index: int) -> Tensor:
         classes = len(self.label_names)

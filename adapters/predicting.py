@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -77,8 +78,22 @@ def answer_records(adapter: Adapter, records: Sequence[Record], known: Truth, ba
 def answer_clips(
     adapter: Adapter, several: Sequence[tuple[Sequence[Record], Truth]], batch_size: int = 8
 ) -> list[Prediction]:
-    """The answers for clips from the records of their views, given with what is known of each."""
-    return [answer_records(adapter, records, known, batch_size) for records, known in several]
+    """The answers for clips from the records of their views, given with what is known of each.
+
+    Kinds that answer together are asked in batches over all clips.
+    """
+    if not adapter.answers_together:
+        return [answer_records(adapter, records, known, batch_size) for records, known in several]
+    examples = [example_of([record], known) for records, known in several for record in records]
+    answers: list[Prediction] = []
+    for first in range(0, len(examples), batch_size):
+        answers += answer_batch(adapter, adapter.collate(examples[first : first + batch_size]))
+    views = iter(zip(answers, examples, strict=True))
+    merged = []
+    for records, _ in several:
+        own = list(itertools.islice(views, len(records)))
+        merged.append(adapter.merge([answer for answer, _ in own], [example.times for _, example in own]))
+    return merged
 
 
 def predict_clips(
@@ -94,8 +109,16 @@ def predict_clips(
     """
     from core_encoder.features.failures import Failure
 
-    for one, found in zip(known, records_of(source, clips, batch_size), strict=True):
-        yield found if isinstance(found, Failure) else answer_records(adapter, found, one, batch_size)
+    if not adapter.answers_together:
+        for one, found in zip(known, records_of(source, clips, batch_size), strict=True):
+            yield found if isinstance(found, Failure) else answer_records(adapter, found, one, batch_size)
+        return
+    both = zip(known, records_of(source, clips, batch_size), strict=True)
+    while some := list(itertools.islice(both, batch_size)):
+        read = [(records, one) for one, records in some if not isinstance(records, Failure)]
+        answers = iter(answer_clips(adapter, read, batch_size))
+        for _, found in some:
+            yield found if isinstance(found, Failure) else next(answers)
 
 
 def records_of(

@@ -236,20 +236,62 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Text:
-    """What is said of one video: a caption, or the answer to a question."""
+    """What is said of one video: a caption, or the answer to a `question`.
 
-    columns: ClassVar[tuple[str, ...]] = ("text",)
+    `score` is the log-likelihood of the whole text, where the adapter knows it. `ranked` holds the texts that it was
+    chosen from with theirs, the likeliest first; it is empty where the text was made freely.
+    """
+
     sample_id: str
     text: str
-    score: float | None = None  # mean log-likelihood of a token, where the adapter knows it
+    score: float | None = None
+    question: str = ""
+    ranked: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """`answer` or `caption`, and the log-likelihood where it is known."""
+        return (self._what,) if self.score is None else (self._what, "log-likelihood")
+
+    @property
+    def _what(self) -> str:
+        return "answer" if self.question else "caption"
 
     def describe(self, top: int | None = None, all_scores: bool = False) -> dict[str, Any]:
-        """`{"id", "text"}`, with `score` where it is known."""
-        return {"id": self.sample_id, "text": self.text} | ({} if self.score is None else {"score": self.score})
+        """`{"id", "caption", "log_likelihood"}`, or `question` and `answer`; on request the `candidates`."""
+        record: dict[str, Any] = {"id": self.sample_id}
+        if self.question:
+            record["question"] = self.question
+        record[self._what] = self.text
+        if self.score is not None:
+            record["log_likelihood"] = self.score
+        if self.ranked and (all_scores or (top is not None and top > 1)):
+            shown = self.ranked if all_scores else self.ranked[:top]
+            record["candidates"] = [{self._what: text, "log_likelihood": score} for text, score in shown]
+        return record
 
     def rows(self, top: int | None = None, all_scores: bool = False) -> list[tuple[str, ...]]:
-        """One line."""
-        return [(self.text,)]
+        """One line, or one for each of the texts that it was chosen from."""
+        shown: Sequence[tuple[str, float | None]] = [(self.text, self.score)]
+        if self.ranked and (all_scores or top is not None):
+            shown = self.ranked if all_scores else self.ranked[:top]
+        return [(text,) if score is None else (text, f"{score:.2f}") for text, score in shown]
+
+
+def likeliest_text(answers: Sequence[Text]) -> Text:
+    """One text from those of several views: of texts made freely the likeliest, of candidates the likeliest on average.
+
+    Raises:
+        ValueError: some were chosen and some were not.
+    """
+    if not any(one.ranked for one in answers):
+        return max(answers, key=lambda one: -float("inf") if one.score is None else one.score)
+    several = [dict(one.ranked) for one in answers]
+    if any(one.keys() != several[0].keys() for one in several):
+        raise ValueError("the views of one video were given different candidates")
+    mean = {text: sum(one[text] for one in several) / len(several) for text in several[0]}
+    ranked = tuple(sorted(mean.items(), key=lambda pair: -pair[1]))
+    return Text(answers[0].sample_id, *ranked[0], answers[0].question, ranked)
 
 
 @dataclass(frozen=True, eq=False)

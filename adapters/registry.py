@@ -46,6 +46,7 @@ _BUILT_IN = {
     "map_classifier": _BuiltIn("adapters.kinds.map_classifier", "MapClassifier", "classes"),
     "linear": _BuiltIn("adapters.kinds.linear", "Linear", "classes"),
     "lit_text": _BuiltIn("adapters.kinds.lit_text", "LitText", "pairs"),
+    "llm_decoder": _BuiltIn("adapters.kinds.llm_decoder", "LlmDecoder", "text"),
     "temporal_localizer": _BuiltIn("adapters.kinds.temporal_localizer", "TemporalLocalizer", "segments"),
     "spatiotemporal_localizer": _BuiltIn("adapters.kinds.spatiotemporal_localizer", "SpatiotemporalLocalizer", "boxes"),
 }

@@ -53,6 +53,7 @@ class Cell:
     seeds: int = 1
     metric: str | None = None
     max_unreadable: float = 0.1
+    blind: bool = False  # train and judge a twin beside it that sees no video
     near_duplicates: float | None = None  # the cosine from which judged clips are counted as near to one of train
     record: Mapping[str, Any] = field(default_factory=dict)  # how the splits were drawn, for a later evaluation
 
@@ -217,18 +218,24 @@ def train_cell(
     )
     chosen = max(range(len(seeds)), key=lambda place: seeds[place].worth)
     best, predictions, adapter = trainings[chosen], judged[chosen], trainings[chosen].best
+    blind = None
+    if cell.blind:
+        from benchmarks.blind import train_blind
+
+        blind = train_blind(cell, features, sets, info, run / "blind", watch, split, restart)
     record = {
         "data_digest": task.digest("train"),
         "clip_s": _clip_lengths(sets["train"]),
         **record_videos(features.samples["train"]),
         **cell.record,
+        **({"blind": blind.adapter} if blind else {}),
     }
     adapter.info = replace(adapter.info, training=adapter.info.training | record)
     also = repeated[split][0] if split in repeated else None
-    about |= {"also_in_train": also, "near_train": near}
+    about |= {"also_in_train": also, "near_train": near, "blind": blind}
     result = judge_cell(adapter, task, split, predictions, features, encoder, cell.name, first, **about)
     adapter.info = replace(adapter.info, evaluations=(result.as_scores(),))
-    saved = _save_once(adapter, cell.name)
+    saved = save_once(adapter, cell.name)
     result = replace(result, adapter=saved.ref, provenance=replace(result.provenance, seed=adapter.info.seed))
     result.write(run / "result.json")
     write_predictions(run / "predictions.jsonl", predictions, described_targets(task, features.samples[split]))
@@ -396,7 +403,7 @@ def _training_note(p: TrainingProgress, metric: str) -> str:
     return f"epoch {p.epoch} of {p.epochs}, loss {loss:.3f}{best}, {p.samples_per_s:.0f} samples/s"
 
 
-def _save_once(adapter: Adapter, name: str) -> RegisteredAdapter:
+def save_once(adapter: Adapter, name: str) -> RegisteredAdapter:
     """Save as a new version, unless the newest version is this very adapter: a finished run that was run again."""
     from adapters.registry import list_adapters, save_to_registry
 

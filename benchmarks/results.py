@@ -68,6 +68,15 @@ class NearClips:
 
 
 @dataclass(frozen=True)
+class Blind:
+    """What an adapter reaches that was trained alike but sees no video: what words alone are worth."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    adapter: str
+    scores: dict[str, Score]
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where and with what a result was made.
 
@@ -131,6 +140,7 @@ class Result:
     skipped: list[Skipped] = field(default_factory=list)
     also_in_train: Count | None = None  # videos of the split whose bytes are in the training split too
     near_train: NearClips | None = None  # where near duplicates were asked for
+    blind: Blind | None = None  # beside captions and answers, where a blind adapter was trained
     clip_plan: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     command: str | None = None
@@ -190,15 +200,18 @@ class Result:
 
 
 def table_rows(results: Iterable[Result]) -> tuple[list[str], list[list[str]]]:
-    """Column titles and rows of text for a table, one row a result; scores with their interval."""
+    """Column titles and rows of text for a table, one row a result and one for its blind adapter, with intervals."""
     results = list(results)
     names = list(dict.fromkeys(name for result in results for name in result.scores))
     header = ["task", "split", "adapter", "encoder", *names, "evaluated"]
     rows = []
     for result in results:
-        cells = [str(result.scores[name]) if name in result.scores else "-" for name in names]
         count = f"{result.n_evaluated} of {result.n_total}"
-        rows.append([result.task, result.split, result.adapter, result.encoder, *cells, count])
+        judged = [(result.adapter, result.scores)]
+        judged += [(f"{result.blind.adapter} (blind)", result.blind.scores)] if result.blind else []
+        for adapter, scores in judged:
+            cells = [str(scores[name]) if name in scores else "-" for name in names]
+            rows.append([result.task, result.split, adapter, result.encoder, *cells, count])
     return header, rows
 
 

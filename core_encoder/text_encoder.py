@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -26,17 +25,20 @@ from core_encoder.models.checkpoints import CONFIG, SUPPORTED, WEIGHTS, copy_fil
 from core_encoder.models.known_encoders import split_hub_id, text_source
 from core_encoder.models.model_configs import TextConfig
 from core_encoder.models.text_tower import TextTokenizer, TextTower, Tokenizer
+from core_encoder.models.transformers_files import (
+    TOKENIZER_FILES,
+    UNREADABLE,
+    check_safetensors,
+    open_tokenizer,
+    reason_of,
+    without_bars,
+)
 
 log = logging.getLogger(__name__)
 
 ABOUT = "text_encoder.json"
-TOKENIZER_FILES = (
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model"),
-)
 _BESIDE_THE_WEIGHTS = ["*.json", "*.txt", "*.model", "1_Pooling/config.json", WEIGHTS, "model-*.safetensors"]
 _OTHER_FORMATS = ["onnx/*", "openvino/*", "*/*.safetensors"]
-_UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError)
 
 Pooling = Literal["mean", "cls"]
 
@@ -123,17 +125,8 @@ class TextModelTokenizer:
     """
 
     def __init__(self, folder: Path, max_length: int) -> None:
-        from transformers import AutoTokenizer
-
         self.folder, self.max_length = folder, max_length
-        if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-            raise InputError(f"{folder}: holds no tokenizer ({', '.join(TOKENIZER_FILES[:2])}, ...); put it there")
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        except _UNREADABLE as error:
-            raise InputError(f"{folder}: the tokenizer cannot be read ({_reason(error)})") from error
-        if self._tokenizer.pad_token is None:
-            self._tokenizer.pad_token = self._tokenizer.eos_token or self._tokenizer.unk_token
+        self._tokenizer = open_tokenizer(folder)
         self._said_cut = False
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -193,18 +186,15 @@ def build_text_encoder(folder: Path, source: str) -> TextEncoder:
         config = AutoConfig.for_model(**about["config"])
         model = _encoder_half(AutoModel.from_config(config))
         return _pooled(model, about, folder, source)
-    except (*_UNREADABLE, InputError) as error:
-        raise InputError(f"{folder}: not a text tower that this prismhub can build ({_reason(error)})") from error
+    except (*UNREADABLE, InputError) as error:
+        raise InputError(f"{folder}: not a text tower that this prismhub can build ({reason_of(error)})") from error
 
 
 def _text_model(folder: Path, source: str) -> TextEncoder:
     """A folder of a text model in `transformers` format."""
     from transformers import AutoConfig, AutoModel
 
-    if not any(folder.glob("*.safetensors")):
-        unsafe = sorted(path.name for path in folder.glob("*.bin"))
-        advice = f"{unsafe[0]} may hold code: convert it to safetensors first" if unsafe else f"it holds no {WEIGHTS}"
-        raise InputError(f"{folder}: {advice}")
+    check_safetensors(folder)
     try:
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         if hasattr(config, "vision_config"):
@@ -212,12 +202,12 @@ def _text_model(folder: Path, source: str) -> TextEncoder:
                 f"{folder}: a {config.model_type!r} model is no text encoder; give a folder of its text half"
             )
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
-        with _without_bars():
+        with without_bars():
             model, said = AutoModel.from_pretrained(
                 str(folder), dtype=torch.float32, output_loading_info=True, **options
             )
-    except _UNREADABLE as error:
-        raise InputError(f"{folder}: not a text model that transformers opens ({_reason(error)})") from error
+    except UNREADABLE as error:
+        raise InputError(f"{folder}: not a text model that transformers opens ({reason_of(error)})") from error
     model = _encoder_half(model)
     own = {name for name in said["missing_keys"] if not name.startswith("pooler.")} & model.state_dict().keys()
     if own:
@@ -281,20 +271,6 @@ def _clip_from(about: dict[str, Any], folder: Path, source: str) -> TextEncoder:
     return TextEncoder(model, tokenizer, about["projection_dim"], about, source)
 
 
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """The bars of `transformers` stay off stderr: that is ours."""
-    from transformers.utils import logging as bars
-
-    shown = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            bars.enable_progress_bar()
-
-
 def _model_type(folder: Path) -> Any:
     config = read_json(folder / CONFIG)
     return config.get("model_type") if isinstance(config, dict) else None
@@ -320,7 +296,3 @@ def _max_length(folder: Path, config: Any) -> int:
     positions = getattr(config, "max_position_embeddings", None)
     known += [positions] if isinstance(positions, int) and positions > 0 else []
     return min(known, default=512)
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -34,6 +34,7 @@ _MEANINGS: dict[str, _Meaning] = {
     **dict.fromkeys(("boxes", "context", "every", "time_offset"), _NO_BOXES),
     **dict.fromkeys(("timeline", "classifier", "threshold"), _NO_TIMES),
     **dict.fromkeys(("window", "step", "vtt"), _MOMENTS),
+    "question": _Meaning(("text",), "question is for adapters that answer with texts; this one learned {targets}"),
     "candidates": _Meaning(("pairs", "text"), "candidates are for adapters of texts; this one learned {targets}"),
 }
 

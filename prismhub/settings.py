@@ -144,12 +144,14 @@ class TrainSettings:
     reading: ReadingSettings = group()
     head: tuple[str, ...] = option((), "Options of the head, as key=value ...")
     text_tower: str | None = option(None, "Short for --head text_tower=...: encoder name, folder or Hub id.")
+    llm: str | None = option(None, "Short for --head llm=...: smollm2, a folder or a Hub id of a language model.")
     tune: str | None = option(None, "Short for --head tune=...: what of a language part trains.")
     loss: str | None = option(None, "Short for --head loss=...")
     grid: tuple[str, ...] = option((), "Settings trained side by side, as key=value,value ...; the best is kept.")
     training: TrainingConfig = group()
     seeds: int = option(1, "Train so many times with seeds from --seed on; gives mean and standard deviation.")
     metric: str | None = option(None, "Validation metric (default: the main one of the data's task).")
+    blind: bool = option(False, "Captions and answers: train and judge a twin beside it that sees no video.")
     near_duplicates: float | None = option(
         None, "Count judged clips that nearly equal one of train: whose features have a cosine of at least, say, 0.95."
     )
@@ -165,7 +167,7 @@ class TrainSettings:
     @property
     def head_options(self) -> dict[str, str]:
         """The options of the head that have a name of their own here."""
-        names = ("text_tower", "tune", "loss")
+        names = ("text_tower", "llm", "tune", "loss")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
@@ -179,6 +181,7 @@ class RunningSettings:
         None, "Precision the encoder runs in (default: as in training)."
     )
     text_tower: str | None = option(None, "Where an adapter's text tower lies (default: where it was in training).")
+    llm: str | None = option(None, "Where an adapter's language model lies (default: where it was in training).")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +214,7 @@ class PredictSettings:
         None, "Answer for every so many seconds (default: where a video is much longer than those of the training)."
     )
     step: float | None = option(None, "Seconds from one window to the next (default: half a window).")
+    question: str | None = option(None, "Question to answer, for adapters of texts (default: they describe the video).")
     candidates: Path | None = option(
         None, "File with one text a line to choose from, for adapters of videos and texts."
     )

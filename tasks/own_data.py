@@ -18,6 +18,7 @@ _FAMILIES = {
     "pairs": "tasks.families.retrieval:RetrievalTask",
     "segments": "tasks.families.temporal_localization:TemporalLocalizationTask",
     "boxes": "tasks.families.spatiotemporal:SpatiotemporalTask",
+    "text": "tasks.families.language:LanguageTask",
 }
 """The family that reads a user's own data, by the kind of target that an adapter learns."""
 

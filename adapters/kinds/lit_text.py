@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from adapters.adapter import Adapter, Loss
+from adapters.classifier import real_rows, scale_batches
 from adapters.context import Context
-from adapters.features import Batch, FeatureDataset, Times, read_batch, targets_of
+from adapters.features import Batch, FeatureDataset, Times, targets_of
 from adapters.kinds.map_classifier import DEFAULT_HEADS, PoolingRound, nearest_divisor
+from adapters.lora import LORA_FOLDER, save_lora, with_lora
 from adapters.predicting import evaluating
 from adapters.predictions import ClassScores, Embedding, Prediction, mean_embedding, mean_scores
 from core_encoder.config import option
@@ -37,10 +38,9 @@ from fit.contrastive import belonging_of, contrastive_loss, sigmoid_loss
 
 LARGEST_SCALE = 100.0  # of the similarities: CLIP's bound
 SIGMOID_BIAS = -10.0  # where SigLIP's begins: nearly all pairs are negatives
-SCALE_SAMPLES = 64  # how many training samples the feature scale is measured on
 TEXTS_AT_ONCE = 64
 MOST_KEPT_TEXTS = 200_000  # vectors of a frozen tower that are kept in memory
-TOWER_FOLDER, LORA_FOLDER, TOWER_FILE = "text_tower", "lora", "text_tower.json"
+TOWER_FOLDER, TOWER_FILE = "text_tower", "text_tower.json"
 
 
 @dataclass(frozen=True)
@@ -169,15 +169,7 @@ class LitText(Adapter):
         """
         several = [_captions(target) for target in targets_of(dataset)]
         self._most_captions = max(map(len, several))
-        chosen = np.unique(np.linspace(0, len(several) - 1, SCALE_SAMPLES).round().astype(int))
-        parts = []
-        for batch in (read_batch(dataset, [int(i)]) for i in chosen):
-            if batch.features.shape[-1] != self.dim:
-                raise InputError(f"features of {batch.ids[0]!r} have width {batch.features.shape[-1]}, not {self.dim}")
-            if not batch.features.isfinite().all():
-                raise InputError(f"features of {batch.ids[0]!r} hold NaN or infinity: encode again")
-            parts.append((batch.features if batch.mask is None else batch.features[batch.mask]).reshape(-1, self.dim))
-        self.pooling.scale.measure(parts)
+        self.pooling.scale.measure([real_rows(batch) for batch in scale_batches(dataset, self.dim)])
 
     def loss(self, batch: Batch) -> Loss:
         """The contrastive loss; of several captions of a video a step draws one, validation takes the first."""
@@ -277,7 +269,7 @@ class LitText(Adapter):
         if self.config.tune == "tower":
             self.tower.write_files(folder / TOWER_FOLDER)
         elif self.config.tune == "lora":
-            self.tower.model.save_pretrained(str(folder / LORA_FOLDER), safe_serialization=True)
+            save_lora(self.tower.model, folder / LORA_FOLDER)
 
     def _frozen_outputs(self, texts: Sequence[str]) -> Tensor:
         """What the tower says of texts `(L, D')`, computed once for each text."""
@@ -324,22 +316,10 @@ def _open_tower(source: str, config: LitTextConfig, assets: Path | None) -> tupl
     if config.tune != "tower":
         tower.requires_grad_(False)
     if config.tune == "lora":
-        _add_lora(tower, config.lora_rank, None if assets is None else assets / LORA_FOLDER)
+        linear = [name for name, module in tower.model.named_modules() if isinstance(module, nn.Linear)]
+        saved = None if assets is None else assets / LORA_FOLDER
+        tower.model = with_lora(tower.model, config.lora_rank, linear, saved)
     return tower, began_as
-
-
-def _add_lora(tower: TextEncoder, rank: int, saved: Path | None) -> None:
-    """Put LoRA on every linear map of the tower, fresh or as saved in PEFT's layout.
-
-    Source: Hu et al., arXiv 2106.09685; alpha is twice the rank.
-    """
-    from peft import LoraConfig, PeftModel, get_peft_model
-
-    if saved is not None:
-        tower.model = PeftModel.from_pretrained(tower.model, str(saved), is_trainable=True)
-        return
-    linear = [name for name, module in tower.model.named_modules() if isinstance(module, nn.Linear)]
-    tower.model = get_peft_model(tower.model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=linear))
 
 
 def _captions(target: Any) -> tuple[str, ...]:

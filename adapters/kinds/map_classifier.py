@@ -73,8 +73,7 @@ class PoolingRound(nn.Module):
         self.time_positions: nn.Parameter | None = None  # (16, D), in units of the features' scale
         self.space_positions: nn.Parameter | None = None  # (256, D)
         if positions:  # at random but smooth: neighbouring places start alike, and the head sees places at once
-            time, space = _from_waves(nn.init.uniform_(torch.empty(dim, 24), -0.2, 0.2))
-            self.time_positions, self.space_positions = nn.Parameter(time), nn.Parameter(space)
+            self.time_positions, self.space_positions = map(nn.Parameter, fresh_positions(dim))
         for layer in (self.q, self.k, self.v, self.o):  # logits of unit scale: the query looks at something at once
             nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
         for layer in (self.q, self.v, self.o, self.fc1, self.fc2):
@@ -109,12 +108,7 @@ class PoolingRound(nn.Module):
         if self.time_positions is None or self.space_positions is None:
             return None
         time, space = self.time_positions * self.scale.std, self.space_positions * self.scale.std
-        if frames != POSITIONS[0]:
-            time = F.interpolate(time.T[None], size=frames, mode="linear")[0].T  # (frames, D)
-        if (rows, columns) != POSITIONS[1:]:
-            image = space.T.unflatten(1, POSITIONS[1:])[None]  # (1, D, 16, 16)
-            space = F.interpolate(image, size=(rows, columns), mode="bilinear")[0].flatten(1).T
-        return Positions(time, space)
+        return stretched_positions(Positions(time, space), (frames, rows, columns))
 
 
 class MapClassifier(Classifier):
@@ -204,6 +198,22 @@ def _from_waves(weight: Tensor) -> Positions:
         for angles in [math.pi * (torch.arange(count)[:, None] + 0.5) / count * torch.tensor([1, 2, 4, 8])]
     )
     return Positions(time, (rows[:, None] + columns).flatten(0, 1))
+
+
+def fresh_positions(dim: int) -> Positions:
+    """Positions in time `(16, D)` and space `(256, D)` at random but smooth, for tokens of unit scale."""
+    return _from_waves(nn.init.uniform_(torch.empty(dim, 24), -0.2, 0.2))
+
+
+def stretched_positions(learned: Positions, grid: tuple[int, int, int]) -> Positions:
+    """Learned positions stretched to the frames, rows and columns of a clip: `(frames, D)`, `(rows * columns, D)`."""
+    time, space = learned
+    if grid[0] != POSITIONS[0]:
+        time = F.interpolate(time.T[None], size=grid[0], mode="linear")[0].T  # (frames, D)
+    if grid[1:] != POSITIONS[1:]:
+        image = space.T.unflatten(1, POSITIONS[1:])[None]  # (1, D, 16, 16)
+        space = F.interpolate(image, size=grid[1:], mode="bilinear")[0].flatten(1).T
+    return Positions(time, space)
 
 
 def nearest_divisor(number: int, wanted: int) -> int:

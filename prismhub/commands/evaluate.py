@@ -41,6 +41,7 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
         InputError: no such adapter or split, classes the adapter does not know, or too many unreadable videos.
     """
     from adapters.registry import describe_adapter, load_adapter
+    from benchmarks.blind import judge_blind
     from benchmarks.cell import answer_samples, cell_features, described_targets, judge_cell
     from benchmarks.leakage import digests_of, trained_on
     from benchmarks.results import write_predictions
@@ -83,7 +84,8 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
         asked = settings.running, settings.reading, show
         predictions = [*classify_proposals(predictions, by_id, settings.classifier, *asked, all_scores=True)]  # type: ignore[arg-type]
         name = f"{settings.adapter} + {adapter_id(settings.classifier)}"
-    about = {"config": settings_record(settings), "command": run_command(), "also_in_train": also}
+    about: dict[str, Any] = {"config": settings_record(settings), "command": run_command(), "also_in_train": also}
+    about["blind"] = judge_blind(info, task, split, features.samples[split], features.source, show)
     result = judge_cell(adapter, task, split, predictions, features, encoder, name, settings.seed, **about)
     stem = plain_name(f"{task.name}-{split}-{settings.adapter}-{task.digest(split)[:8]}")
     path = settings.out or prismhub_home() / "results" / f"{stem}.json"

@@ -49,7 +49,7 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> dict[str, Predict
     questions = read_questions(settings)
     moments = {one.name: asked_moments(one, videos, show) for one in questions if one.targets == "boxes"}
     of_videos = [one for one in questions if one.targets != "boxes"]
-    given = _given(settings.candidates)
+    given = _given(settings.question, settings.candidates)
     saved = {one.name: (one.ref, one.info) for one in questions}
     specs = shared_specs(saved, settings.running, show)
     windows = {one.name: window_of(one, specs[one.name]) for one in of_videos}
@@ -82,18 +82,23 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> dict[str, Predict
     return done
 
 
-def _given(candidates: Path | None) -> dict[str, Any]:
-    """What is given beside every video: the texts to choose from, where there are any.
+def _given(question: str | None, candidates: Path | None) -> dict[str, Any]:
+    """What is given beside every video: a question, and the texts to choose from, where there are any.
 
     Raises:
-        InputError: the file holds fewer than two different ones.
+        InputError: the question is empty, or the file holds fewer than two different texts.
     """
-    if candidates is None:
-        return {}
-    texts = tuple(text_lines(candidates))
-    if len(texts) < 2 or len(set(texts)) < len(texts):
-        raise InputError(f"{candidates}: candidates must be at least two different texts, one a line")
-    return {"candidates": texts}
+    given: dict[str, Any] = {}
+    if question is not None:
+        if not question.strip():
+            raise InputError("question is empty: ask something, or leave it out for a caption")
+        given["question"] = question
+    if candidates is not None:
+        texts = tuple(text_lines(candidates))
+        if len(texts) < 2 or len(set(texts)) < len(texts):
+            raise InputError(f"{candidates}: candidates must be at least two different texts, one a line")
+        given["candidates"] = texts
+    return given
 
 
 def _ask_arrays(hub: Hub, videos: Sequence[ArrayVideo], given: Mapping[str, Any], show: Show) -> Found:

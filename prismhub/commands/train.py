@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapters.language.known_llms import KNOWN_LLMS, check_llm
 from core_encoder.config import parse_grid
 from core_encoder.errors import InputError
 from core_encoder.files.storage import check_name, plain_name, prismhub_home
@@ -43,6 +44,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     from adapters.context import Context
     from adapters.registry import adapter_kind, target_kind
     from adapters.training.grid import resolve_settings
+    from benchmarks.blind import check_blind
     from benchmarks.cell import SPLITS, Cell, cell_features, data_sets, train_cell
     from tasks.own_data import read_task
 
@@ -58,6 +60,9 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     if "text_tower" in head:
         text_source(head["text_tower"])
         head["text_tower"] = _portable_source(head["text_tower"])
+    if "llm" in head:
+        check_llm(head["llm"])
+        head["llm"] = head["llm"] if head["llm"] in KNOWN_LLMS else _portable_source(head["llm"])
     drawn = {"val_fraction": settings.val_fraction, "test_fraction": settings.test_fraction}
     learns = target_kind(settings.adapter)
     task = read_task(
@@ -70,6 +75,8 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     )
     task.check_metric(settings.metric or task.main_metric)
     kind = adapter_kind(settings.adapter)  # brings torch: what is wrong without it is said by now
+    if settings.blind:
+        check_blind(kind)
     head |= kind.options_for(task.schema)
     if settings.encoding.layers:
         head["layers"] = settings.encoding.layers
@@ -83,6 +90,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
         seeds=settings.seeds,
         metric=settings.metric,
         max_unreadable=dataset.max_unreadable,
+        blind=settings.blind,
         near_duplicates=settings.near_duplicates,
         record={"split_seed": training.seed, **drawn, **task.record},
     )
@@ -127,7 +135,7 @@ def _identity(settings: TrainSettings, task: Task, sets: Mapping[str, ClipFeatur
     decisive = settings_record(settings)
     about = ("quiet", "json", "run", "restart", "workers", "clips_per_batch", "store", "data", "max_unreadable")
     files = ("videos", "val", "test", "labels", "excluded", "detections", "train_detections")  # read into the data
-    for name in (*HOW_IT_RUNS, *about, *files, "near_duplicates"):
+    for name in (*HOW_IT_RUNS, *about, *files, "near_duplicates", "blind"):
         decisive.pop(name)
     digests = {split: digest_of(features) for split, features in sets.items()}
     whole = json.dumps([decisive, task.label_names, digests], sort_keys=True)

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from tasks.readers.annotations import clip_id, manifests_in, row_split, splits_from_folders
 from tasks.readers.manifests import Columns, Row, read_rows, refuse_absent
@@ -49,15 +50,9 @@ def read_captions(
     Raises:
         InputError: one line with file, line, field and the fix.
     """
-    root = Path(os.path.normpath(Path(source).expanduser().absolute()))
     if label_separator is not None:
         raise InputError("label_separator means nothing for captions: give a row for each, or a JSON list")
-    if not root.exists():
-        raise InputError(f"{source}: no such file or folder")
-    manifests = manifests_in(root) if root.is_dir() else [(root, None)]
-    if not manifests:
-        raise InputError(f"{root}: holds no manifest with captions (metadata.csv, metadata.jsonl, train.csv, ...)")
-    folder = root if root.is_dir() else root.parent
+    manifests, folder = text_manifests(source)
     columns = Columns(path_column, None, split_column, start_column, end_column, id_column, label_column)
     placed = [
         (row, _sample(row, folder, split))
@@ -69,38 +64,67 @@ def read_captions(
     return samples
 
 
+def text_manifests(source: str | Path) -> tuple[list[tuple[Path, str | None]], Path]:
+    """The manifests of a file or folder, each with the split that its name says, and the folder that ids begin at.
+
+    Raises:
+        InputError: there is no such place, or no manifest in it.
+    """
+    root = Path(os.path.normpath(Path(source).expanduser().absolute()))
+    if not root.exists():
+        raise InputError(f"{source}: no such file or folder")
+    if not root.is_dir():
+        return [(root, None)], root.parent
+    manifests = manifests_in(root)
+    if not manifests:
+        raise InputError(f"{root}: holds no manifest with captions (metadata.csv, metadata.jsonl, train.csv, ...)")
+    return manifests, root
+
+
 def _sample(row: Row, root: Path, split: str | None) -> CaptionedSample:
     clip = row.clip()
     own_id = "" if row.values.get("id") is None else str(row.values["id"]).strip()
     row.check_text(own_id, "id")
     name = own_id or clip_id(clip, row.values["path"], root)
-    return CaptionedSample(name, clip, (), row_split(row, split), _captions(row))
+    return CaptionedSample(name, clip, (), row_split(row, split), row_texts(row, "caption"))
 
 
-def _captions(row: Row) -> tuple[str, ...]:
-    """The captions of a row, each on one line; a JSON list holds several."""
-    value: Any = row.values["caption"]
-    captions = []
+def row_texts(row: Row, role: str) -> tuple[str, ...]:
+    """The captions, or what else has the role, of a row, each on one line; a JSON list holds several.
+
+    Raises:
+        InputError: there is none, or it is no text.
+    """
+    value: Any = row.values[role]
+    texts = []
     for one in value if isinstance(value, list) else [value]:
-        if one is None or (isinstance(one, float) and math.isnan(one)):
-            one = ""  # an empty cell that went through pandas
-        if not isinstance(one, str):
-            raise row.error(f"{row.names['caption']} {one!r} is not a caption; give a string, or a list of strings")
-        text = " ".join(one.split())
-        if not text or text.lower() == "nan" or "\0" in text:
-            raise row.error(f"{row.names['caption']} is empty; give a caption or remove the row")
-        captions.append(text)
-    if not captions:
-        raise row.error(f"{row.names['caption']} is an empty list; give a caption or remove the row")
-    return tuple(captions)
+        if is_empty_text(one):
+            raise row.error(f"{row.names[role]} is empty; give {_a(role)} or remove the row")
+        counts = role == "answer" and isinstance(one, int | float) and not isinstance(one, bool)  # how many?
+        if not (isinstance(one, str) or counts):
+            raise row.error(f"{row.names[role]} {one!r} is not {_a(role)}; give a string, or a list of strings")
+        texts.append(" ".join(str(one).split()))
+    if not texts:
+        raise row.error(f"{row.names[role]} is an empty list; give {_a(role)} or remove the row")
+    return tuple(texts)
+
+
+def is_empty_text(value: Any) -> bool:
+    """Whether a cell holds no text: an empty one may have gone through pandas and say `nan`."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return True
+    return isinstance(value, str) and (not value.strip() or value.strip().lower() == "nan" or "\0" in value)
+
+
+def _a(role: str) -> str:
+    return f"an {role}" if role[0] in "aeiou" else f"a {role}"
 
 
 def _joined(placed: Sequence[tuple[Row, CaptionedSample]]) -> list[CaptionedSample]:
     """One sample a clip, with the captions of all its rows; a caption that comes twice counts once."""
     found: dict[object, tuple[Row, CaptionedSample]] = {}
     for row, sample in placed:
-        clip = sample.clip
-        place = (clip.path, round(clip.start_s * 1000), None if clip.end_s is None else round(clip.end_s * 1000))
+        place = clip_place(sample.clip)
         first_row, first = found.setdefault(place, (row, sample))
         if sample.split != first.split:
             raise row.error(
@@ -109,10 +133,24 @@ def _joined(placed: Sequence[tuple[Row, CaptionedSample]]) -> list[CaptionedSamp
             )
         captions = tuple(dict.fromkeys(first.captions + sample.captions))
         found[place] = (first_row, replace(first, captions=captions))
+    refuse_same_ids(found.values())
+    return [sample for _, sample in found.values()]
+
+
+def clip_place(clip: Clip) -> tuple[str, int, int | None]:
+    """What rows of one clip have in common: the path, and bounds to the millisecond."""
+    return clip.path, round(clip.start_s * 1000), None if clip.end_s is None else round(clip.end_s * 1000)
+
+
+def refuse_same_ids(placed: Iterable[tuple[Row, Sample]]) -> None:
+    """Refuse samples that share an id.
+
+    Raises:
+        InputError: which row, and the other one.
+    """
     names: dict[str, Row] = {}
-    for row, sample in found.values():
+    for row, sample in placed:
         if names.setdefault(sample.id, row) is not row:
             raise row.error(
                 f"the same id as line {names[sample.id].line} ({sample.id}), of another clip; give each its own"
             )
-    return [sample for _, sample in found.values()]

@@ -30,6 +30,8 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "path": ("path", "file_name", "video", "filename", "file", "video_path", "file_path", "filepath"),
     "label": ("label", "labels", "class", "class_name", "category", "action", "target"),
     "caption": ("caption", "captions", "text", "sentence", "description"),
+    "question": ("question", "questions", "query"),
+    "answer": ("answer", "answers"),
     "split": ("split", "subset"),
     "start": ("start", "start_s", "start_time", "time_start"),
     "end": ("end", "end_s", "end_time", "time_end"),
@@ -52,6 +54,8 @@ class Columns:
     end: str | None = None
     id: str | None = None
     caption: str | None = None
+    question: str | None = None
+    answer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -137,8 +141,8 @@ def refuse_absent(file: Path, clips: Sequence[Clip]) -> None:
         )
 
 
-def read_rows(file: Path, columns: Columns, needed: str | None = "label") -> list[Row]:
-    """Read every row of a manifest; beside its path a row needs the role `needed`, if any.
+def read_rows(file: Path, columns: Columns, needed: str | None = "label", instead: str | None = None) -> list[Row]:
+    """Read every row of a manifest; beside its path a row needs the role `needed`, if any, or the role `instead`.
 
     Raises:
         InputError: not a manifest, not UTF-8, no such column, a row that does not fit, or no row at all.
@@ -147,9 +151,9 @@ def read_rows(file: Path, columns: Columns, needed: str | None = "label") -> lis
         raise InputError(f"{file}: not a manifest; take a folder of videos or a file ending in {', '.join(SUFFIXES)}")
     text = _text(file)
     if file.suffix.lower() in (".jsonl", ".ndjson"):
-        rows = _json_rows(file, text, columns, needed)
+        rows = _json_rows(file, text, columns, needed, instead)
     else:
-        rows = _delimited_rows(file, text, columns, needed)
+        rows = _delimited_rows(file, text, columns, needed, instead)
     if not rows:
         raise InputError(f"{file}: holds no samples; add rows or remove the file")
     return rows
@@ -166,7 +170,7 @@ def _text(file: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _json_rows(file: Path, text: str, columns: Columns, needed: str | None) -> list[Row]:
+def _json_rows(file: Path, text: str, columns: Columns, needed: str | None, instead: str | None) -> list[Row]:
     rows: list[Row] = []
     for line, content in enumerate(text.split("\n"), start=1):
         if not content.strip():
@@ -177,12 +181,12 @@ def _json_rows(file: Path, text: str, columns: Columns, needed: str | None) -> l
             raise InputError(f"{file}: line {line}: not valid JSON ({error.msg})") from error
         if not isinstance(record, dict):
             raise InputError(f'{file}: line {line}: must be an object such as {{"video": "a.mp4", "label": "walk"}}')
-        names = _names(record, columns, f"{file}: line {line}", needed)
+        names = _names(record, columns, f"{file}: line {line}", needed, instead)
         rows.append(Row(file, line, {role: record[name] for role, name in names.items()}, names))
     return rows
 
 
-def _delimited_rows(file: Path, text: str, columns: Columns, needed: str | None) -> list[Row]:
+def _delimited_rows(file: Path, text: str, columns: Columns, needed: str | None, instead: str | None) -> list[Row]:
     text = _COMMENTS.sub(lambda comments: "\n" * comments[0].count("\n"), text)  # lines keep their numbers
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = _delimiter(first, file.suffix.lower(), columns)
@@ -200,7 +204,7 @@ def _delimited_rows(file: Path, text: str, columns: Columns, needed: str | None)
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise InputError(f"{file}: line {start}: two columns are called {repeated[0]!r}; rename one")
-    names = _names(header, columns, f"{file}: line {start}", needed)
+    names = _names(header, columns, f"{file}: line {start}", needed, instead)
     positions = {role: header.index(name) for role, name in names.items()}
     rows = []
     for line, cells in lines:
@@ -255,7 +259,9 @@ def _space_separated(file: Path, text: str, needed: str | None) -> list[tuple[in
     return lines
 
 
-def _names(header: Iterable[str], columns: Columns, where: str, needed: str | None) -> dict[str, str]:
+def _names(
+    header: Iterable[str], columns: Columns, where: str, needed: str | None, instead: str | None
+) -> dict[str, str]:
     """The column of each role; the path and what is needed must be there, and so must every column asked for."""
     known = list(header)
     by_lower = {name.lower(): name for name in reversed(known)}
@@ -267,7 +273,9 @@ def _names(header: Iterable[str], columns: Columns, where: str, needed: str | No
         found = asked or next((by_lower[alias] for alias in aliases if alias in by_lower), None)
         if found is not None:
             names[role] = found
-        elif role in ("path", needed):
+        elif role == "path" or (role == needed and instead is None):
             option = "path_column" if role == "path" else "label_column"
             raise InputError(f"{where}: no {role} column{nearest(role, known)}; name it with {option}")
+    if instead is not None and not {needed, instead} & names.keys():
+        raise InputError(f"{where}: no {needed} and no {instead} column{nearest(str(needed), known)}")
     return names

@@ -5,8 +5,13 @@ A new kind is one more row of `ROWS`, and the contract of `test_every_kind.py` h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import atexit
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from adapters.adapter import Adapter
@@ -21,7 +26,8 @@ from core_encoder.clip_plan import ClipPlan
 from core_encoder.encoder import Encoder
 from core_encoder.extraction import spec_for
 from tests.adapters import toy, toy_kinds
-from tests.adapters.kinds import test_lit_text, test_spatiotemporal_localizer, test_temporal_localizer
+from tests.adapters.kinds import test_lit_text, test_llm_decoder, test_spatiotemporal_localizer, test_temporal_localizer
+from tests.language_models import tiny_llm
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Row:
     kind: Callable[[], type[Adapter]]
     context: Context
     examples: Callable[[int, int], list[Example]]
-    head: dict[str, Any] = field(default_factory=dict)
+    head: Mapping[str, Any] = field(default_factory=dict)
     given: dict[str, Any] = field(default_factory=dict)
 
     def build(self, seed: int = 1, context: Context | None = None) -> Adapter:
@@ -89,6 +95,28 @@ def _toy(kind: type[Adapter]) -> Row:
     )
 
 
+class _WithTinyLlm(Mapping[str, Any]):
+    """Options of `llm_decoder`, whose language model is written when it is first asked for."""
+
+    def __init__(self, **options: Any) -> None:
+        self._options = options
+
+    @cached_property
+    def _whole(self) -> dict[str, Any]:
+        folder = Path(tempfile.mkdtemp(prefix="tiny-llm-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return {"llm": str(tiny_llm(folder / "llm", chat=True))} | self._options
+
+    def __getitem__(self, name: str) -> Any:
+        return self._whole[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._whole)
+
+    def __len__(self) -> int:
+        return len(self._whole)
+
+
 ROWS: tuple[Row, ...] = (
     _classes("linear"),
     _classes("map_classifier"),
@@ -98,6 +126,13 @@ ROWS: tuple[Row, ...] = (
         Context(test_lit_text.DIM, TargetSchema("pairs")),
         lambda count, seed: listed(test_lit_text.pairs_of(count, seed), count),
         {"text_tower": "nano", "hidden": 24},
+    ),
+    Row(
+        "llm_decoder",
+        lambda: adapter_kind("llm_decoder"),
+        Context(test_llm_decoder.DIM, TargetSchema("text")),
+        lambda count, seed: listed(test_llm_decoder.texts_of(count, seed), count),
+        _WithTinyLlm(bridge="resampler", heads=2, max_new_tokens=4),
     ),
     Row(
         "temporal_localizer",

@@ -78,6 +78,8 @@ def test_what_is_wrong_without_a_model_is_said_before_torch_is_imported(tmp_path
         "no encoder is called 'nanoo'": [*train, "--encoder", "nanoo"],
         "line 2: caption is empty": ["train", "--data", str(tmp_path / "silent.csv"), "--adapter", "lit_text"],
         "text tower: no encoder is called 'nanno'": [*train, "--text-tower", "nanno"],
+        "language model 'smollm3' is no known name": [*train, "--llm", "smollm3"],
+        "and no question column": ["train", "--data", str(tmp_path / "empty.csv"), "--adapter", "llm_decoder"],
         "is not of the form key=value": [*train, "--head", "dropout"],
         "is not of the form option=value,value": [*train, "--grid", "lr"],
         "unknown option 'epocs'; did you mean 'epochs'?": [*train, "--config", str(tmp_path / "t.yaml")],

@@ -74,8 +74,8 @@ def test_what_a_task_refuses() -> None:
         captions().check_metric("exac")
     with pytest.raises(InputError, match="tasks of family 'captions' cannot be made of own samples"):
         Captions.from_samples([])
-    with pytest.raises(InputError, match="own data with text as targets cannot be read"):
-        own_family("text")
+    with pytest.raises(InputError, match="own data with words as targets cannot be read"):
+        own_family("words")
 
 
 def test_a_family_of_an_older_contract_gets_a_clear_sentence() -> None:

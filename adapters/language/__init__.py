@@ -1,0 +1,1 @@
+"""What joins videos and language models: bridges, known models, prompts, generation and scoring."""

@@ -1,0 +1,114 @@
+"""Bridges from the tokens of a video to a few vectors in front of a language model's prompt.
+
+B batch, T frames, N patches, D width of the features, P vectors, H width of the language model.
+
+    resampler  tokens (B, T*N, D) --one Perceiver layer with Q learned queries--> (B, Q, H)
+    pool       tokens (B, T, rows, columns, D) --mean of cells--> (B, T*cells, D) --two-layer MLP--> (B, T*cells, H)
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adapters.classifier import FeatureScale
+from adapters.kinds.map_classifier import fresh_positions, stretched_positions
+from core_encoder.models.pooling import Positions
+
+Grid = tuple[int, int]
+"""Rows and columns of the patches."""
+
+
+class Bridge(nn.Module):
+    """Standardized tokens `(B, T, N, D)` -> vectors `(B, P, H)`, and which of them are real `(B, P)`.
+
+    `unit` is the root mean square of the language model's own embeddings: what a bridge gives is of this size.
+    """
+
+    def __init__(self, dim: int, unit: float) -> None:
+        super().__init__()
+        self.scale = FeatureScale(dim)
+        self.unit = unit
+
+    def forward(self, tokens: Tensor, mask: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+
+class Resampler(Bridge):
+    """One Perceiver layer: learned queries attend to all tokens, and nothing but the tokens are keys.
+
+    Queries and keys have LayerNorms of their own, the queries skip the attention. As VideoPrism's language adapter has
+    it; the MLP behind the attention is that of Perceiver (Jaegle et al., arXiv 2103.03206). `positions` adds a token's
+    learned place in time and space first, which the paper does not.
+    """
+
+    def __init__(
+        self, dim: int, width: int, queries: int, heads: int, mlp_ratio: float, positions: bool, unit: float
+    ) -> None:
+        super().__init__(dim, unit)
+        self.heads = heads
+        self.queries = nn.Parameter(torch.randn(queries, width))
+        self.norm_queries = nn.LayerNorm(width)
+        self.norm_keys = nn.LayerNorm(dim)
+        self.q = nn.Linear(width, width)
+        self.kv = nn.Linear(dim, 2 * width)
+        self.o = nn.Linear(width, width)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.fc1 = nn.Linear(width, round(width * mlp_ratio))
+        self.fc2 = nn.Linear(self.fc1.out_features, width)
+        self.time_positions: nn.Parameter | None = None
+        self.space_positions: nn.Parameter | None = None
+        if positions:
+            self.time_positions, self.space_positions = map(nn.Parameter, fresh_positions(dim))
+        for layer in (self.q, self.kv):  # logits of unit scale: a query looks at something at once
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+        for layer in (self.q, self.kv, self.o, self.fc1, self.fc2):
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor]:
+        """The number of vectors is that of the queries, whatever the clip."""
+        x = self.scale(tokens)  # (B, T, N, D)
+        batch, frames, patches, _ = x.shape
+        if self.time_positions is not None and self.space_positions is not None:
+            learned = Positions(self.time_positions, self.space_positions)
+            time, space = stretched_positions(learned, (frames, *grid))
+            x = x + time[:, None] + space
+        keys, values = self.kv(self.norm_keys(x.flatten(1, 2))).chunk(2, -1)  # (B, T*N, H) each
+        queries = self.q(self.norm_queries(self.queries)).expand(batch, -1, -1)  # (B, Q, H)
+        allowed = None if mask is None else mask.repeat_interleave(patches, 1)[:, None, None]  # (B, 1, 1, T*N)
+        q, k, v = map(self._by_head, (queries, keys, values))
+        seen = F.scaled_dot_product_attention(q, k, v, allowed)  # (B, heads, Q, H / heads)
+        y = self.queries + self.o(seen.transpose(1, 2).flatten(2))  # (B, Q, H)
+        y = y + self.fc2(F.gelu(self.fc1(self.norm_mlp(y))))
+        return y * self.unit, torch.ones(y.shape[:2], dtype=torch.bool, device=y.device)
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, L, H / heads)
+
+
+class PooledTokens(Bridge):
+    """The mean of `side` x `side` cells of each frame's patches, then a two-layer MLP, as small modern models have it.
+
+    Cells of padding frames are not real.
+    """
+
+    def __init__(self, dim: int, width: int, side: int, unit: float) -> None:
+        super().__init__(dim, unit)
+        self.side = side
+        self.fc1 = nn.Linear(dim, width)
+        self.fc2 = nn.Linear(width, width)
+        nn.init.normal_(self.fc1.weight, std=dim**-0.5)
+        nn.init.normal_(self.fc2.weight, std=width**-0.5)
+        for layer in (self.fc1, self.fc2):
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor]:
+        """The number of vectors is that of the frames times the cells."""
+        batch, frames = tokens.shape[:2]
+        image = self.scale(tokens).flatten(0, 1).mT.unflatten(-1, grid)  # (B*T, D, rows, columns)
+        cells = F.adaptive_avg_pool2d(image, (min(self.side, grid[0]), min(self.side, grid[1])))
+        x = cells.flatten(2).mT.unflatten(0, (batch, frames))  # (B, T, cells, D)
+        real = torch.ones(batch, frames, dtype=torch.bool, device=x.device) if mask is None else mask
+        y = self.fc2(F.gelu(self.fc1(x.flatten(1, 2))))  # (B, T*cells, H)
+        return y * self.unit, real.repeat_interleave(x.shape[2], 1)

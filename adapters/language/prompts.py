@@ -1,0 +1,74 @@
+"""Prompts as token ids: a chat where the tokenizer has a template for one, else plain text; with examples before it.
+
+chat   <user> Describe the video. <assistant>           <user> what moves? <assistant>
+plain  caption:                                         question: what moves? answer:
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+LONGEST_QUESTION = 128  # tokens; the rest is cut
+QuestionAnswer = tuple[str, str]
+
+
+class Prompts:
+    """Makes prompts and answers into ids.
+
+    `caption_prompt` asks for a caption in a chat, `most_tokens` is how long an answer may be, its end included.
+    """
+
+    def __init__(self, tokenizer: Any, chat: bool, caption_prompt: str, most_tokens: int) -> None:
+        self.tokenizer = tokenizer
+        self.chat = chat and bool(getattr(tokenizer, "chat_template", None))
+        self.caption_prompt = caption_prompt
+        self.most_tokens = most_tokens
+        self._said: set[str] = set()
+
+    def prompt_ids(self, question: str | None, examples: Sequence[QuestionAnswer] = ()) -> list[int]:
+        """The ids of a question, of the wish for a caption where there is none; `examples` stand before questions."""
+        shots = examples if question else ()
+        asked = self._cut_question(question) if question else self.caption_prompt
+        if self.chat:
+            turns = [turn for q, a in shots for turn in (("user", q), ("assistant", a))]
+            messages = [{"role": role, "content": text} for role, text in (*turns, ("user", asked))]
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            return self._ids(text)
+        lines = [f"question: {q} answer: {a}.\n" for q, a in shots]
+        lines.append(f"question: {asked} answer:" if question else "caption:")
+        ids = list(self.tokenizer("".join(lines))["input_ids"])
+        return ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id else ids
+
+    def answer_ids(self, text: str) -> list[int]:
+        """The ids of an answer or caption with the end after them; too long ones lose their end, which is said once."""
+        ids = self._ids(text if self.chat else f" {text}")
+        if len(ids) + 1 > self.most_tokens:
+            self._say(
+                "answer", f"answers longer than max_new_tokens={self.most_tokens} are cut (this one: {len(ids) + 1})"
+            )
+            return ids[: self.most_tokens]
+        return [*ids, self.tokenizer.eos_token_id]
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """What generated ids say: the first line that is not empty."""
+        text = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+    def _cut_question(self, question: str) -> str:
+        ids = self._ids(question)
+        if len(ids) <= LONGEST_QUESTION:
+            return question
+        self._say("question", f"questions longer than {LONGEST_QUESTION} tokens are cut (this one has {len(ids)})")
+        return str(self.tokenizer.decode(ids[:LONGEST_QUESTION]))
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _say(self, what: str, message: str) -> None:
+        if what not in self._said:
+            log.warning("%s", message)
+            self._said.add(what)

@@ -1,0 +1,42 @@
+"""Answers against the right ones: exact match, and WUPS, which gives a part for a word that means nearly the same.
+
+WUPS as Malinowski and Fritz (NeurIPS 2014) compute it, over the words of the answers: for every word the most similar
+one of the other answer, similarities below the threshold times 0.1, multiplied, and the lower of both directions. Of
+several right answers the nearest counts. No torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tasks.metrics.ptb_tokens import ptb_tokens
+from tasks.metrics.wordnet import WordNet
+
+DOWN_WEIGHT = 0.1  # of similarities below the threshold
+
+
+def plain_answer(text: str) -> str:
+    """An answer as answers are compared: lower case, single spaces, without a full stop at its end."""
+    return " ".join(text.lower().split()).removesuffix(".").rstrip()
+
+
+def is_exact(said: str, right: Sequence[str]) -> bool:
+    """Whether an answer is one of the right ones, but for case, spaces and a full stop at its end."""
+    return plain_answer(said) in {plain_answer(one) for one in right}
+
+
+def wups(said: str, right: Sequence[str], wordnet: WordNet, threshold: float = 0.9) -> float:
+    """WUPS of one answer, from 0 to 1; an answer without a word has 0, one that is exactly right 1."""
+    if is_exact(said, right):
+        return 1.0
+    own = ptb_tokens(said)
+    return max(min(_one_way(own, words, wordnet, threshold), _one_way(words, own, wordnet, threshold))
+               for words in map(ptb_tokens, right))  # fmt: skip
+
+
+def _one_way(words: Sequence[str], others: Sequence[str], wordnet: WordNet, threshold: float) -> float:
+    if not words or not others:
+        return 0.0
+    best = [max(wordnet.similarity(word, other) for other in others) for word in words]
+    return math.prod(one if one >= threshold else DOWN_WEIGHT * one for one in best)

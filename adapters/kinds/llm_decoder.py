@@ -84,7 +84,8 @@ class LlmDecoderConfig:
 class LlmDecoder(Adapter):
     """Captions, and answers where a `question` is given beside the video.
 
-    With `candidates` given too, the likeliest of them. One adapter may learn both.
+    With `candidates` given too, the likeliest of them. Given `examples`, pairs of a question and its answer, take the
+    place of those that `shots` took from the training set. One adapter may learn both.
     """
 
     kind: ClassVar[str] = "llm_decoder"
@@ -158,7 +159,7 @@ class LlmDecoder(Adapter):
         several = [_texts(target) for target in batch.targets]
         drawn = [one[int(torch.randint(len(one), ())) if self.training else 0] for one in several]
         answers = [self.prompts.answer_ids(text) for text in drawn]
-        prompts = [self._prompt(question) for question in self._questions(batch)]
+        prompts = self._prompts(batch)
         count = sum(map(len, answers))
         return Loss(self.llm.nll(*seen, prompts, answers).sum() / count, count)
 
@@ -181,18 +182,14 @@ class LlmDecoder(Adapter):
         choices = [one or (self.vocabulary if question else ()) for one, question in zip(given, questions, strict=True)]
         free = [row for row, texts in enumerate(choices) if not texts]
         made = dict(zip(free, self._generated(seen, batch, free), strict=True))
-        return [
-            self._chosen(seen, batch.ids[row], row, questions[row], texts) if texts else made[row]
-            for row, texts in enumerate(choices)
-        ]
+        return [self._chosen(seen, batch, row, texts) if texts else made[row] for row, texts in enumerate(choices)]
 
     def _generated(self, seen: tuple[Tensor, Tensor], batch: Batch, rows: Sequence[int]) -> list[Text]:
         """The texts of some rows of a batch, with their log-likelihood."""
         if not rows:
             return []
-        questions = self._questions(batch)
-        vectors, real = seen[0][rows], seen[1][rows]
-        prompts = [self._prompt(questions[row]) for row in rows]
+        questions, every = self._questions(batch), self._prompts(batch)
+        vectors, real, prompts = seen[0][rows], seen[1][rows], [every[row] for row in rows]
         ids = self.llm.generate(vectors, real, prompts, self.config.max_new_tokens, self.config.beams)
         with torch.no_grad():
             scores = -self.llm.nll(vectors, real, prompts, ids)
@@ -201,14 +198,13 @@ class LlmDecoder(Adapter):
             for row, one, score in zip(rows, ids, scores.tolist(), strict=True)
         ]
 
-    def _chosen(
-        self, seen: tuple[Tensor, Tensor], name: str, row: int, question: str, candidates: Sequence[str]
-    ) -> Text:
+    def _chosen(self, seen: tuple[Tensor, Tensor], batch: Batch, row: int, candidates: Sequence[str]) -> Text:
         """The likeliest of some texts."""
+        name, question, prompt = batch.ids[row], self._questions(batch)[row], self._prompts(batch)[row]
         if len(candidates) < 2 or len(set(candidates)) < len(candidates):
             raise InputError(f"{name}: candidates must be at least two different texts, not {list(candidates)[:5]}")
         ids = [self.prompts.answer_ids(text) for text in candidates]
-        scores = self.llm.score(seen[0][row, None], seen[1][row, None], self._prompt(question), ids)
+        scores = self.llm.score(seen[0][row, None], seen[1][row, None], prompt, ids)
         ranked = tuple(sorted(zip(candidates, scores.tolist(), strict=True), key=lambda pair: -pair[1]))
         return Text(name, *ranked[0], question, ranked)
 
@@ -216,8 +212,10 @@ class LlmDecoder(Adapter):
         """The question of each example, "" where a caption is wanted."""
         return [_question(one) for one in batch.inputs.get("question") or [""] * len(batch)]
 
-    def _prompt(self, question: str) -> list[int]:
-        return self.prompts.prompt_ids(question, self.examples)
+    def _prompts(self, batch: Batch) -> list[list[int]]:
+        given = batch.inputs.get("examples") or [None] * len(batch)
+        pairs = [self.examples if one is None else _pairs(one) for one in given]
+        return [self.prompts.prompt_ids(*row) for row in zip(self._questions(batch), pairs, strict=True)]
 
     # Saving
 
@@ -301,6 +299,19 @@ def _question(given: Any) -> str:
     if not isinstance(given, str):
         raise InputError(f"a question is a text, not {given!r}")
     return given.strip()
+
+
+def _pairs(given: Any) -> tuple[QuestionAnswer, ...]:
+    """Examples that were given beside a video.
+
+    Raises:
+        InputError: they are no pairs of texts.
+    """
+    if not isinstance(given, list | tuple) or not all(
+        isinstance(one, list | tuple) and len(one) == 2 and all(isinstance(text, str) for text in one) for one in given
+    ):
+        raise InputError(f"examples are pairs of a question and its answer, not {given!r}")
+    return tuple((question, answer) for question, answer in given)
 
 
 def _texts(target: Any) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import torch
 import benchmarks.results
 from adapters.predictions import ClassScores
 from adapters.scores import Score, Scores
-from benchmarks.results import Provenance, Result, Skipped, table_rows, write_predictions
+from benchmarks.results import Blind, Provenance, Result, Skipped, table_rows, write_predictions
 from core_encoder.errors import InputError
 from tests import ROOT
 
@@ -58,6 +58,14 @@ def test_a_result_of_the_first_schema_is_still_read(tmp_path: Path) -> None:
     }
     path.write_text(json.dumps(record))
     assert Result.read(path).scores == result().scores
+
+
+def test_a_blind_adapter_stands_beside_its_own(tmp_path: Path) -> None:
+    written = result(blind=Blind("mine-blind@v1", {"top1": Score(0.25, 0.1, 0.4), "cider": Score(3.5, unit="")}))
+    assert Result.read(written.write(tmp_path / "result.json")) == written
+    header, rows = table_rows([written, result()])
+    assert [row[2] for row in rows] == ["mine@1", "mine-blind@v1 (blind)", "mine@1"]
+    assert rows[1][header.index("top1")] == "25.0 [10.0, 40.0]" and rows[1][header.index("top5")] == "-"
 
 
 def test_scores_have_a_unit_and_may_lack_an_interval() -> None:

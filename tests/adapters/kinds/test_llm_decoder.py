@@ -208,6 +208,16 @@ def test_examples_and_the_vocabulary_are_those_of_the_training_set(llm: str, tmp
     assert [len(one.ranked) for one in answers] == [0, 3, 0, 3]  # captions are free
     loaded = LlmDecoder.from_folder(adapter.save_pretrained(tmp_path / "mine"))
     assert said(loaded, batch) == answers and loaded.examples == adapter.examples
+    plain = built(llm, questions=True)
+    batch.inputs["examples"] = [adapter.examples] * 4
+    assert [one.question for one in said(plain, batch)] == batch.inputs["question"]
+    given = plain.predict(
+        batch.features, mask=batch.mask, given={"question": "who ?", "examples": [["what ?", "star"]]}
+    )
+    without = plain.predict(batch.features, mask=batch.mask, given={"question": "who ?"})
+    assert [one.score for one in given] != [one.score for one in without]
+    with pytest.raises(InputError, match="examples are pairs of a question and its answer"):
+        plain.predict(batch.features, given={"question": "who ?", "examples": ["what ?"]})
     with pytest.raises(InputError, match="taken from training questions, and there is none"):
         built(llm, shots=2)
 

@@ -100,8 +100,11 @@ def test_predict_captions_answers_and_chooses(world: Path, tmp_path: Path, capsy
     alone = [adapter.predict(video)[0] for video in videos]  # one by one as in one batch
     assert [row["caption"] for row in rows] == [one.text for one in alone]
     assert [row["log_likelihood"] for row in rows] == pytest.approx([one.score for one in alone], abs=1e-3)
-    rows = read_json(capsys, "predict", *videos, "--adapter", "y", "--question", ASKED)
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    asked = ["predict", str(tmp_path / "broken.mp4"), *videos, "--adapter", "y", "--question", ASKED]
+    *rows, failed = read_json(capsys, *asked, code=3)
     assert [list(row) for row in rows] == [["video", "question", "answer", "log_likelihood"]] * 4
+    assert list(failed) == ["video", "error"] and [row["video"] for row in rows] == videos
     (tmp_path / "texts.txt").write_text("circle\nstar\nbar\n")
     asked = ["predict", videos[0], "--adapter", "y", "--question", ASKED, "--candidates", str(tmp_path / "texts.txt")]
     [row] = read_json(capsys, *asked, "--all-scores")
@@ -116,6 +119,7 @@ def test_a_finished_run_gets_its_twin_later(
     world: Path, llm: str, private_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train = ["train", "--data", str(world), "--adapter", "llm_decoder", "--llm", llm, *FAST, "--epochs", "1"]
+    train += ["--views", "2"]  # the likeliest text of both counts
     assert run([*train, "--head", "max_new_tokens=3", "--name", "z"]) == 0
     assert run(["evaluate", "--data", str(world), "--adapter", "z"]) == 0
     assert "note: no blind adapter to compare with; train with --blind" in capsys.readouterr().err

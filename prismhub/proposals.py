@@ -54,7 +54,7 @@ def classify_proposals(
     from adapters.registry import load_adapter
     from core_encoder.features.failures import Failure
 
-    own = replace(running, encoder=None, text_tower=None)  # the classifier may have another one
+    own = replace(running, encoder=None, text_tower=None, llm=None)  # the classifier may have another one
     classifier = load_adapter(ref)
     spec = recorded_spec(ref, classifier.info, own, show)
     source = clip_source(adapter_encoder(classifier, own, spec), spec, reading)

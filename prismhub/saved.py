@@ -92,12 +92,13 @@ def recorded_encoder(infos: Sequence[AdapterInfo], running: RunningSettings, spe
 
 
 def moved_parts(infos: Sequence[AdapterInfo], running: RunningSettings) -> list[dict[str, str]]:
-    """For each adapter what it names and does not hold, with where that lies now: its text tower.
+    """For each adapter what it names and does not hold, with where that lies now: text tower, LLM.
 
     Raises:
         InputError: a place is given, and no adapter names such a thing.
     """
-    given = {"text_tower": running.text_tower} if running.text_tower is not None else {}
+    parts = {"text_tower": running.text_tower, "llm": running.llm}
+    given = {part: place for part, place in parts.items() if place is not None}
     for part in given:
         if not any(part in info.config for info in infos):
             raise InputError(f"{part} means nothing for {infos[0].kind}: it has none")

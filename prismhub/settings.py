@@ -181,6 +181,7 @@ class RunningSettings:
         None, "Precision the encoder runs in (default: as in training)."
     )
     text_tower: str | None = option(None, "Where an adapter's text tower lies (default: where it was in training).")
+    llm: str | None = option(None, "Where an adapter's language model lies (default: where it was in training).")
 
 
 @dataclass(frozen=True, kw_only=True)

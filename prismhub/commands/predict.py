@@ -49,7 +49,7 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> dict[str, Predict
     questions = read_questions(settings)
     moments = {one.name: asked_moments(one, videos, show) for one in questions if one.targets == "boxes"}
     of_videos = [one for one in questions if one.targets != "boxes"]
-    given = _given(settings)
+    given = _given(settings.question, settings.candidates)
     saved = {one.name: (one.ref, one.info) for one in questions}
     specs = shared_specs(saved, settings.running, show)
     windows = {one.name: window_of(one, specs[one.name]) for one in of_videos}
@@ -82,21 +82,21 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> dict[str, Predict
     return done
 
 
-def _given(settings: PredictSettings) -> dict[str, Any]:
-    """What is given beside every video: the question and the texts to choose from, where there are any.
+def _given(question: str | None, candidates: Path | None) -> dict[str, Any]:
+    """What is given beside every video: a question, and the texts to choose from, where there are any.
 
     Raises:
         InputError: the question is empty, or the file holds fewer than two different texts.
     """
     given: dict[str, Any] = {}
-    if settings.question is not None:
-        if not settings.question.strip():
+    if question is not None:
+        if not question.strip():
             raise InputError("question is empty: ask something, or leave it out for a caption")
-        given["question"] = settings.question
-    if settings.candidates is not None:
-        texts = tuple(text_lines(settings.candidates))
+        given["question"] = question
+    if candidates is not None:
+        texts = tuple(text_lines(candidates))
         if len(texts) < 2 or len(set(texts)) < len(texts):
-            raise InputError(f"{settings.candidates}: candidates must be at least two different texts, one a line")
+            raise InputError(f"{candidates}: candidates must be at least two different texts, one a line")
         given["candidates"] = texts
     return given
 

@@ -75,7 +75,7 @@ def test_it_learns_to_name_object_and_motion_which_a_blind_twin_cannot(
     )
     seen, blind = (word_shares(*read_captions(run)) for run in (done.run, done.run / "blind"))
     assert blind["object and motion"].value <= 0.5  # it says one sentence, which is right for a quarter of the clips
-    assert seen["object and motion"].value >= blind["object and motion"].value + 0.3
+    assert seen["object and motion"].value >= blind["object and motion"].value + 0.25
     assert done.result.blind is not None
     assert done.result.scores["cider"].value > 1.5 * done.result.blind.scores["cider"].value
     assert (done.folder / "adapter_model.safetensors").stat().st_size < 30_000_000  # the bridge alone

@@ -32,8 +32,8 @@ def with_part(part: str, **values: Any) -> dict[str, Any]:
     return {part: tiny_recipe()[part] | values}
 
 
-def test_a_recipe_is_shipped_for_each_size_and_the_ablation() -> None:
-    assert [path.stem for path in RECIPES] == sorted([*PRESETS, "ablation"])
+def test_a_recipe_is_shipped_for_each_size_and_each_experiment() -> None:
+    assert [path.stem for path in RECIPES] == sorted([*PRESETS, "ablation", "nano_motion"])
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -47,8 +47,9 @@ def test_every_shipped_recipe_loads(path: Path) -> None:
         assert getattr(recipe, part).steps > getattr(recipe, part).warmup_steps
 
 
-def test_nano_names_files_that_are_there() -> None:
-    recipe = Recipe.load(SHIPPED / "nano.yaml")
+@pytest.mark.parametrize("name", ["nano", "nano_motion"])
+def test_nano_names_files_that_are_there(name: str) -> None:
+    recipe = Recipe.load(SHIPPED / f"{name}.yaml")
     assert recipe.parts == PARTS
     assert recipe.corpus.is_file()
     assert recipe.held_out is not None and recipe.held_out.is_file()

@@ -85,10 +85,10 @@ class TrainingRun:
                 "devices; use fewer devices"
             )
         steps = len(epoch_batches(len(self.train_set), self.batch_size, 0, 0))
-        candidates = []
+        candidates, first = [], self.train_set[0]
         for setting in self.settings:
             adapter = self.build(setting)
-            adapter.check_example(self.train_set[0])
+            adapter.check_example(first)
             adapter.calibrate(self.train_set)
             total = steps * self.config.epochs
             candidates.append(Candidate(setting.name, adapter, setting.training, total, fabric))

@@ -330,7 +330,7 @@ def test_options_that_make_no_sense(head: dict[str, Any], message: str, llm: str
 
 def test_features_and_targets_that_do_not_fit(llm: str) -> None:
     adapter = built(llm)
-    with pytest.raises(InputError, match=r"llm_decoder wants features \(B, T, N, 16\), not \(2, 3, 16\)"):
+    with pytest.raises(InputError, match=r"'llm_decoder' reads tokens, \(T, N, D\) .* of shape \(3, 16\)"):
         adapter.predict(torch.zeros(2, 3, 16))
     for target in ((), ("",), ("a", " "), 3, None):
         with pytest.raises(InputError, match="a target of llm_decoder is a text or several, none of them empty"):

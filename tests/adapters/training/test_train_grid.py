@@ -120,7 +120,7 @@ def test_a_batch_is_read_once_for_all_settings(tmp_path: Path) -> None:
 
     one = reads_with([{}], tmp_path / "one")
     calibration = 20  # of every setting before the first step, and of the head that is kept at the end
-    assert one == 1 + 2 * calibration + 3 * 20
+    assert one == 2 + 2 * calibration + 3 * 20, "the first example is looked at twice before"
     assert reads_with([{"lr": 1e-3}, {"lr": 1e-4}, {"lr": 1e-5}], tmp_path / "three") == one + 2 * calibration
 
 

@@ -22,7 +22,7 @@ from pretrain.run import part_loop
 from pretrain.run.checkpoint import checkpoints
 from pretrain.run.part_run import PartRun
 from pretrain.run.progress import PartProgress, PretrainingStopped
-from pretrain.stages import contrastive_stage
+from pretrain.stages import contrastive_stage, optimizer
 from pretrain.training import pretrain
 from tests.pretrain.corpora import clip_corpus, write_clips
 from tests.pretrain.tiny_runs import (
@@ -132,7 +132,7 @@ def test_a_nan_stops_with_the_step_and_the_last_good_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The third step goes astray; the checkpoint that it left is not good, though its own loss was."""
-    monkeypatch.setattr(part_loop, "learning_rate", lambda config, step: 1e30 if step == 2 else 1e-4)
+    monkeypatch.setattr(optimizer, "learning_rate", lambda config, step: 1e30 if step == 2 else 1e-4)
     with pytest.raises(PretrainingStopped) as stopped:
         pretrain(contrast(tmp_path, clip_grad_norm=0), tmp_path / "out")
     *_, good, bad = checkpoints(tmp_path / "out" / "stage1")

@@ -57,7 +57,7 @@ def test_an_adapter_ranks_by_its_own_space_wherever_its_text_tower_lies(
     from dataclasses import replace
 
     bert = tiny_bert(tmp_path / "bert")
-    row = replace(LIT, head={"text_tower": str(bert), "tune": "projection", "hidden": 24})
+    row = replace(LIT, options={"text_tower": str(bert), "tune": "projection", "hidden": 24})
     save_to_registry(row.on(load_encoder("nano")), "pairs")
     paths = sorted(map(str, world.rglob("*.mp4")))
     adapter = load_adapter("pairs")

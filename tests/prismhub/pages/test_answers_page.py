@@ -90,7 +90,7 @@ def test_captions_segments_windows_and_vectors(video: str, tmp_path: Path) -> No
     assert "sit 0.50 to 1.50 s, score 0.500" in page.text
     heights = [float(str(one["height"])) for one in page.all("rect") if one.get("width") == "0.8"]
     assert heights == [0.75, 1.0]
-    assert len(page.all("table")) == 1 and "bright" in page.text and "start end text" in page.text
+    assert len(page.all("table")) == 1 and "bright" in page.text and "start end caption" in page.text
 
 
 def test_boxes_are_drawn_on_the_frames_of_their_moments(video: str, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_it_learns_and_the_saved_adapter_answers_alike(
     assert sum(right) >= least, [one.text for one in answers]
     blind = run(tmp_path / "blind", llm, replace(CONFIG, epochs=6), blind=True, **head)
     assert len({one.text for one in said(blind.best, batch)}) == 1
-    assert min(losses) < 0.5 * min(epoch["val_loss"] for epoch in blind.history)
+    assert min(losses) < 0.6 * min(epoch["val_loss"] for epoch in blind.history)
 
 
 def test_one_adapter_learns_captions_and_answers(llm: str, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ B batch, T frames, N patches, D width of the features, P vectors, H width of the
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ Grid = tuple[int, int]
 """Rows and columns of the patches."""
 
 
-class Bridge(nn.Module):
+class Bridge(nn.Module, ABC):
     """Standardized tokens `(B, T, N, D)` -> vectors `(B, P, H)`, and which of them are real `(B, P)`.
 
     `unit` is the root mean square of the language model's own embeddings: what a bridge gives is of this size.
@@ -31,8 +33,8 @@ class Bridge(nn.Module):
         self.scale = FeatureScale(dim)
         self.unit = unit
 
-    def forward(self, tokens: Tensor, mask: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
+    @abstractmethod
+    def forward(self, tokens: Tensor, mask: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor]: ...
 
 
 class Resampler(Bridge):

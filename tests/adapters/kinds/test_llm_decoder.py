@@ -62,10 +62,10 @@ def built(llm: str, questions: bool = False, **head: Any) -> LlmDecoder:
 
 
 def run(
-    folder: Path, llm: str, config: TrainingConfig = CONFIG, questions: bool = False, **head: Any
+    folder: Path, llm: str, config: TrainingConfig = CONFIG, questions: bool = False, count: int = 48, **head: Any
 ) -> TrainingResult:
     """The validation loss decides."""
-    sets = texts_of(48, questions=questions), texts_of(12, seed=1, questions=questions)
+    sets = texts_of(count, questions=questions), texts_of(12, seed=1, questions=questions)
     options = {"llm": llm, "max_new_tokens": 6} | head
     return train("llm_decoder", *sets, targets=TargetSchema("text"), head=options, config=config, run_dir=folder)
 
@@ -90,7 +90,8 @@ def said(adapter: Adapter, batch: Batch) -> list[Text]:
 def test_it_learns_and_the_saved_adapter_answers_alike(
     head: dict[str, Any], least: int, llm: str, tmp_path: Path
 ) -> None:
-    result = run(tmp_path / "run", llm, **head)
+    count = 48 if head["bridge"] == "resampler" else 96  # pooled cells mix what they see: they need more examples
+    result = run(tmp_path / "run", llm, count=count, **head)
     losses = [epoch["val_loss"] for epoch in result.history]
     assert min(losses) < 0.5 * losses[0]
     save_to_registry(result.best, "words")
@@ -99,9 +100,9 @@ def test_it_learns_and_the_saved_adapter_answers_alike(
     answers = said(loaded, batch)
     right = [one.text == target[0] for one, target in zip(answers, batch.targets, strict=True)]
     assert sum(right) >= least, [one.text for one in answers]
-    blind = run(tmp_path / "blind", llm, replace(CONFIG, epochs=6), blind=True, **head)
+    blind = run(tmp_path / "blind", llm, replace(CONFIG, epochs=6), count=count, blind=True, **head)
     assert len({one.text for one in said(blind.best, batch)}) == 1
-    assert min(losses) < 0.6 * min(epoch["val_loss"] for epoch in blind.history)
+    assert min(losses) < 0.5 * min(epoch["val_loss"] for epoch in blind.history)
 
 
 def test_one_adapter_learns_captions_and_answers(llm: str, tmp_path: Path) -> None:

@@ -79,3 +79,9 @@ class Context:
             known = f"a grid of {rows} x {columns}" if self.known_grid else "a square, and no other grid is recorded"
             raise InputError(f"{num_patches} patches do not form {known}")
         return rows, columns
+
+    def grid_or_row(self, num_patches: int) -> tuple[int, int]:
+        """`patch_grid`, but features of unknown origin that form no square are taken for one row."""
+        if self.known_grid is None and math.isqrt(num_patches) ** 2 != num_patches:
+            return 1, num_patches
+        return self.patch_grid(num_patches)

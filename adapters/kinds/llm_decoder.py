@@ -8,7 +8,6 @@ Source: the language adapter of VideoPrism, Zhao et al., arXiv 2402.13217.
 
 from __future__ import annotations
 
-import math
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from adapters.classifier import real_rows, scale_batches
 from adapters.context import Context, TargetKind
 from adapters.features import Batch, FeatureDataset, Times, inputs_of, targets_of
 from adapters.kinds.map_classifier import DEFAULT_HEADS, nearest_divisor
-from adapters.language.bridges import Bridge, Grid, PooledTokens, Resampler
+from adapters.language.bridges import Bridge, PooledTokens, Resampler
 from adapters.language.known_llms import find_llm
 from adapters.language.language_model import LanguageModel, llm_fingerprint
 from adapters.language.prompts import Prompts, QuestionAnswer
@@ -123,7 +122,7 @@ class LlmDecoder(Adapter):
             raise InputError(f"llm_decoder wants features (B, T, N, {self.dim}), not {tuple(features.shape)}")
         if self.config.blind:
             features, mask = torch.zeros_like(features), None
-        return self.bridge(features, mask, self._patch_grid(features.shape[2]))
+        return self.bridge(features, mask, self.context.grid_or_row(features.shape[2]))
 
     def train(self, mode: bool = True) -> LlmDecoder:
         """The language model stays in evaluation mode."""
@@ -234,12 +233,6 @@ class LlmDecoder(Adapter):
         write_json(folder / ABOUT, self.about | learned)
         if self.config.tune == "lora":
             save_lora(self.llm.model, folder / LORA_FOLDER)
-
-    def _patch_grid(self, patches: int) -> Grid:
-        """Rows and columns of patches; features of unknown origin that form no square are taken for one row."""
-        if self.context.known_grid is None and math.isqrt(patches) ** 2 != patches:
-            return 1, patches
-        return self.context.patch_grid(patches)
 
 
 def _open_llm(config: LlmDecoderConfig, assets: Path | None) -> tuple[LanguageModel, dict[str, Any]]:

@@ -168,10 +168,8 @@ class MapClassifier(Classifier):
         super().load_weights(taken, where)
 
     def _patch_grid(self, patches: int) -> tuple[int, int]:
-        """Rows and columns of patches; features of unknown origin that form no square are taken for one row."""
-        if not self.config.positions or (self.context.known_grid is None and math.isqrt(patches) ** 2 != patches):
-            return 1, patches
-        return self.context.patch_grid(patches)
+        """Rows and columns of patches; without positions it does not matter where they are."""
+        return self.context.grid_or_row(patches) if self.config.positions else (1, patches)
 
     def _by_layer(self, features: Tensor) -> Tensor:
         """Features as `(B, layers, T, N, D)`."""

@@ -282,6 +282,18 @@ def ids_of(dataset: FeatureDataset) -> list[str]:
     return [str(name) for name in offered] if offered is not None else [dataset[i].id for i in range(len(dataset))]
 
 
+def texts_of_target(target: Any, what: str) -> tuple[str, ...]:
+    """The texts of a target, which is one text or holds several; `what` says so of the kind that reads it.
+
+    Raises:
+        InputError: it is no text, or empty.
+    """
+    several = (target,) if isinstance(target, str) else tuple(target) if isinstance(target, list | tuple) else ()
+    if not several or not all(isinstance(text, str) and text.strip() for text in several):
+        raise InputError(f"{what}, none of them empty, not {target!r}")
+    return several
+
+
 def targets_of(dataset: FeatureDataset) -> list[Any]:
     """The target of every sample, without reading features where the data set offers them."""
     offered = getattr(dataset, "targets", None)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from adapters.adapter import Adapter, Loss
 from adapters.classifier import real_rows, scale_batches
 from adapters.context import Context
-from adapters.features import Batch, FeatureDataset, Times, targets_of
+from adapters.features import Batch, FeatureDataset, Times, targets_of, texts_of_target
 from adapters.kinds.map_classifier import DEFAULT_HEADS, PoolingRound, nearest_divisor
 from adapters.lora import LORA_FOLDER, save_lora, with_lora
 from adapters.predicting import evaluating
@@ -321,15 +321,8 @@ def _open_tower(source: str, config: LitTextConfig, assets: Path | None) -> tupl
 
 
 def _captions(target: Any) -> tuple[str, ...]:
-    """The captions of one video, of which a target is one or holds several.
-
-    Raises:
-        InputError: it is no text, or empty.
-    """
-    several = (target,) if isinstance(target, str) else tuple(target) if isinstance(target, list | tuple) else ()
-    if not several or not all(isinstance(text, str) and text.strip() for text in several):
-        raise InputError(f"a target of lit_text is a caption or several, none of them empty, not {target!r}")
-    return several
+    """The captions of one video."""
+    return texts_of_target(target, "a target of lit_text is a caption or several")
 
 
 def _number(text: str) -> int:

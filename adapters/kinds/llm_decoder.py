@@ -21,7 +21,7 @@ from torch import Tensor
 from adapters.adapter import Adapter, Loss
 from adapters.classifier import real_rows, scale_batches
 from adapters.context import Context, TargetKind
-from adapters.features import Batch, FeatureDataset, Times, inputs_of, targets_of
+from adapters.features import Batch, FeatureDataset, Times, inputs_of, targets_of, texts_of_target
 from adapters.kinds.map_classifier import DEFAULT_HEADS, nearest_divisor
 from adapters.language.bridges import Bridge, PooledTokens, Resampler
 from adapters.language.known_llms import find_llm
@@ -308,12 +308,5 @@ def _pairs(given: Any) -> tuple[QuestionAnswer, ...]:
 
 
 def _texts(target: Any) -> tuple[str, ...]:
-    """The captions or answers of one example, of which a target is one or holds several.
-
-    Raises:
-        InputError: it is no text, or empty.
-    """
-    several = (target,) if isinstance(target, str) else tuple(target) if isinstance(target, list | tuple) else ()
-    if not several or not all(isinstance(text, str) and text.strip() for text in several):
-        raise InputError(f"a target of llm_decoder is a text or several, none of them empty, not {target!r}")
-    return several
+    """The captions or answers of one example."""
+    return texts_of_target(target, "a target of llm_decoder is a text or several")

@@ -78,6 +78,14 @@ def test_zero_shot_counts_the_nearest_name(encoder: Encoder) -> None:
     assert seen.sum() == 67 + 10 and [row.bound for row in rows] == [">= 50.6", "", ""]
 
 
+def test_only_the_rows_that_are_wanted_are_measured(encoder: Encoder) -> None:
+    notes: list[str] = []
+    rows = nano_scores(encoder, amounts=AMOUNTS, note=notes.append, wanted=("speed", "names"))
+    whats = [row.what for row in rows]
+    assert notes == ["names", "speed"] and whats[0].startswith("zero-shot accuracy over 100 names")
+    assert "clips encoded a second" in whats[-1] and not any("motion" in what for what in whats)
+
+
 def test_the_table_has_every_target(encoder: Encoder) -> None:
     notes: list[str] = []
     rows = nano_scores(encoder, random_encoder(encoder.model.config, 5), AMOUNTS, notes.append)

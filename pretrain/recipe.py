@@ -29,8 +29,10 @@ _LATE: dict[str, Any] = {
     "curriculum": [],
     "rehearsal": [],
     "text_uniformity": 0.0,
+    "text_uniformity_from": 0,
     "spatial_lr": 1.0,
     "spatial_lr_from": 0,
+    "spatial_lr_until": None,
     "restarts": [],
 }
 """What parts of recipes had not from the start, with what it was until then: runs of before lack it."""
@@ -105,17 +107,23 @@ class ContrastiveConfig(PartConfig):
     drop: float = option(0.5, "share of the tokens dropped, the same patch places in every frame")
     spatial_lr: float = option(1.0, "share of lr that the spatial half gets; 0 leaves it as it was")
     spatial_lr_from: int = option(0, "step from which spatial_lr counts; before it the spatial half gets all of lr")
+    spatial_lr_until: int | None = option(None, "step from which it gets all of lr again (default: never)")
     temperature: float = option(0.1, "temperature of the similarities at the start")
     min_temperature: float = option(0.01, "the learned temperature is clamped to at least this")
     text_uniformity: float = option(
         0.0, "weight of the uniformity of the texts, which keeps captions apart until the curriculum, if any, is over"
     )
+    text_uniformity_from: int = option(0, "step from which text_uniformity counts")
     initialize_from: str | None = option(None, "encoder whose spatial half to start from (folder, Hub id)")
+
+    def shares_lr_at(self, step: int) -> bool:
+        """Whether the spatial half gets only `spatial_lr` of the rate at a step."""
+        return self.spatial_lr_from <= step and (self.spatial_lr_until is None or step < self.spatial_lr_until)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("text_uniformity", "spatial_lr", "spatial_lr_from"):
-            if getattr(self, name) < 0:
+        for name in ("text_uniformity", "text_uniformity_from", "spatial_lr", "spatial_lr_from", "spatial_lr_until"):
+            if (getattr(self, name) or 0) < 0:
                 raise InputError(f"{name} must not be negative, not {getattr(self, name)}")
         if not 0 <= self.drop < 1:
             raise InputError(f"drop must be at least 0 and below 1, not {self.drop}")

@@ -63,7 +63,7 @@ class ContrastiveStage(L.LightningModule):
         video = self.embed_video(to_video_tensor(frames.to(self.device)), step, positions)
         text = self.model.embed_token_ids(*(part.to(self.device) for part in self.tokenizer(captions)))
         loss = contrastive_loss(video, text, 1.0 / self.temperature)
-        if self.config.text_uniformity and step < self.config.curriculum_steps:
+        if self.config.text_uniformity and self.config.text_uniformity_from <= step < self.config.curriculum_steps:
             loss = loss + self.config.text_uniformity * uniformity(text)
         return {"loss": loss, "temperature": self.temperature.detach(), "embedding_variance": spread(video)}
 

@@ -31,10 +31,10 @@ def _is_spatial(name: str) -> bool:
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, config: PartConfig, step: int) -> None:
-    """Give every group its share of the rate of step 0, 1, ...: the whole rate before `spatial_lr_from`."""
-    begun = not isinstance(config, ContrastiveConfig) or step >= config.spatial_lr_from
+    """Give every group its share of the rate of step 0, 1, ...: the whole rate outside of the steps of `spatial_lr`."""
+    shared = not isinstance(config, ContrastiveConfig) or config.shares_lr_at(step)
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(config, step) * (group["share"] if begun else 1.0)
+        group["lr"] = learning_rate(config, step) * (group["share"] if shared else 1.0)
 
 
 def learning_rate(config: PartConfig, step: int) -> float:

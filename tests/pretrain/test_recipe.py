@@ -285,6 +285,7 @@ OTHER_VALUES: dict[str, Any] = {
     "decoder_heads": 4,
     "restarts": [1],
     "spatial_lr_from": 1,
+    "spatial_lr_until": 1,
 }
 
 

@@ -201,11 +201,11 @@ def test_a_model_without_text_tower_is_refused() -> None:
         ContrastiveStage(VideoTextModel(VideoTextConfig(VISION)), LetterTokenizer(), ContrastiveConfig(), "stage1", 0)
 
 
-def test_uniformity_of_the_texts_counts_until_the_curriculum_is_over() -> None:
+def test_uniformity_of_the_texts_counts_from_its_step_until_the_curriculum_is_over() -> None:
     losses = {}
     for weight, curriculum in ((0.0, ()), (0.5, ()), (0.5, (("a", 3), ("b", 2)))):
-        module = stage(seed=3, text_uniformity=weight, curriculum=curriculum)
-        for step in (4, 5):
+        module = stage(seed=3, text_uniformity=weight, text_uniformity_from=4, curriculum=curriculum)
+        for step in (3, 4, 5):
             value = module.training_step(random_frames(4), CAPTIONS[:4], step, range(4))["loss"]
             losses[weight, bool(curriculum), step] = value.item()
     text = module.model.embed_token_ids(*module.tokenizer(CAPTIONS[:4]))
@@ -213,6 +213,7 @@ def test_uniformity_of_the_texts_counts_until_the_curriculum_is_over() -> None:
     assert losses[0.5, False, 4] - losses[0.0, False, 4] == pytest.approx(0.5 * apart, abs=1e-5)
     assert losses[0.5, True, 4] == losses[0.5, False, 4] and losses[0.5, True, 5] == losses[0.0, False, 5]
     assert losses[0.5, False, 5] != losses[0.0, False, 5]
+    assert losses[0.5, False, 3] == losses[0.5, True, 3] == losses[0.0, False, 3]
 
 
 def loss_and_gradients(first: int, last: int) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -62,12 +63,14 @@ def test_the_spatial_half_has_its_share_of_the_rate() -> None:
     for name, parameter in stage.named_parameters():
         spatial = "vision." in name and "temporal_" not in name
         assert share_of[id(parameter)] == (0.1 if spatial else 1.0), name
-    for begins in (0, 5):
-        config = ContrastiveConfig(spatial_lr=0.1, spatial_lr_from=begins, lr=0.01, warmup_steps=0, schedule="constant")
+    for begins, ends in ((0, None), (5, None), (0, 5), (4, 5)):
+        config = ContrastiveConfig(spatial_lr=0.1, lr=0.01, warmup_steps=0, schedule="constant")
+        config = replace(config, spatial_lr_from=begins, spatial_lr_until=ends)
         optimizer = build_optimizer(stage, config)
-        for step in (4, 5):
+        for step in (3, 4, 5):
             set_learning_rates(optimizer, config, step)
-            assert {group["lr"] for group in optimizer.param_groups} == {0.01, 0.001 if step >= begins else 0.01}
+            shared = begins <= step < (ends or 9)
+            assert {group["lr"] for group in optimizer.param_groups} == {0.01, 0.001 if shared else 0.01}
     plain = build_optimizer(stage, ContrastiveConfig()).param_groups
     assert {group["share"] for group in plain} == {1.0} and len(plain) == 2, "the groups of runs of before"
 

@@ -342,6 +342,13 @@ class DemoSettings:
 
     out: Path = option(Path("demo"), "Folder for the videos, the run and the report.")
     seed: int = option(0, "Seed of the videos and of the training.")
+    all: bool = option(False, "An adapter of every kind, each against its baselines, in ten minutes on two cores.")
+    llm: str | None = option(None, "With --all: another language model than SmolLM2, a folder or a Hub id.")
+    output: OutputSettings = group()
+
+    def __post_init__(self) -> None:
+        if self.llm is not None and not self.all:
+            raise InputError("llm means nothing without all: the plain demo has no language model")
 
 
 @dataclass(frozen=True)

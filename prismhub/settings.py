@@ -336,7 +336,7 @@ class PretrainSettings:
     output: OutputSettings = group()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DemoSettings:
     """Options of `prismhub demo`."""
 

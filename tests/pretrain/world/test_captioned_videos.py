@@ -60,7 +60,14 @@ def test_files_are_laid_out_as_msr_vtts_and_next_qas(tmp_path: Path) -> None:
         assert all((row["frame_count"], row["width"], row["type"]) == ("8", "48", "DO") for row in rows)
         asked[split] = len({names[row["video"]] for row in rows})
         assert asked[split] == count
-    shown = {row["a" + row["answer"]] for row in rows if row["question"].startswith("what does")}
+    with (tmp_path / "labels.csv").open(newline="") as lines:
+        labels = {row["video"]: (row["label"], row["split"]) for row in csv.DictReader(lines)}
+    assert Counter(split for _, split in labels.values()) == counts
+    assert all((tmp_path / video).is_file() for video in labels)
+    moving = [row for row in rows if row["question"].startswith("what does")]
+    for row in moving:  # of the last split
+        assert labels[f"videos/{names[row['video']]}.mp4"] == (row["a" + row["answer"]], "test")
+    shown = {row["a" + row["answer"]] for row in moving}
     assert shown <= set(DEMO_MOTIONS)
 
 

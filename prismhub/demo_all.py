@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ Counts = Mapping[str, int]
 class DemoScale:
     """How many videos of each split are written, and how many epochs each adapter learns."""
 
-    captioned: Counts = field(default_factory=lambda: {"train": 160, "val": 20, "test": 80})
+    captioned: Counts = field(default_factory=lambda: {"train": 240, "val": 20, "test": 120})
     events: Counts = field(default_factory=lambda: {"train": 24, "val": 6, "test": 16})
     actors: Counts = field(default_factory=lambda: {"train": 100, "val": 20, "test": 40})
     epochs: Counts = field(default_factory=lambda: {LABEL: 30, PAIRS: 30, TEXT: 2, WHEN: 16, WHO: 30})
@@ -162,8 +163,9 @@ def _write_videos(out: Path, seed: int, scale: DemoScale, show: Show) -> dict[st
     from pretrain.world.event_videos import write_event_videos
 
     folders = {}
+    captioned = partial(write_captioned_videos, questions=1)  # of each: a language model learns slowly on two cores
     for name, write, counts in (
-        (CAPTIONED, write_captioned_videos, scale.captioned),
+        (CAPTIONED, captioned, scale.captioned),
         (EVENTS, write_event_videos, scale.events),
         (ACTORS, write_actor_videos, scale.actors),
     ):

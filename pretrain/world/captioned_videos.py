@@ -28,6 +28,7 @@ from pretrain.world.world_objects import WorldObject
 CAPTIONED_VIDEOS: dict[str, int] = {"train": 240, "val": 40, "test": 120}
 SPLITS = {"train": "train", "val": "validate", "test": "test"}  # as MSR-VTT calls them
 OPTIONS = 5
+_QUESTIONS = 3  # motion, colour, shape
 _HEADER = ("video", "frame_count", "width", "height", "question", "answer", "qid", "type")
 _DESCRIPTIVE = "DO"  # NExT-QA's type of a question about what is seen
 
@@ -80,6 +81,7 @@ def write_captioned_videos(
     size: int = 96,
     num_frames: int = 16,
     fps: int = 8,
+    questions: int = 3,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write `videos/video<number>.mp4`, `labels.csv`, `nextqa/` with a file a split, and last `MSR_VTT.json`.
@@ -87,13 +89,16 @@ def write_captioned_videos(
     Args:
         videos: split name (train, val, test) -> how many. Test shows objects that the pretraining of `nano` and the
             other splits never show.
+        questions: so many of the three are asked of each video, in turn.
         progress: called with (files written, files in all) after each file.
 
     Raises:
-        InputError: an unknown split, an odd size, or the disk is full.
+        InputError: an unknown split, an odd size, no such number of questions, or the disk is full.
     """
     if size % 2:
         raise InputError(f"H.264 pictures need an even size, not {size}")
+    if not 1 <= questions <= _QUESTIONS:
+        raise InputError(f"a video is asked 1 to {_QUESTIONS} questions, not {questions}")
     for split in videos:
         if split not in SPLITS:
             raise InputError(f"unknown split {split!r}{nearest(split, SPLITS)}")
@@ -120,6 +125,7 @@ def write_captioned_videos(
             rows += [
                 (*about, one.question, one.right, qid, _DESCRIPTIVE, *one.options)
                 for qid, one in enumerate(video.questions)
+                if (qid - index) % _QUESTIONS < questions
             ]
             if progress:
                 progress(len(listed), total)

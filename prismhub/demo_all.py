@@ -7,11 +7,11 @@ ActivityNet (events on a timeline) and AVA (boxes of two actors). The test split
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from core_encoder.errors import InputError
 from core_encoder.files.storage import read_json, write_json
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from adapters.scores import Score
     from benchmarks.cell import Trained
     from prismhub.pages.demo_page import Contest
+    from tasks.families.spatiotemporal import SpatiotemporalTask
 
 CAPTIONED, EVENTS, ACTORS = "captioned", "events", "actors"
 DEFAULT_LLM = "smollm2"
@@ -164,11 +165,12 @@ def _write_videos(out: Path, seed: int, scale: DemoScale, show: Show) -> dict[st
 
     folders = {}
     captioned = partial(write_captioned_videos, questions=1)  # of each: a language model learns slowly on two cores
-    for name, write, counts in (
+    writers: tuple[tuple[str, Callable[..., Path], Counts], ...] = (
         (CAPTIONED, captioned, scale.captioned),
         (EVENTS, write_event_videos, scale.events),
         (ACTORS, write_actor_videos, scale.actors),
-    ):
+    )
+    for name, write, counts in writers:
         folder = folders[name] = out / f"{name}-{seed}"
         written = folder / "written.json"
         if not written.exists() or read_json(written) != dict(counts):
@@ -234,12 +236,12 @@ def _contests(trained: Mapping[str, Trained], constants: Sequence[Segments], see
     from pretrain.world.captioned_videos import OPTIONS
     from prismhub.demo_comparison import random_weights, scores_on
 
-    encoder = random_weights(seed)
+    encoder, actors = random_weights(seed), cast("SpatiotemporalTask", trained[WHO].task)
     untrained = {name: scores_on(encoder, trained[name], show).main for name in (LABEL, WHEN, WHO)}
     constant = {
         LABEL: _constant_label(trained[LABEL]),
         WHEN: trained[WHEN].task.judge(constants, "test", seed=seed).main,
-        WHO: trained[WHO].task.judge(constant_answers(trained[WHO].task, "test"), "test", seed=seed).main,
+        WHO: actors.judge(constant_answers(actors, "test"), "test", seed=seed).main,
     }
     videos = trained[PAIRS].result.n_evaluated
     contests = [

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from core_encoder.clip_plan import Clip
+from core_encoder.errors import UnreadableVideo
+from core_encoder.features.failures import Failure
 from prismhub.demo import evenly
 from prismhub.pages.demo_page import Said, ShownClip
 
@@ -81,7 +83,8 @@ def _texts(hub: Hub, trained: Trained, clip: Clip) -> Iterator[Said]:
 def blind_texts(trained: Trained) -> dict[str, str]:
     """What the blind twin of a training says of every test sample, by its id."""
     lines = (trained.run / "blind" / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
-    return {row["id"]: row.get("caption") or row["answer"] for row in map(json.loads, lines)}
+    rows = [json.loads(line) for line in lines]
+    return {row["id"]: row["caption"] if "caption" in row else row["answer"] for row in rows}
 
 
 def _long(hub: Hub, trained: Trained, constants: Sequence[Segments]) -> Iterator[ShownClip]:
@@ -125,6 +128,12 @@ def most_common(trained: Trained) -> str:
 
 
 def _ask(hub: Hub, name: str, clip: Clip, given: Mapping[str, Any] | None = None, called: str = "") -> Prediction:
-    """What one adapter says of a clip; its features are those that training stored."""
+    """What one adapter says of a clip; its features are those that training stored.
+
+    Raises:
+        UnreadableVideo: the file was changed since.
+    """
     [answers] = hub.answers([clip], given=given, names=[name], ids=[called or clip.path])
+    if isinstance(answers, Failure):
+        raise UnreadableVideo(answers.path, answers.reason)
     return cast("Prediction", answers[name])

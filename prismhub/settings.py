@@ -342,7 +342,7 @@ class DemoSettings:
 
     out: Path = option(Path("demo"), "Folder for the videos, the run and the report.")
     seed: int = option(0, "Seed of the videos and of the training.")
-    all: bool = option(False, "An adapter of every kind, each against its baselines, in ten minutes on two cores.")
+    all: bool = option(False, "Train an adapter of every kind, and judge each beside its baselines.")
     llm: str | None = option(None, "With --all: another language model than SmolLM2, a folder or a Hub id.")
     output: OutputSettings = group()
 

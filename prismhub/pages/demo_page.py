@@ -147,7 +147,9 @@ def _card(clip: ShownClip) -> dict[str, Any]:
     times_s = sorted({time_s for one in clip.said for time_s in moments_of(one.answer)})
     frames = read_frames(Clip(str(clip.path)), times_s)
     video = "data:video/mp4;base64," + base64.b64encode(clip.path.read_bytes()).decode("ascii")
-    sections = [{"said": one, "block": answer_block(one.answer, frames, truths=one.truths)} for one in clip.said]
+    sections: list[dict[str, Any]] = [
+        {"said": one, "block": answer_block(one.answer, frames, truths=one.truths)} for one in clip.said
+    ]
     for one in sections:
         if one["block"]["shape"] == "bars":
             one["block"]["bars"] = one["block"]["bars"][:TOP]

@@ -94,6 +94,6 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
         write_captioned_videos(tmp_path, {"tests": 1})
     with pytest.raises(InputError, match="even size"):
         write_captioned_videos(tmp_path, {"test": 1}, size=47)
-    assert not list(tmp_path.iterdir())
     with pytest.raises(InputError, match="asked 1 to 3 questions, not 4"):
         write_captioned_videos(tmp_path, {"test": 1}, questions=4)
+    assert not list(tmp_path.iterdir())

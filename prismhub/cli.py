@@ -333,18 +333,9 @@ def _demo(settings: DemoSettings) -> None:
 
     Example: prismhub demo --out demo
     """
-    from prismhub.demo import demo
+    from prismhub.commands.demo import run_demo
 
-    done = demo(settings.out, settings.seed)
-    print_table(*done.comparison.table())
-    print(f"per cent of {done.first.result.n_evaluated} test videos named right, in brackets the 95 % interval;")
-    print(f"which motion: {done.comparison.verdict(0)}")
-    print(f"the page: {done.page.resolve().as_uri()}")
-    asked = '--labels "moving left,moving right,approaching,receding" --template "something {}"'
-    print(f"next, a video of yours:    {_program()} zero-shot VIDEO {asked}")
-    print(f"the demo's adapter on it:  {_program()} predict VIDEO --adapter {done.first.ref}")
-    train = "train --data my_videos/ --adapter map_classifier --encoder nano --name my-adapter"
-    print(f"then classes of yours:     {_program()} {train}")
+    run_demo(settings, _program())
 
 
 def _encoders(settings: ShowSettings) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from core_encoder.errors import InputError
 from prismhub.demo_comparison import Question
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from prismhub.pages.report import Comparison, Curve, Metric, ReportData, Share, ShownVideo
     from tasks.families.classification import ClassificationTask
 
+Thing = TypeVar("Thing")
 EPOCHS = 24
 GRID = ("lr=5e-4,2e-3", "positions=false,true")
 QUESTIONS = (
@@ -53,6 +54,16 @@ class Demo:
     second: Trained
     comparison: Comparison
     new_video: ClassScores
+
+
+def check_out(out: Path) -> None:
+    """Refuse a place that no folder can be.
+
+    Raises:
+        InputError: it is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file; --out wants a folder")
 
 
 class Stopwatch:
@@ -88,8 +99,7 @@ def demo(
     Raises:
         InputError: `out` is a file, or the disk is full.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: is a file; --out wants a folder")
+    check_out(out)
     from adapters.registry import load_adapter
     from core_encoder.config import config_from_dict
     from pretrain.world.synthetic_world import DEMO_CLIPS
@@ -210,7 +220,7 @@ def _examples(trained: Trained) -> list[ShownVideo]:
     for prediction in trained.predictions:
         truth = samples[prediction.sample_id].labels[0]
         (right if prediction.label == truth else wrong).setdefault(truth, prediction)
-    chosen = [*_spread(list(right.values()), SHOWN_RIGHT), *_spread(list(wrong.values()), SHOWN_WRONG)]
+    chosen = [*evenly(list(right.values()), SHOWN_RIGHT), *evenly(list(wrong.values()), SHOWN_WRONG)]
     return [
         ShownVideo(
             name=prediction.sample_id,
@@ -222,10 +232,10 @@ def _examples(trained: Trained) -> list[ShownVideo]:
     ]
 
 
-def _spread(predictions: Sequence[ClassScores], count: int) -> list[ClassScores]:
-    """At most `count` of the predictions, evenly chosen."""
-    step = max(len(predictions) / count, 1)
-    return [predictions[int(place * step)] for place in range(min(count, len(predictions)))]
+def evenly(things: Sequence[Thing], count: int) -> list[Thing]:
+    """At most `count` of some things, evenly chosen."""
+    step = max(len(things) / count, 1)
+    return [things[int(place * step)] for place in range(min(count, len(things)))]
 
 
 def _report_data(

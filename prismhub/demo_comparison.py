@@ -9,12 +9,12 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from core_encoder.config import config_from_dict, parse_grid
-from core_encoder.files.storage import prismhub_home
+from core_encoder.files.storage import plain_name, prismhub_home
 from prismhub.progress import Show
 from prismhub.settings import EncodingSettings, ReadingSettings, ZeroShotSettings
 
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from adapters.features import FeatureDataset
     from adapters.predictions import ClassScores
-    from adapters.scores import Score
+    from adapters.scores import Score, Scores
     from benchmarks.cell import Cell, Trained
+    from core_encoder.encoder import Encoder
     from core_encoder.features.feature_spec import FeatureSpec
 
 HISTOGRAM_GRID = ("lr=1e-3,1e-2,1e-1",)
@@ -50,22 +51,44 @@ def random_weights_scores(
 
     Its features are stored like any encoder's, under its own fingerprint; the second question reuses them.
     """
-    from benchmarks.baselines import baseline_scores
-    from benchmarks.cell import SPLITS, cell_features, data_sets
+    encoder = random_weights(seed)
+    pairs = zip(questions, trained, strict=True)
+    return [scores_on(encoder, one, show, question.grid).main for question, one in pairs]
+
+
+def random_weights(seed: int) -> Encoder:
+    """The architecture of `nano` with fresh weights keyed by `seed`."""
     from benchmarks.pretraining.world_probes import random_encoder
-    from prismhub.features import feature_spec, open_encoder, reading_of
+    from prismhub.features import open_encoder
 
     nano = open_encoder("nano")
-    encoder = random_encoder(nano.model.config, seed).to(nano.device)
-    spec = feature_spec(encoder, EncodingSettings(), "tokens", ())
-    scores = []
-    for question, one in zip(questions, trained, strict=True):
-        cell = _cell("random weights", one, "map_classifier", question.grid)
-        features = cell_features(one.task, SPLITS, encoder, spec, reading_of(ReadingSettings()), show)
-        sets = data_sets(cell, features)
-        run = prismhub_home() / "runs" / f"random-weights-{_identity(cell, sets)}"
-        scores.append(baseline_scores(cell, sets, run, show).main)
-    return scores
+    return random_encoder(nano.model.config, seed).to(nano.device)
+
+
+def scores_on(encoder: Encoder, trained: Trained, show: Show, grid: Sequence[str] = ()) -> Scores:
+    """What the head of a training reaches on the features of another encoder, trained alike; it is not saved.
+
+    Args:
+        grid: settings to choose among as that training did; without any the head has the options that were kept.
+
+    Raises:
+        InputError: the features do not fit on the disk, or too many videos cannot be read.
+        TrainingDiverged: the loss became NaN.
+    """
+    from benchmarks.baselines import baseline_scores
+    from benchmarks.cell import SPLITS, cell_features, data_sets
+    from core_encoder.extraction import spec_for
+    from prismhub.features import reading_of
+
+    info = trained.adapter.info
+    seen = cast("FeatureSpec", info.features)
+    about: Any = {"kind": seen.kind, "layers": seen.layers, "dtype": seen.dtype}
+    spec = spec_for(encoder, seen.plan, decoder=seen.decoder.partition("-")[0], **about)
+    cell = _cell(encoder.name, trained, info.kind, grid, {} if grid else info.config)
+    features = cell_features(trained.task, SPLITS, encoder, spec, reading_of(ReadingSettings()), show)
+    sets = data_sets(cell, features)
+    run = prismhub_home() / "runs" / f"{plain_name(encoder.name)}-{_identity(cell, sets)}"
+    return baseline_scores(cell, sets, run, show)
 
 
 def colour_histogram_scores(trained: Sequence[Trained], show: Show) -> list[Score]:
@@ -133,15 +156,14 @@ def zero_shot_scores(questions: Sequence[Question], trained: Sequence[Trained], 
     return scores
 
 
-def _cell(name: str, trained: Trained, kind: str, grid: Sequence[str]) -> Cell:
-    """The cell that was trained, with another kind of head and other settings side by side."""
+def _cell(name: str, trained: Trained, kind: str, grid: Sequence[str], head: Mapping[str, Any] | None = None) -> Cell:
+    """The cell that was trained, with another kind of head or other settings side by side."""
     from adapters.registry import adapter_kind
     from adapters.training.training_config import TrainingConfig
     from benchmarks.cell import Cell
 
-    config: Mapping[str, Any] = trained.result.config
-    training = TrainingConfig(epochs=config["epochs"], seed=config["seed"])
-    return Cell(name, trained.task, adapter_kind(kind), {}, training, parse_grid(grid))
+    config = {one.name: trained.result.config[one.name] for one in fields(TrainingConfig)}
+    return Cell(name, trained.task, adapter_kind(kind), head or {}, TrainingConfig(**config), parse_grid(grid))
 
 
 def _identity(cell: Cell, sets: Mapping[str, FeatureDataset]) -> str:
@@ -149,5 +171,6 @@ def _identity(cell: Cell, sets: Mapping[str, FeatureDataset]) -> str:
     from adapters.features import digest_of
 
     digests = {split: digest_of(features) for split, features in sets.items()}
-    whole = json.dumps([asdict(cell.training), list(cell.grid), cell.task.label_names, digests], sort_keys=True)
+    head = [cell.kind.kind, dict(cell.head), list(cell.grid)]
+    whole = json.dumps([asdict(cell.training), head, cell.task.label_names, digests], sort_keys=True, default=str)
     return hashlib.sha256(whole.encode()).hexdigest()[:10]

@@ -336,12 +336,19 @@ class PretrainSettings:
     output: OutputSettings = group()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DemoSettings:
     """Options of `prismhub demo`."""
 
     out: Path = option(Path("demo"), "Folder for the videos, the run and the report.")
     seed: int = option(0, "Seed of the videos and of the training.")
+    all: bool = option(False, "Train an adapter of every kind, and judge each beside its baselines.")
+    llm: str | None = option(None, "With --all: another language model than SmolLM2, a folder or a Hub id.")
+    output: OutputSettings = group()
+
+    def __post_init__(self) -> None:
+        if self.llm is not None and not self.all:
+            raise InputError("llm means nothing without all: the plain demo has no language model")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@ NExT-QA are.
 
 A video shows one named object and its motion, among others, as the demo's do. It has several captions that are right
 (`MSR_VTT.json`), and is asked what the object does, which colour it has and which shape (`nextqa/<split>.csv`): one
-right answer among five.
+right answer among five. `labels.csv` names the motion as the class of each.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pretrain.world.world_objects import WorldObject
 CAPTIONED_VIDEOS: dict[str, int] = {"train": 240, "val": 40, "test": 120}
 SPLITS = {"train": "train", "val": "validate", "test": "test"}  # as MSR-VTT calls them
 OPTIONS = 5
+_QUESTIONS = 3  # motion, colour, shape
 _HEADER = ("video", "frame_count", "width", "height", "question", "answer", "qid", "type")
 _DESCRIPTIVE = "DO"  # NExT-QA's type of a question about what is seen
 
@@ -43,9 +44,10 @@ class WorldQuestion:
 
 @dataclass(frozen=True)
 class CaptionedVideo:
-    """One video: frames `(T, H, W, 3)` uint8, captions that are all right, and questions about it."""
+    """One video: frames `(T, H, W, 3)` uint8, its motion, captions that are all right, and questions about it."""
 
     frames: NDArray[np.uint8] = field(repr=False)
+    motion: str
     captions: tuple[str, ...]
     questions: tuple[WorldQuestion, ...]
 
@@ -61,7 +63,7 @@ def captioned_video(world: SyntheticWorld, index: int) -> CaptionedVideo:
         (f"which shape is the {thing.colour} thing that is {clip.motion}", thing.shape, tuple(SHAPES)),
     )
     questions = tuple(_question(*parts, rng) for parts in asked)
-    return CaptionedVideo(clip.frames, motion_captions(clip.object_name, clip.motion), questions)
+    return CaptionedVideo(clip.frames, clip.motion, motion_captions(clip.object_name, clip.motion), questions)
 
 
 def _question(question: str, answer: str, known: Sequence[str], rng: np.random.Generator) -> WorldQuestion:
@@ -79,26 +81,31 @@ def write_captioned_videos(
     size: int = 96,
     num_frames: int = 16,
     fps: int = 8,
+    questions: int = 3,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write `videos/video<number>.mp4`, `nextqa/<split>.csv` with the map of its videos, and last `MSR_VTT.json`.
+    """Write `videos/video<number>.mp4`, `labels.csv`, `nextqa/` with a file a split, and last `MSR_VTT.json`.
 
     Args:
         videos: split name (train, val, test) -> how many. Test shows objects that the pretraining of `nano` and the
             other splits never show.
+        questions: so many of the three are asked of each video, in turn.
         progress: called with (files written, files in all) after each file.
 
     Raises:
-        InputError: an unknown split, an odd size, or the disk is full.
+        InputError: an unknown split, an odd size, no such number of questions, or the disk is full.
     """
     if size % 2:
         raise InputError(f"H.264 pictures need an even size, not {size}")
+    if not 1 <= questions <= _QUESTIONS:
+        raise InputError(f"a video is asked 1 to {_QUESTIONS} questions, not {questions}")
     for split in videos:
         if split not in SPLITS:
             raise InputError(f"unknown split {split!r}{nearest(split, SPLITS)}")
     folder = Path(folder)
     listed: list[dict[str, object]] = []
     sentences: list[dict[str, object]] = []
+    labels = [("video", "label", "split")]
     total = sum(videos.values())
     for split, count in videos.items():
         world = SyntheticWorld(seed, f"captioned {split}", size, num_frames, DEMO_OBJECTS[split], DEMO_MOTIONS)
@@ -106,6 +113,7 @@ def write_captioned_videos(
         for index in range(count):
             video, number = captioned_video(world, index), len(listed)
             name = f"video{number}"
+            labels.append((f"videos/{name}.mp4", video.motion, split))
             write_video(folder / "videos" / f"{name}.mp4", video.frames, fps)
             times = {"start time": 0.0, "end time": num_frames / fps}
             listed.append({"id": number, "video_id": name, "category": 0, "url": "", **times, "split": SPLITS[split]})
@@ -117,10 +125,12 @@ def write_captioned_videos(
             rows += [
                 (*about, one.question, one.right, qid, _DESCRIPTIVE, *one.options)
                 for qid, one in enumerate(video.questions)
+                if (qid - index) % _QUESTIONS < questions
             ]
             if progress:
                 progress(len(listed), total)
-        write_text(folder / "nextqa" / f"{split}.csv", _table(rows))
+        write_text(folder / "nextqa" / f"{split}.csv", _table([(*_HEADER, *(f"a{k}" for k in range(OPTIONS))), *rows]))
+    write_text(folder / "labels.csv", _table(labels))
     write_json(folder / "nextqa" / "map_vid_vidorID.json", {str(k): f"video{k}" for k in range(len(listed))})
     about_all = {"contributor": "", "version": "1.0", "description": "videos of a synthetic world"}
     return write_json(folder / "MSR_VTT.json", {"info": about_all, "videos": listed, "sentences": sentences})
@@ -128,7 +138,5 @@ def write_captioned_videos(
 
 def _table(rows: Sequence[tuple[object, ...]]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((*_HEADER, *(f"a{k}" for k in range(OPTIONS))))
-    writer.writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()

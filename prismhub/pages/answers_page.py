@@ -47,7 +47,7 @@ class AnsweredBy(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Frames:
+class ReadFrames:
     """Some frames of a video by their index, and which index is on screen at a second."""
 
     pictures: Mapping[int, NDArray[np.uint8]]
@@ -106,25 +106,38 @@ def _card(
     reason: str,
 ) -> dict[str, Any]:
     """One video: its frames, and a section for each adapter that says something of it."""
-    times_s = sorted({time_s for one in found.values() for time_s in _moments_of(one)})
+    times_s = sorted({time_s for one in found.values() for time_s in moments_of(one)})
     try:
-        frames = _read_frames(video, times_s)
+        frames = read_frames(video, times_s)
     except UnreadableVideo as error:
         return {"name": Path(name).name, "source": name, "strip": [], "sections": [], "reason": reason or error.reason}
     sections = [
         {
             "name": adapter,
             "kind": answers[adapter].info.kind,
-            "block": _block(one, frames, answers[adapter].top, answers[adapter].all_scores),
+            "block": answer_block(one, frames, answers[adapter].top, answers[adapter].all_scores),
         }
         for adapter, one in found.items()
     ]
-    strip = [(picture_uri(frames.pictures[i], STRIP_WIDTH), _seconds(frames.times_s[i])) for i in frames.strip]
-    return {"name": Path(name).name, "source": name, "strip": strip, "sections": sections, "reason": reason}
+    return {"name": Path(name).name, "source": name, "strip": strip_of(frames), "sections": sections, "reason": reason}
 
 
-def _block(answer: Any, frames: _Frames, top: int | None, all_scores: bool) -> dict[str, Any]:
-    """How an answer is shown: `shape` names a part of the template, the rest is what that part draws."""
+def strip_of(frames: ReadFrames) -> list[tuple[str, str]]:
+    """Small pictures spread over a video as `data:` addresses, each with its time."""
+    return [(picture_uri(frames.pictures[i], STRIP_WIDTH), _seconds(frames.times_s[i])) for i in frames.strip]
+
+
+def answer_block(
+    answer: Any,
+    frames: ReadFrames,
+    top: int | None = None,
+    all_scores: bool = False,
+    truths: Sequence[Segment] = (),
+) -> dict[str, Any]:
+    """How an answer is shown: `shape` names a part of `answer_block.html`, the rest is what that part draws.
+
+    `truths` are segments that are known to be right, drawn below those that were found.
+    """
     if isinstance(answer, ClassScores):
         wanted = len(answer.label_names) if all_scores else top or max(BARS, len(answer.above()) * answer.multi_label)
         bars = answer.top(min(wanted, MOST_ROWS))
@@ -135,7 +148,7 @@ def _block(answer: Any, frames: _Frames, top: int | None, all_scores: bool) -> d
         about = {"question": said.get("question", ""), "score": answer.score, "others": others[:MOST_ROWS]}
         return {"shape": "text", "text": answer.text, "left_out": len(others) - MOST_ROWS} | about
     if isinstance(answer, Segments):
-        return _timeline(answer.shown(top, all_scores), frames)
+        return _timeline(answer.shown(top, all_scores), frames, truths)
     if isinstance(answer, Windows) and answer.windows and isinstance(answer.windows[0].answer, ClassScores):
         spans = [
             Segment(window.start_s, window.end_s, label, score)
@@ -156,7 +169,7 @@ def _block(answer: Any, frames: _Frames, top: int | None, all_scores: bool) -> d
     }  # fmt: skip
 
 
-def _timeline(segments: Sequence[Segment], frames: _Frames) -> dict[str, Any]:
+def _timeline(segments: Sequence[Segment], frames: ReadFrames, truths: Sequence[Segment] = ()) -> dict[str, Any]:
     """The surest segments, of no more classes than a page has room for."""
     surest = sorted(segments, key=lambda one: -one.score)
     labels = list(dict.fromkeys(one.label for one in surest))[:MOST_ROWS]
@@ -164,10 +177,11 @@ def _timeline(segments: Sequence[Segment], frames: _Frames) -> dict[str, Any]:
         :MOST_SEGMENTS
     ]
     length_s = max([frames.length_s, *(one.end_s for one in shown)])
-    return {"shape": "drawing", "svg": timeline_svg("", shown, length_s), "left_out": len(segments) - len(shown)}
+    drawing = timeline_svg("", shown, length_s, truths)
+    return {"shape": "drawing", "svg": drawing, "left_out": len(segments) - len(shown)}
 
 
-def _boxes(answer: BoxScores | Boxes, frames: _Frames) -> dict[str, Any]:
+def _boxes(answer: BoxScores | Boxes, frames: ReadFrames) -> dict[str, Any]:
     """Frames with the boxes of their moment; what one individual does, or that it is nothing, stands in one label."""
     everyone: dict[float, dict[Any, list[Box]]] = {}
     if isinstance(answer, BoxScores):
@@ -177,7 +191,7 @@ def _boxes(answer: BoxScores | Boxes, frames: _Frames) -> dict[str, Any]:
         everyone.setdefault(box.time_s, {}).setdefault((box.track, box.corners), []).append(box)
     tracks = list(dict.fromkeys((track or corners) for people in everyone.values() for track, corners in people))
     moments = []
-    for time_s in _moments_of(answer):
+    for time_s in moments_of(answer):
         people = everyone[time_s]
         picture = frames.pictures[frames.moments[time_s]]
         width = MOMENT_WIDTH
@@ -205,7 +219,7 @@ def _boxes(answer: BoxScores | Boxes, frames: _Frames) -> dict[str, Any]:
     return {"shape": "boxes", "moments": moments, "left_out": len(everyone) - len(moments)}
 
 
-def _moments_of(answer: Any) -> list[float]:
+def moments_of(answer: Any) -> list[float]:
     """The seconds whose frames an answer wants to be drawn on: some, evenly spread over all of its moments."""
     if isinstance(answer, BoxScores):
         times_s = sorted(set(answer.times_s))
@@ -218,7 +232,7 @@ def _moments_of(answer: Any) -> list[float]:
     return [times_s[i] for i in np.unique(np.linspace(0, len(times_s) - 1, MOMENTS).round().astype(int))]
 
 
-def _read_frames(video: Clip | ArrayVideo, times_s: Sequence[float]) -> _Frames:
+def read_frames(video: Clip | ArrayVideo, times_s: Sequence[float]) -> ReadFrames:
     """Frames spread over the video, and those on screen at some seconds.
 
     Raises:
@@ -241,7 +255,7 @@ def _read_frames(video: Clip | ArrayVideo, times_s: Sequence[float]) -> _Frames:
             pictures = reader.read(wanted)
     seconds = {index: float(facts.timestamps[index]) for index in wanted}
     end_s = facts.duration_s if clip.end_s is None else min(clip.end_s, facts.duration_s)
-    return _Frames(dict(zip(wanted, pictures, strict=True)), strip, moments, seconds, end_s)
+    return ReadFrames(dict(zip(wanted, pictures, strict=True)), strip, moments, seconds, end_s)
 
 
 def _seconds(time_s: float) -> str:

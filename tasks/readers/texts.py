@@ -4,6 +4,7 @@
     video,question,answer[,split]     a row for each question; a JSON list, or several rows, hold several right answers
     MSR_VTT.json                      MSR-VTT's own captions; the videos lie beside it, or in the folder `videos`
     train.csv, val.csv, test.csv      NExT-QA's own questions, also one of them or a folder; its videos as well
+    folder/MSR_VTT.json, nextqa/      captions and questions of the same videos, which lie anywhere in the folder
 
 A manifest may hold both: rows of JSON lines as they are, and columns of a table where one of the two is left empty.
 """
@@ -18,6 +19,7 @@ from typing import Any
 
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
+from core_encoder.files.storage import is_folder
 from tasks.readers.annotations import clip_id, row_split, splits_from_folders
 from tasks.readers.captions import clip_place, is_empty_text, refuse_same_ids, row_texts, text_manifests
 from tasks.readers.events import Videos
@@ -26,6 +28,8 @@ from tasks.readers.msr_vtt import is_msr_vtt, read_msr_vtt
 from tasks.readers.next_qa import is_next_qa, read_next_qa
 from tasks.sample import Sample
 from tasks.splits import split_name
+
+_CAPTIONS, _QUESTIONS = "MSR_VTT.json", "nextqa"  # of a folder that holds both
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ def read_texts(
     if is_msr_vtt(source):
         told = read_msr_vtt(source, videos)
         return [TextSample(one.name, one.clip, (), one.split, one.captions) for one in told]
+    if is_folder(source) and is_msr_vtt(Path(source).expanduser() / _CAPTIONS):
+        return _both(Path(source).expanduser(), videos)
     manifests, folder = text_manifests(source)
     if all(is_next_qa(file) for file, _ in manifests):
         return [sample for file, split in manifests for sample in _from_next_qa(file, split, videos)]
@@ -99,6 +105,25 @@ def read_texts(
     samples = splits_from_folders([sample for _, sample in found.values()], folder)
     refuse_absent(manifests[0][0], [sample.clip for sample in samples])
     return samples
+
+
+def _both(folder: Path, videos: str | Path | None) -> list[TextSample]:
+    """The captions of a folder, and the questions about the same videos where there are some.
+
+    Raises:
+        InputError: a video is in one split for its captions and in another for its questions.
+    """
+    videos = folder if videos is None else videos
+    told = read_texts(folder / _CAPTIONS, videos=videos)
+    asked = read_texts(folder / _QUESTIONS, videos=videos) if (folder / _QUESTIONS).is_dir() else []
+    splits = {one.clip: one.split for one in told}
+    for one in asked:
+        if splits.get(one.clip, one.split) != one.split:
+            raise InputError(
+                f"{folder / _QUESTIONS}: {one.clip.path} is in split {one.split or 'none'!r}, but in "
+                f"{splits[one.clip] or 'none'!r} of {_CAPTIONS}; give all texts of a video one split"
+            )
+    return [*told, *asked]
 
 
 def _from_next_qa(file: Path, split: str | None, videos: str | Path | None) -> list[TextSample]:

@@ -199,7 +199,7 @@ def test_another_seed_is_another_world(tmp_path: Path) -> None:
 def test_the_command_prints_the_comparison_and_what_to_do_next(
     done: Done, its_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("prismhub.demo.demo", lambda out, seed: done.demo)
+    monkeypatch.setattr("prismhub.demo.demo", lambda out, seed, show: done.demo)
     assert run(["demo", "--out", str(done.out)]) == 0
     shown = capsys.readouterr().out
     for words in ("which motion", "which shape", "random weights", "colour histogram", "guessing", "zero-shot"):

@@ -60,7 +60,14 @@ def test_files_are_laid_out_as_msr_vtts_and_next_qas(tmp_path: Path) -> None:
         assert all((row["frame_count"], row["width"], row["type"]) == ("8", "48", "DO") for row in rows)
         asked[split] = len({names[row["video"]] for row in rows})
         assert asked[split] == count
-    shown = {row["a" + row["answer"]] for row in rows if row["question"].startswith("what does")}
+    with (tmp_path / "labels.csv").open(newline="") as lines:
+        labels = {row["video"]: (row["label"], row["split"]) for row in csv.DictReader(lines)}
+    assert Counter(split for _, split in labels.values()) == counts
+    assert all((tmp_path / video).is_file() for video in labels)
+    moving = [row for row in rows if row["question"].startswith("what does")]
+    for row in moving:  # of the last split
+        assert labels[f"videos/{names[row['video']]}.mp4"] == (row["a" + row["answer"]], "test")
+    shown = {row["a" + row["answer"]] for row in moving}
     assert shown <= set(DEMO_MOTIONS)
 
 
@@ -75,9 +82,18 @@ def test_the_test_split_shows_objects_that_no_other_does(tmp_path: Path) -> None
         assert (named in held_out) == (video["split"] == "test")
 
 
+def test_fewer_questions_are_asked_in_turn(tmp_path: Path) -> None:
+    write_captioned_videos(tmp_path, {"train": 6}, size=16, num_frames=2, questions=1)
+    with (tmp_path / "nextqa" / "train.csv").open(newline="") as lines:
+        asked = [(row["video"], row["qid"]) for row in csv.DictReader(lines)]
+    assert asked == [(str(k), str(k % 3)) for k in range(6)]
+
+
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown split 'tests'; did you mean 'test'"):
         write_captioned_videos(tmp_path, {"tests": 1})
     with pytest.raises(InputError, match="even size"):
         write_captioned_videos(tmp_path, {"test": 1}, size=47)
+    with pytest.raises(InputError, match="asked 1 to 3 questions, not 4"):
+        write_captioned_videos(tmp_path, {"test": 1}, questions=4)
     assert not list(tmp_path.iterdir())

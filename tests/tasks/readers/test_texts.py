@@ -9,6 +9,7 @@ import pytest
 
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
+from pretrain.world.captioned_videos import write_captioned_videos
 from tasks.readers.captions import read_captions
 from tasks.readers.texts import TextSample, read_texts
 
@@ -101,3 +102,26 @@ def test_what_is_wrong_with_a_line_of_json(folder: Path, row: dict[str, object],
 def test_a_label_separator_means_nothing(folder: Path) -> None:
     with pytest.raises(InputError, match="label_separator means nothing for texts"):
         read(folder, "video,caption\na.mp4,x\n", label_separator="|")
+
+
+def test_a_folder_holds_captions_and_questions_of_the_same_videos(tmp_path: Path) -> None:
+    write_captioned_videos(tmp_path, {"train": 2, "test": 1}, size=16, num_frames=2)
+    samples = read_texts(tmp_path)
+    told = [one for one in samples if not one.question]
+    asked = [one for one in samples if one.question]
+    assert told == read_texts(tmp_path / "MSR_VTT.json")
+    assert asked == read_texts(tmp_path / "nextqa", videos=tmp_path / "videos")
+    assert len(told) == 3 and len(asked) == 9 and {one.clip for one in told} == {one.clip for one in asked}
+    assert read_texts(tmp_path, videos=tmp_path / "videos") == samples
+    for file in (tmp_path / "nextqa").glob("*.csv"):
+        file.unlink()
+    (tmp_path / "nextqa").joinpath("map_vid_vidorID.json").unlink()
+    (tmp_path / "nextqa").rmdir()
+    assert read_texts(tmp_path) == told
+
+
+def test_captions_and_questions_of_a_video_are_in_one_split(tmp_path: Path) -> None:
+    write_captioned_videos(tmp_path, {"train": 1, "test": 1}, size=16, num_frames=2)
+    (tmp_path / "nextqa" / "train.csv").rename(tmp_path / "nextqa" / "val.csv")
+    with pytest.raises(InputError, match="video0.mp4 is in split 'val', but in 'train' of MSR_VTT.json; give all"):
+        read_texts(tmp_path)

@@ -60,6 +60,7 @@ class Adapter(nn.Module, ABC):
     reads_whole_clips: ClassVar[bool] = False
     even_shares: ClassVar[bool] = False
     answers_together: ClassVar[bool] = False  # several videos in one batch, because one by one would be slow
+    warmup_fraction: ClassVar[float] = 0.05  # of all steps, unless the training says otherwise
     least_warmup_steps: ClassVar[int] = 0  # of the learning rate, but never more than half of all steps
     places: ClassVar[tuple[str, ...]] = ()  # options that name what the head needs and its folder does not hold
     batch_size: ClassVar[int] = 32  # samples a step unless the training says otherwise

@@ -92,6 +92,7 @@ class LitText(Adapter):
     feature_kind: ClassVar[FeatureKind] = "tokens"
     target_kind = "pairs"
     even_shares: ClassVar[bool] = True
+    warmup_fraction: ClassVar[float] = 0.03
     least_warmup_steps: ClassVar[int] = 100
     places = ("text_tower",)
     config: LitTextConfig

@@ -126,17 +126,15 @@ def test_a_language_model_that_has_moved(
         config["config"]["llm"] = str(learned / "gone")
         file.write_text(json.dumps(config))
     data = ("evaluate", "--data", str(world / "texts.jsonl"), "--adapter", "y")
+    video = str(min(world.rglob("*.mp4")))
     missing = "gone' is no known name, folder or Hub id"
     assert missing in (line := says(2, *data)) and line.endswith("say where it lies now with llm")
     assert read_json(capsys, *data, "--llm", llm)["blind"]["adapter"] == "y-blind@v1"
-    pull, video = (
-        ("adapters", "pull", str(learned / "adapters" / "y" / "v1"), "--name", "z"),
-        next(world.rglob("*.mp4")),
-    )
+    pull = ("adapters", "pull", str(learned / "adapters" / "y" / "v1"), "--name", "z")
     assert missing in says(2, *pull)
     assert run([*pull, "--llm", llm]) == 0
-    assert missing in says(2, "predict", str(video), "--adapter", "z")
-    assert run(["predict", str(video), "--adapter", "z", "--llm", llm, "--quiet"]) == 0
+    assert missing in says(2, "predict", video, "--adapter", "z")
+    assert run(["predict", video, "--adapter", "z", "--llm", llm, "--quiet"]) == 0
     assert "text_tower means nothing for llm_decoder" in says(2, *pull, "--text-tower", "nano")
 
 

@@ -137,8 +137,8 @@ class LanguageModel(nn.Module):
         found = []
         for start in range(0, len(candidates), CANDIDATES_AT_ONCE):
             part = candidates[start : start + CANDIDATES_AT_ONCE]
-            rows = (one.expand(len(part), *one.shape[1:]) for one in (vectors, real))
-            found.append(-self.nll(*rows, [prompt] * len(part), part))
+            again, are_real = (one.expand(len(part), *one.shape[1:]) for one in (vectors, real))
+            found.append(-self.nll(again, are_real, [prompt] * len(part), part))
         return torch.cat(found)
 
     def _sequences(

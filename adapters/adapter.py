@@ -60,7 +60,9 @@ class Adapter(nn.Module, ABC):
     reads_whole_clips: ClassVar[bool] = False
     even_shares: ClassVar[bool] = False
     answers_together: ClassVar[bool] = False  # several videos in one batch, because one by one would be slow
+    warmup_fraction: ClassVar[float] = 0.05  # of all steps, unless the training says otherwise
     least_warmup_steps: ClassVar[int] = 0  # of the learning rate, but never more than half of all steps
+    places: ClassVar[tuple[str, ...]] = ()  # options that name what the head needs and its folder does not hold
     batch_size: ClassVar[int] = 32  # samples a step unless the training says otherwise
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -355,7 +357,7 @@ class Adapter(nn.Module, ABC):
     def push_to_hub(self, repo_id: str, *, private: bool = False, message: str = "Upload adapter") -> str:
         """Upload the saved form to `repo_id` (`org/name`) on the Hub and return its URL.
 
-        A path of this machine in `encoder_source` is left out.
+        Paths of this machine are left out: of `places` the last part stays, the encoder is known by its name.
 
         Raises:
             InputError: no token, no network, or the Hub refuses.

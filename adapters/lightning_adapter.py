@@ -118,9 +118,9 @@ class LightningAdapter(LightningModule):
 
         optimizer = build_optimizer(self.adapter, self.config)
         total = int(self.trainer.estimated_stepping_batches)
-        least = self.adapter.least_warmup_steps
+        kind = type(self.adapter)
         schedule = torch.optim.lr_scheduler.LambdaLR(  # each group's share is in its own rate already
-            optimizer, lambda step: learning_rate(self.config, min(step, total - 1), total, least) / self.config.lr
+            optimizer, lambda step: learning_rate(self.config, min(step, total - 1), total, kind) / self.config.lr
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -22,6 +22,11 @@ def with_lora(model: Any, rank: int, targets: Sequence[str] | str, saved: Path |
     return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=named))
 
 
-def save_lora(model: Any, folder: Path) -> None:
-    """Write the LoRA of a model into `folder`, as PEFT reads it."""
-    model.save_pretrained(str(folder), safe_serialization=True)
+def save_lora(model: Any, folder: Path, base: str) -> None:
+    """Write the LoRA of a model into `folder`, as PEFT reads it; `base` names the model that it belongs to."""
+    for config in model.peft_config.values():
+        config.base_model_name_or_path = base
+    own: Any = getattr(model.get_base_model(), "config", None)
+    if hasattr(own, "_name_or_path"):  # of `transformers`, whose name PEFT's card gives
+        own._name_or_path = base
+    model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)

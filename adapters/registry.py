@@ -249,15 +249,17 @@ def remove_adapter(ref: str) -> list[Path]:
     return doomed
 
 
-def pull(ref: str, name: str | None = None) -> RegisteredAdapter:
+def pull(ref: str, name: str | None = None, moved: Mapping[str, str] | None = None) -> RegisteredAdapter:
     """Copy an adapter from the Hub (or a folder) into the registry, under its own name unless `name` is given.
+
+    That it can be loaded is tried first, with what `moved` says of where its parts lie here (see `load_adapter`).
 
     Raises:
         InputError: nothing under `ref`, no network, or it is not a whole adapter.
     """
     source = find_adapter(ref)
     info = read_info(source)
-    adapter_kind(info.kind).from_folder(source)  # refuse here what could not be loaded later
+    adapter_kind(info.kind).from_folder(source, moved)  # refuse here what could not be loaded later
     own = name or Path(ref.partition("@")[0]).name
     folder = registry_folder() / check_name(own, "adapter name")
     folder.mkdir(parents=True, exist_ok=True)

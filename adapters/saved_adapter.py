@@ -25,6 +25,7 @@ from adapters.card import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, AdapterInfo, cur
 from adapters.context import Context
 from core_encoder.config import config_from_dict
 from core_encoder.errors import InputError
+from core_encoder.files.hub import named_elsewhere
 from core_encoder.files.storage import check_name, offline, read_tensors, write_json, write_tensors, write_text
 
 if TYPE_CHECKING:
@@ -156,8 +157,9 @@ def push_adapter(adapter: Adapter, repo_id: str, private: bool, message: str) ->
     if get_token() is None:
         raise InputError("no Hugging Face token: run `hf auth login` or set HF_TOKEN, then push again")
     info, source = adapter.info, adapter.info.encoder_source
-    if Path(source).expanduser().exists() or Path(source).is_absolute():
-        adapter.info = replace(info, encoder_source="")
+    places = {name: named_elsewhere(place) for name in adapter.places if (place := info.config.get(name))}
+    here = Path(source).expanduser().exists() or Path(source).is_absolute()
+    adapter.info = replace(info, config=info.config | places, encoder_source="" if here else source)
     try:
         with tempfile.TemporaryDirectory() as folder:
             write_adapter(adapter, Path(folder), repo_id)

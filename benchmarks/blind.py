@@ -62,9 +62,18 @@ def train_blind(
 
 
 def judge_blind(
-    info: AdapterInfo, task: Task, split: str, samples: Sequence[Sample], source: FeatureSource, watch: Watch
+    info: AdapterInfo,
+    task: Task,
+    split: str,
+    samples: Sequence[Sample],
+    source: FeatureSource,
+    watch: Watch,
+    moved: Mapping[str, str] | None = None,
 ) -> Blind | None:
-    """The scores of the blind twin that an adapter records; None where there is none, which is said."""
+    """The scores of the blind twin that an adapter records; None where there is none, which is said.
+
+    `moved` says where the parts lie now that both name and do not hold.
+    """
     from adapters.registry import load_adapter
 
     if "blind" not in info.training:
@@ -73,7 +82,7 @@ def judge_blind(
         return None
     ref = str(info.training["blind"])
     try:
-        adapter = load_adapter(ref)
+        adapter = load_adapter(ref, moved=moved)
     except InputError as error:
         watch.note(f"note: the blind adapter {ref} to compare with is not at hand ({error})")
         return None

@@ -33,6 +33,7 @@ from core_encoder.models.transformers_files import (
     reason_of,
     without_bars,
 )
+from core_encoder.said_once import warn_once
 
 log = logging.getLogger(__name__)
 
@@ -127,14 +128,12 @@ class TextModelTokenizer:
     def __init__(self, folder: Path, max_length: int) -> None:
         self.folder, self.max_length = folder, max_length
         self._tokenizer = open_tokenizer(folder)
-        self._said_cut = False
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         whole = self._tokenizer(list(texts), verbose=False)["input_ids"]
         longest = max(map(len, whole), default=0)
-        if longest > self.max_length and not self._said_cut:
-            log.warning("texts longer than %d tokens are cut (this one has %d)", self.max_length, longest)
-            self._said_cut = True
+        if longest > self.max_length:
+            warn_once(log, f"texts longer than {self.max_length} tokens are cut", f"(this one has {longest})")
         rows = self._tokenizer(
             list(texts), padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
         )

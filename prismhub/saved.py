@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from core_encoder.errors import EncoderMismatch, InputError
 from fit.device import find_device
 from prismhub.features import default_store, open_encoder
 from prismhub.progress import Show
-from prismhub.settings import ReadingSettings, RunningSettings
+from prismhub.settings import PartsSettings, ReadingSettings, RunningSettings
 
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
@@ -91,14 +91,13 @@ def recorded_encoder(infos: Sequence[AdapterInfo], running: RunningSettings, spe
     raise InputError(f"the adapter's encoder is not at hand ({problem}): say where it lies with --encoder") from problem
 
 
-def moved_parts(infos: Sequence[AdapterInfo], running: RunningSettings) -> list[dict[str, str]]:
+def moved_parts(infos: Sequence[AdapterInfo], parts: PartsSettings) -> list[dict[str, str]]:
     """For each adapter what it names and does not hold, with where that lies now: text tower, LLM.
 
     Raises:
         InputError: a place is given, and no adapter names such a thing.
     """
-    parts = {"text_tower": running.text_tower, "llm": running.llm}
-    given = {part: place for part, place in parts.items() if place is not None}
+    given = {one.name: place for one in fields(PartsSettings) if (place := getattr(parts, one.name)) is not None}
     for part in given:
         if not any(part in info.config for info in infos):
             raise InputError(f"{part} means nothing for {infos[0].kind}: it has none")

@@ -172,7 +172,15 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
-class RunningSettings:
+class PartsSettings:
+    """Where the parts lie that saved adapters name and do not hold."""
+
+    text_tower: str | None = option(None, "Where an adapter's text tower lies (default: where it was in training).")
+    llm: str | None = option(None, "Where an adapter's language model lies (default: where it was in training).")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningSettings(PartsSettings):
     """Where the encoder of saved adapters lies, and how it runs."""
 
     encoder: str | None = option(None, "Where the adapter's encoder lies (default: where it was in training).")
@@ -180,8 +188,6 @@ class RunningSettings:
     encoder_dtype: Literal["fp32", "bf16", "fp16"] | None = option(
         None, "Precision the encoder runs in (default: as in training)."
     )
-    text_tower: str | None = option(None, "Where an adapter's text tower lies (default: where it was in training).")
-    llm: str | None = option(None, "Where an adapter's language model lies (default: where it was in training).")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,10 +98,10 @@ def _of_adapter(settings: TextSpaceSettings, videos: Videos, show: Show) -> Text
             f"adapter {settings.adapter!r} learned {info.targets.kind}, so it knows no words: give one of kind lit_text"
         )
     running = RunningSettings(
-        None if own.encoder == default.encoder else own.encoder,
-        settings.accelerator,
-        None if own.encoder_dtype == default.encoder_dtype else own.encoder_dtype,
-        settings.text_tower,
+        encoder=None if own.encoder == default.encoder else own.encoder,
+        accelerator=settings.accelerator,
+        encoder_dtype=None if own.encoder_dtype == default.encoder_dtype else own.encoder_dtype,
+        text_tower=settings.text_tower,
     )
     moved = moved_parts([info], running)
     spec = recorded_spec(settings.adapter, info, running, show)

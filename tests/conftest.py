@@ -22,9 +22,10 @@ settings.load_profile("same")  # `--hypothesis-profile explore` comes after
 
 @pytest.fixture(autouse=True)
 def private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test gets its own empty PRISMHUB_HOME."""
+    """Every test gets its own empty PRISMHUB_HOME, and nothing has been said yet."""
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("PRISMHUB_HOME", str(home))
+    monkeypatch.setattr("core_encoder.said_once._said", set())
     return home
 
 

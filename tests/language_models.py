@@ -22,7 +22,7 @@ question : answer caption . ? Describe video object way man talk who one two use
 def tiny_llm(
     folder: Path, chat: bool = False, seed: int = 0, hidden: int = 16, kind: str = "llama", **more: Any
 ) -> Path:
-    """A Llama or GPT-2 of two narrow layers that knows a few words, in the official format."""
+    """A model of two narrow layers that knows a few words, in the official format; a Llama unless `kind` says else."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -37,6 +37,10 @@ def tiny_llm(
         "llama": {"hidden_size": hidden, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
                   "num_key_value_heads": 1, "max_position_embeddings": 128},
         "gpt2": {"n_embd": hidden, "n_layer": 2, "n_head": 2, "n_positions": 128},
+        "gemma3_text": {"hidden_size": hidden, "intermediate_size": 24, "num_hidden_layers": 2, "head_dim": 8,
+                        "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 128,
+                        "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]},
+        "mamba": {"hidden_size": hidden, "num_hidden_layers": 2, "state_size": 4},
     }  # fmt: skip
     ends = {"vocab_size": len(vocabulary), "bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0}
     config = AutoConfig.for_model(kind, **sizes[kind], **ends, initializer_range=0.4, **more)
@@ -44,6 +48,22 @@ def tiny_llm(
         torch.manual_seed(seed)
         AutoModelForCausalLM.from_config(config).save_pretrained(str(folder))
     return folder
+
+
+@pytest.fixture
+def models_read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders of language models that are read from the disk during a test."""
+    from adapters.language import language_model
+
+    read: list[Path] = []
+    before = language_model._causal_model
+
+    def reading(folder: Path, dtype: torch.dtype) -> Any:
+        read.append(folder)
+        return before(folder, dtype)
+
+    monkeypatch.setattr(language_model, "_causal_model", reading)
+    return read
 
 
 def need_smollm2() -> None:

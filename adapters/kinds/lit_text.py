@@ -30,6 +30,7 @@ from adapters.predictions import ClassScores, Embedding, Prediction, mean_embedd
 from core_encoder.config import option
 from core_encoder.errors import InputError
 from core_encoder.features.feature_spec import FeatureKind
+from core_encoder.files.hub import named_elsewhere
 from core_encoder.files.storage import read_json, write_json
 from core_encoder.models.text_tower import canonicalize
 from core_encoder.models.video_text import l2_normalize
@@ -91,7 +92,9 @@ class LitText(Adapter):
     feature_kind: ClassVar[FeatureKind] = "tokens"
     target_kind = "pairs"
     even_shares: ClassVar[bool] = True
+    warmup_fraction: ClassVar[float] = 0.03
     least_warmup_steps: ClassVar[int] = 100
+    places = ("text_tower",)
     config: LitTextConfig
 
     def __init__(self, config: LitTextConfig, context: Context) -> None:
@@ -269,7 +272,7 @@ class LitText(Adapter):
         if self.config.tune == "tower":
             self.tower.write_files(folder / TOWER_FOLDER)
         elif self.config.tune == "lora":
-            save_lora(self.tower.model, folder / LORA_FOLDER)
+            save_lora(self.tower.model, folder / LORA_FOLDER, self.began_as["source"])
 
     def _frozen_outputs(self, texts: Sequence[str]) -> Tensor:
         """What the tower says of texts `(L, D')`, computed once for each text."""
@@ -305,7 +308,7 @@ def _open_tower(source: str, config: LitTextConfig, assets: Path | None) -> tupl
     except InputError as error:
         hint = "name another with text_tower" if known is None else "say where it lies now with text_tower"
         raise InputError(f"{error}; {hint}") from error
-    began_as = {"source": source, "fingerprint": tower.fingerprint()}
+    began_as = {"source": named_elsewhere(source), "fingerprint": tower.fingerprint()}
     if known is not None and known["fingerprint"] != began_as["fingerprint"]:
         raise InputError(
             f"text tower {source!r} ({began_as['fingerprint'][:12]}) is not the one that the adapter was trained with "

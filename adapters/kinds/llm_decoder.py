@@ -24,7 +24,7 @@ from adapters.context import Context, TargetKind
 from adapters.features import Batch, FeatureDataset, Times, inputs_of, targets_of, texts_of_target
 from adapters.kinds.map_classifier import DEFAULT_HEADS, nearest_divisor
 from adapters.language.bridges import Bridge, PooledTokens, Resampler
-from adapters.language.known_llms import find_llm
+from adapters.language.known_llms import KNOWN_LLMS, find_llm
 from adapters.language.language_model import LanguageModel, llm_fingerprint
 from adapters.language.prompts import Prompts, QuestionAnswer
 from adapters.lora import LORA_FOLDER, save_lora, with_lora
@@ -32,6 +32,7 @@ from adapters.predictions import Prediction, Text, likeliest_text
 from core_encoder.config import option
 from core_encoder.errors import InputError
 from core_encoder.features.feature_spec import FeatureKind
+from core_encoder.files.hub import named_elsewhere
 from core_encoder.files.storage import read_json, write_json
 
 ABOUT = "language_model.json"
@@ -93,6 +94,7 @@ class LlmDecoder(Adapter):
     target_kind: ClassVar[TargetKind] = "text"
     batch_size: ClassVar[int] = 16
     answers_together: ClassVar[bool] = True
+    places = ("llm",)
     config: LlmDecoderConfig
 
     def __init__(self, config: LlmDecoderConfig, context: Context) -> None:
@@ -232,7 +234,8 @@ class LlmDecoder(Adapter):
         learned = {"examples": [list(one) for one in self.examples], "vocabulary": list(self.vocabulary)}
         write_json(folder / ABOUT, self.about | learned)
         if self.config.tune == "lora":
-            save_lora(self.llm.model, folder / LORA_FOLDER)
+            name = self.about["llm"]
+            save_lora(self.llm.model, folder / LORA_FOLDER, KNOWN_LLMS.get(name, name))
 
 
 def _open_llm(config: LlmDecoderConfig, assets: Path | None) -> tuple[LanguageModel, dict[str, Any]]:
@@ -246,9 +249,13 @@ def _open_llm(config: LlmDecoderConfig, assets: Path | None) -> tuple[LanguageMo
         folder = find_llm(config.llm)
         llm = LanguageModel(folder, _DTYPES[config.llm_dtype])
     except InputError as error:
-        hint = "name another with llm" if known is None else "the adapter needs it beside its own files"
+        hint = "name another with llm" if known is None else "say where it lies now with llm"
         raise InputError(f"{error}; {hint}") from error
-    about: dict[str, Any] = {"llm": config.llm, "fingerprint": llm_fingerprint(folder), "width": llm.width}
+    about: dict[str, Any] = {
+        "llm": named_elsewhere(config.llm),
+        "fingerprint": llm_fingerprint(folder),
+        "width": llm.width,
+    }
     if known is not None and known["width"] != llm.width:
         raise InputError(
             f"language model {config.llm!r} has the hidden size {llm.width}, but the adapter was trained for "

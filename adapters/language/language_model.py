@@ -17,6 +17,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,7 @@ from core_encoder.models.transformers_files import (
 )
 
 Ids = Sequence[int]
+Stamps = tuple[tuple[str, int, int], ...]
 CANDIDATES_AT_ONCE = 64
 
 
@@ -48,7 +50,9 @@ class LanguageModel(nn.Module):
         self.tokenizer = open_tokenizer(folder)
         if self.tokenizer.eos_token_id is None:
             raise InputError(f"{folder}: the tokenizer has no end-of-text token (eos_token), which ends an answer")
-        self.model: Any = _causal_model(folder, dtype).requires_grad_(False)
+        in_use = _model_in_use(folder, dtype)
+        self._in_use = (in_use,)  # in a tuple, so that it never becomes a submodule
+        self.model: Any = _with_the_same_weights(in_use)
         self.accepts = frozenset(inspect.signature(self.model.forward).parameters)
         self.ends = _end_tokens(self.model, self.tokenizer)
         self.model.generation_config = _greedy(self.ends, self.tokenizer.pad_token_id)
@@ -60,8 +64,12 @@ class LanguageModel(nn.Module):
 
     @property
     def unit(self) -> float:
-        """The root mean square of its embeddings."""
-        return float(self._embeddings.weight.float().square().mean().sqrt())
+        """The root mean square of its embeddings, as they are read: Gemma 3, for one, scales what it looks up."""
+        weights = self._embeddings.weight
+        few = torch.arange(min(len(weights), 64), device=weights.device)
+        with torch.no_grad():
+            scale = _root_mean_square(self._embeddings(few)) / _root_mean_square(weights[few])
+            return float(_root_mean_square(weights) * scale)
 
     @property
     def positions(self) -> int | None:
@@ -107,6 +115,8 @@ class LanguageModel(nn.Module):
         embeds, mask = self._sequences(vectors, real, [prompt], [[]])
         said = self.model(inputs_embeds=embeds, attention_mask=mask, use_cache=True)
         first, length = said.logits[:, -1:], embeds.shape[1]
+        if not hasattr(getattr(said, "past_key_values", None), "batch_repeat_interleave"):
+            return self._score_apart(vectors, real, prompt, candidates)
         found = []
         for start in range(0, len(candidates), CANDIDATES_AT_ONCE):
             part = [torch.tensor(list(one)) for one in candidates[start : start + CANDIDATES_AT_ONCE]]
@@ -120,6 +130,15 @@ class LanguageModel(nn.Module):
                 later = self.model(input_ids=known, attention_mask=whole, past_key_values=cache).logits
                 logits = torch.cat([logits, later], 1)  # (C, A, vocabulary)
             found.append(-F.cross_entropy(logits.float().mT, ids, ignore_index=-100, reduction="none").sum(1))
+        return torch.cat(found)
+
+    def _score_apart(self, vectors: Tensor, real: Tensor, prompt: Ids, candidates: Sequence[Ids]) -> Tensor:
+        """As `score`, of a model that has no cache of keys and values to share, such as Mamba."""
+        found = []
+        for start in range(0, len(candidates), CANDIDATES_AT_ONCE):
+            part = candidates[start : start + CANDIDATES_AT_ONCE]
+            again, are_real = (one.expand(len(part), *one.shape[1:]) for one in (vectors, real))
+            found.append(-self.nll(again, are_real, [prompt] * len(part), part))
         return torch.cat(found)
 
     def _sequences(
@@ -157,6 +176,10 @@ class LanguageModel(nn.Module):
         return list(ids[:end])
 
 
+def _root_mean_square(values: Tensor) -> Tensor:
+    return values.float().square().mean().sqrt()
+
+
 def _greedy(ends: Sequence[int], pad: int, most_tokens: int = 32, beams: int = 1) -> Any:
     """Nothing is drawn, a beam is worth its log-likelihood, and nothing of the folder's own taste counts."""
     from transformers import GenerationConfig
@@ -172,6 +195,24 @@ def _end_tokens(model: Any, tokenizer: Any) -> tuple[int, ...]:
     named = getattr(model.generation_config, "eos_token_id", None)
     several = named if isinstance(named, list) else [] if named is None else [named]
     return tuple(dict.fromkeys([tokenizer.eos_token_id, *several]))
+
+
+_models_in_use: WeakValueDictionary[tuple[Stamps, torch.dtype], Any] = WeakValueDictionary()
+
+
+def _model_in_use(folder: Path, dtype: torch.dtype) -> Any:
+    """The frozen model of a folder, read once as long as somebody keeps it."""
+    key = (_stamps(folder), dtype)
+    model = _models_in_use.get(key)
+    if model is None:
+        model = _models_in_use[key] = _causal_model(folder, dtype).requires_grad_(False)
+    return model
+
+
+def _with_the_same_weights(model: Any) -> Any:
+    """Modules of one's own, to move or to add LoRA to, on weights that are in memory once: nobody changes them."""
+    same = {id(one): nn.Parameter(one.data, requires_grad=False) for one in model.parameters()}
+    return copy.deepcopy(model, same)
 
 
 def _causal_model(folder: Path, dtype: torch.dtype) -> Any:
@@ -195,19 +236,24 @@ def _causal_model(folder: Path, dtype: torch.dtype) -> Any:
 
 def llm_fingerprint(folder: Path) -> str:
     """SHA-256 over the weights by name, whatever files they are spread over, the vocabulary and the chat template."""
-    files = sorted(folder.glob("*.safetensors"))
-    stamps = tuple((str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-    return _fingerprint(folder, stamps)
+    return _fingerprint(folder, _stamps(folder))
+
+
+def _stamps(folder: Path) -> Stamps:
+    """What lies in a folder, by what the disk says of its files."""
+    files = sorted(file.resolve() for file in folder.iterdir() if file.is_file())
+    return tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
 @functools.lru_cache(maxsize=8)
-def _fingerprint(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
+def _fingerprint(folder: Path, stamps: Stamps) -> str:
     from safetensors import safe_open
 
     tokenizer = open_tokenizer(folder)
     about = {"vocabulary": tokenizer.get_vocab(), "chat": getattr(tokenizer, "chat_template", None)}
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    opened = {path: safe_open(path, framework="pt") for path, _, _ in stamps}
+    files = sorted(folder.glob("*.safetensors"))
+    opened = {path: safe_open(path, framework="pt") for path in files}
     for name, path in sorted((name, path) for path, file in opened.items() for name in file.keys()):  # noqa: SIM118
         tensor = opened[path].get_tensor(name)
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

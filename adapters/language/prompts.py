@@ -10,6 +10,8 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from core_encoder.said_once import warn_once
+
 log = logging.getLogger(__name__)
 
 LONGEST_QUESTION = 128  # tokens; the rest is cut
@@ -27,7 +29,6 @@ class Prompts:
         self.chat = chat and bool(getattr(tokenizer, "chat_template", None))
         self.caption_prompt = caption_prompt
         self.most_tokens = most_tokens
-        self._said: set[str] = set()
 
     def prompt_ids(self, question: str | None, examples: Sequence[QuestionAnswer] = ()) -> list[int]:
         """The ids of a question, of the wish for a caption where there is none; `examples` stand before questions."""
@@ -47,9 +48,8 @@ class Prompts:
         """The ids of an answer or caption with the end after them; too long ones lose their end, which is said once."""
         ids = self._ids(text if self.chat else f" {text}")
         if len(ids) + 1 > self.most_tokens:
-            self._say(
-                "answer", f"answers longer than max_new_tokens={self.most_tokens} are cut (this one: {len(ids) + 1})"
-            )
+            what = f"answers longer than max_new_tokens={self.most_tokens} are cut"
+            warn_once(log, what, f"(this one: {len(ids) + 1})")
             return ids[: self.most_tokens]
         return [*ids, self.tokenizer.eos_token_id]
 
@@ -62,13 +62,8 @@ class Prompts:
         ids = self._ids(question)
         if len(ids) <= LONGEST_QUESTION:
             return question
-        self._say("question", f"questions longer than {LONGEST_QUESTION} tokens are cut (this one has {len(ids)})")
+        warn_once(log, f"questions longer than {LONGEST_QUESTION} tokens are cut", f"(this one has {len(ids)})")
         return str(self.tokenizer.decode(ids[:LONGEST_QUESTION]))
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def _say(self, what: str, message: str) -> None:
-        if what not in self._said:
-            log.warning("%s", message)
-            self._said.add(what)

@@ -116,7 +116,7 @@ class Candidate:
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of `step`, from 0."""
-        return learning_rate(self.config, step, self.total_steps, self.adapter.least_warmup_steps)
+        return learning_rate(self.config, step, self.total_steps, type(self.adapter))
 
     def diverge(self, reason: str) -> None:
         """Stop training this candidate; its best epoch, if there was one, is kept."""
@@ -166,12 +166,13 @@ class Candidate:
         return asdict(self.progression)
 
 
-def learning_rate(config: TrainingConfig, step: int, total_steps: int, least_warmup_steps: int = 0) -> float:
+def learning_rate(config: TrainingConfig, step: int, total_steps: int, kind: type[Adapter] = Adapter) -> float:
     """The learning rate of `step` (from 0): linear warm-up, then a cosine towards 0.
 
-    The warm-up has at least so many steps where they are asked for, but never more of them than half of all.
+    The warm-up has at least as many steps as the kind asks for, but never more of them than half of all.
     """
-    warmup_steps = max(round(config.warmup_fraction * total_steps), min(least_warmup_steps, total_steps // 2))
+    fraction = kind.warmup_fraction if config.warmup_fraction is None else config.warmup_fraction
+    warmup_steps = max(round(fraction * total_steps), min(kind.least_warmup_steps, total_steps // 2))
     return scheduled_rate(step, lr=config.lr, warmup_steps=warmup_steps, end_step=total_steps)
 
 

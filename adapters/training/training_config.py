@@ -27,7 +27,9 @@ class TrainingConfig:
     )
     lr: float = option(1e-3, "peak learning rate")
     weight_decay: float = option(1e-2, "decoupled weight decay; norms, biases and queries are left out")
-    warmup_fraction: float = option(0.05, "share of the steps in which the learning rate rises from 0")
+    warmup_fraction: float | None = option(
+        None, "share of the steps in which the learning rate rises from 0 (default: 0.05, or what suits the kind)"
+    )
     clip_grad_norm: float = option(1.0, "the largest gradient norm of a step; 0 leaves gradients alone")
     patience: int | None = option(None, "stop after so many epochs without a better validation score; by default never")
     seed: int = option(0, "seed of initial weights, sample order and dropout", grid=False)
@@ -49,7 +51,7 @@ class TrainingConfig:
         for name in ("weight_decay", "clip_grad_norm", "checkpoint_every_s", "seed"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must not be negative, not {getattr(self, name)}")
-        if not 0 <= self.warmup_fraction < 1:
+        if self.warmup_fraction is not None and not 0 <= self.warmup_fraction < 1:
             raise InputError(f"warmup_fraction must be at least 0 and below 1, not {self.warmup_fraction}")
 
 

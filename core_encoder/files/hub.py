@@ -14,6 +14,13 @@ _BESIDE_THE_WEIGHTS = ["*.json", "*.txt", "*.model"]
 _IN_SUBFOLDERS = ["*/*"]  # other formats and sizes of the same model
 
 
+def named_elsewhere(source: str) -> str:
+    """What another machine may call a source: a name or Hub id as it is, of a path of this machine its last part."""
+    path = Path(source).expanduser()
+    here = path.is_absolute() or (path.exists() and HUB_ID.fullmatch(source) is None)
+    return path.name if here else source
+
+
 def download(name: str, local_files_only: bool = False) -> Path:
     """The local copy of `org/name[@revision]`: a folder in `transformers` format, or else the `.npz` of the repository.
 

@@ -19,6 +19,7 @@ from core_encoder.models.transformers_format import Source
 from core_encoder.models.video_text import l2_normalize
 from core_encoder.models.vivit import frames_to_mask, patch_grid, resolve_layers
 from core_encoder.preprocessing import Preprocessing
+from core_encoder.said_once import warn_once
 
 log = logging.getLogger(__name__)
 
@@ -128,15 +129,13 @@ class ClipTokenizer:
             self._tokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(f"{folder}: the tokenizer cannot be read ({' '.join(str(error).split())})") from error
-        self._said_cut = False
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """`texts` -> ids (B, L) and mask (B, L), True = real token; longer texts are cut, which is said once."""
         whole = self._tokenizer(list(texts))["input_ids"]
         longest = max(map(len, whole), default=0)
-        if longest > self.max_length and not self._said_cut:
-            log.warning("texts longer than %d tokens are cut (this one has %d)", self.max_length, longest)
-            self._said_cut = True
+        if longest > self.max_length:
+            warn_once(log, f"texts longer than {self.max_length} tokens are cut", f"(this one has {longest})")
         rows = self._tokenizer(
             list(texts), padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
         )

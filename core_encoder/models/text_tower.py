@@ -21,6 +21,7 @@ from core_encoder.errors import InputError
 from core_encoder.files.storage import atomic_path
 from core_encoder.models.layers import LayerNorm, TransformerLayer
 from core_encoder.models.model_configs import TextConfig
+from core_encoder.said_once import warn_once
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +123,6 @@ class TextTokenizer:
         self.vocab_size = vocab_size
         self.max_length = max_length
         self._encode = _json_encoder(path) if path.suffix == ".json" else _sentencepiece_encoder(path)
-        self._said_cut = False
 
     @classmethod
     def find(cls, folder: Path, vocab_size: int, max_length: int = 64) -> TextTokenizer | None:
@@ -136,9 +136,8 @@ class TextTokenizer:
         """`texts` -> ids (B, L) padded with 0, and mask (B, L), True = real; longer texts are cut, said once."""
         rows = self._encode([canonicalize(text) for text in texts])
         longest = max(map(len, rows), default=0)
-        if longest > self.max_length and not self._said_cut:
-            log.warning("texts longer than %d tokens are cut (this one has %d)", self.max_length, longest)
-            self._said_cut = True
+        if longest > self.max_length:
+            warn_once(log, f"texts longer than {self.max_length} tokens are cut", f"(this one has {longest})")
         ids = torch.zeros(len(rows), min(longest, self.max_length), dtype=torch.long)
         mask = torch.zeros_like(ids, dtype=torch.bool)
         for i, row in enumerate(rows):

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from core_encoder.config import option
+from core_encoder.config import group, option
 from core_encoder.errors import InputError
 from prismhub.options import command_signature
 from prismhub.printing import print_json, print_table
+from prismhub.saved import moved_parts
+from prismhub.settings import PartsSettings
 
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
@@ -49,21 +51,23 @@ class AdapterRemoveSettings:
     ref: str = option(help="name@version, or name for all its versions.", positional=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AdapterPushSettings:
     """Options of `prismhub adapters push`."""
 
     ref: str = option(help="Registry name[@version], folder, or Hub id[@revision].", positional=True)
     repo: str = option(help="Hub id: owner/name.", positional=True)
     private: bool = option(False, "Make a new repository private.")
+    parts: PartsSettings = group()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AdapterPullSettings:
     """Options of `prismhub adapters pull`."""
 
     ref: str = option(help="Hub id[@revision], or folder.", positional=True)
     name: str | None = option(None, "Name in the registry (default: its own).")
+    parts: PartsSettings = group()
 
 
 def adapters_kinds(settings: AdapterKindsSettings) -> None:
@@ -147,9 +151,10 @@ def adapters_push(settings: AdapterPushSettings) -> None:
 
     Example: prismhub adapters push my-adapter me/my-adapter --private
     """
-    from adapters.registry import load_adapter
+    from adapters.registry import describe_adapter, load_adapter
 
-    print(load_adapter(settings.ref).push_to_hub(settings.repo, private=settings.private))
+    (moved,) = moved_parts([describe_adapter(settings.ref)], settings.parts)
+    print(load_adapter(settings.ref, moved=moved).push_to_hub(settings.repo, private=settings.private))
 
 
 def adapters_pull(settings: AdapterPullSettings) -> None:
@@ -157,9 +162,10 @@ def adapters_pull(settings: AdapterPullSettings) -> None:
 
     Example: prismhub adapters pull me/my-adapter
     """
-    from adapters.registry import pull
+    from adapters.registry import describe_adapter, pull
 
-    print(f"saved as {pull(settings.ref, settings.name).ref}")
+    (moved,) = moved_parts([describe_adapter(settings.ref)], settings.parts)
+    print(f"saved as {pull(settings.ref, settings.name, moved).ref}")
 
 
 app.command("kinds")(command_signature(AdapterKindsSettings, adapters_kinds))

@@ -85,7 +85,7 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
         predictions = [*classify_proposals(predictions, by_id, settings.classifier, *asked, all_scores=True)]  # type: ignore[arg-type]
         name = f"{settings.adapter} + {adapter_id(settings.classifier)}"
     about: dict[str, Any] = {"config": settings_record(settings), "command": run_command(), "also_in_train": also}
-    about["blind"] = judge_blind(info, task, split, features.samples[split], features.source, show)
+    about["blind"] = judge_blind(info, task, split, features.samples[split], features.source, show, moved)
     result = judge_cell(adapter, task, split, predictions, features, encoder, name, settings.seed, **about)
     stem = plain_name(f"{task.name}-{split}-{settings.adapter}-{task.digest(split)[:8]}")
     path = settings.out or prismhub_home() / "results" / f"{stem}.json"

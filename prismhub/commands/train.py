@@ -108,7 +108,8 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
         show.note(f"note: {kind.kind} looks at whole videos: {describe_windows(plan)}")
     spec = feature_spec(encoder, encoding, reads, getattr(resolved[0].head, "layers", ()))
     for setting in resolved:
-        kind.build(setting.head, Context(encoder.dim, task.schema, spec, encoder_source=source))
+        # it stays until the end: a language model is read from the disk once, as long as anybody uses it
+        _checked = kind.build(setting.head, Context(encoder.dim, task.schema, spec, encoder_source=source))
     reading = reading_of(settings.reading)
     features = cell_features(task, SPLITS, encoder, spec, reading, show, dataset.max_unreadable)
     sets = data_sets(cell, features)

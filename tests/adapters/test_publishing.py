@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,11 +19,17 @@ from urllib.parse import unquote
 
 import pytest
 
+from adapters import load_adapter
 from adapters.adapter import Adapter
-from adapters.context import Context
+from adapters.context import Context, TargetSchema
 from adapters.kinds.linear import Linear
+from adapters.kinds.lit_text import LitText
+from adapters.kinds.llm_decoder import LlmDecoder
+from core_encoder.errors import InputError
 from tests import ROOT
 from tests.adapters.toy_kinds import ToyText, context_of
+from tests.language_models import tiny_llm
+from tests.text_models import tiny_bert
 
 
 class FakeHub(BaseHTTPRequestHandler):
@@ -105,6 +112,37 @@ def hub() -> Iterator[tuple[str, type[FakeHub]]]:
     yield f"http://127.0.0.1:{server.server_port}", handler
     server.shutdown()
     server.server_close()
+
+
+@pytest.mark.parametrize("kind", ["lit_text", "llm_decoder"])
+def test_no_path_of_this_machine_is_shared(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a head needs and does not hold is named by the last part of its place; whoever loads it says where it is."""
+    here = tmp_path / "of this machine"
+    if kind == "lit_text":
+        head = {"text_tower": str(tiny_bert(here / "words")), "tune": "lora"}
+        adapter: Any = LitText.build(head, Context(16, TargetSchema("pairs")))
+    else:
+        head = {"llm": str(tiny_llm(here / "words")), "tune": "lora"}
+        adapter = LlmDecoder.build(head, Context(16, TargetSchema("text")))
+    pushed = tmp_path / "pushed"
+
+    def upload(self: Any, repo_id: str, folder_path: str, commit_message: str) -> None:
+        shutil.copytree(folder_path, pushed)
+
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_test")
+    monkeypatch.setattr("adapters.saved_adapter.offline", lambda: False)
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda *_, **__: "https://somewhere/someone/words")
+    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", upload)
+    adapter.push_to_hub("someone/words")
+    for file in pushed.rglob("*"):
+        assert file.is_dir() or str(here).encode() not in file.read_bytes(), file
+    place = next(name for name in head if name != "tune")
+    assert adapter.info.config[place] == head[place], "what is recorded here stays"
+    with pytest.raises(InputError, match=f"'words'.*; say where it lies now with {place}"):
+        load_adapter(pushed)
+    loaded = load_adapter(pushed, moved={place: head[place]})
+    assert loaded.info.config[place] == "words"
+    assert json.loads((pushed / "lora" / "adapter_config.json").read_text())["base_model_name_or_path"] == "words"
 
 
 CHILD = """

@@ -237,10 +237,15 @@ def test_the_scale_begins_and_ends_where_it_should() -> None:
 
 
 def test_the_warm_up_is_long_enough() -> None:
-    rates = [learning_rate(CONFIG, step, 1000, LitText.least_warmup_steps) for step in range(1000)]
-    assert rates.index(max(rates)) in (99, 100)
-    assert max(range(60), key=lambda step: learning_rate(CONFIG, step, 60, 100)) in (29, 30)  # never more than half
-    assert learning_rate(CONFIG, 7, 1000) == learning_rate(CONFIG, 7, 1000, 50)
+    """The larger of 3 % and 100 steps, but never more than half of all."""
+
+    def steps_of(total: int, config: TrainingConfig = CONFIG, kind: type[Adapter] = LitText) -> int:
+        rates = [learning_rate(config, step, total, kind) for step in range(total)]
+        return rates.index(max(rates))
+
+    assert (steps_of(1000), steps_of(60), steps_of(10_000)) == (99, 29, 299)
+    assert steps_of(10_000, replace(CONFIG, warmup_fraction=0.05)) == 499
+    assert steps_of(1000, kind=Adapter) == 49
 
 
 def test_a_killed_run_ends_like_one_that_was_not(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from torch import Tensor
 from adapters.language.language_model import LanguageModel, llm_fingerprint
 from adapters.language.prompts import Prompts
 from core_encoder.errors import InputError
-from tests.language_models import tiny_llm
+from tests.language_models import models_read, tiny_llm
 
+__all__ = ["models_read"]  # a fixture
 PROMPTS = [[5, 6, 7], [8, 9, 10, 11, 12], [7]]
 ANSWERS = [[20, 21, 2], [22, 2], [23, 24, 25, 26, 2]]
 REAL = torch.tensor([[True] * 4, [True, True, False, True], [True, False, False, False]])
@@ -94,6 +95,36 @@ def test_candidates_share_a_cache_and_score_as_a_loop(llm: LanguageModel, monkey
             monkeypatch.setattr("adapters.language.language_model.CANDIDATES_AT_ONCE", at_once)
             found = llm.score(vectors[1:2], REAL[1:2], PROMPTS[1], candidates)
             assert found.tolist() == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["gemma3_text", "mamba"])
+def test_models_of_other_kinds(kind: str, tmp_path: Path) -> None:
+    """Gemma 3 looks at a few tokens in every other layer and scales its embeddings, Mamba has no cache to share."""
+    other = LanguageModel(tiny_llm(tmp_path / "llm", kind=kind)).eval()
+    vectors, candidates = vectors_of(other), [[20, 2], [21, 22, 23, 2], [26]]
+    expected = [slow_log_likelihood(other, vectors[1][REAL[1]], PROMPTS[1], one) for one in candidates]
+    found = other.score(vectors[1:2], REAL[1:2], PROMPTS[1], candidates)
+    assert found.tolist() == pytest.approx(expected, abs=1e-4)
+    rows = [slow_log_likelihood(other, vectors[b][REAL[b]], PROMPTS[b], ANSWERS[b]) for b in range(3)]
+    assert (-other.nll(vectors, REAL, PROMPTS, ANSWERS)).tolist() == pytest.approx(rows, abs=1e-4)
+    with torch.no_grad():
+        known = other.model.get_input_embeddings()(torch.arange(other.model.config.vocab_size))
+    assert other.unit == pytest.approx(float(known.square().mean().sqrt()), rel=1e-4)
+
+
+def test_a_model_in_use_is_read_once(tmp_path: Path, models_read: list[Path]) -> None:
+    folder = tiny_llm(tmp_path / "llm", tie_word_embeddings=True)
+    one, other = LanguageModel(folder), LanguageModel(folder)
+    assert models_read == [folder] and one.model is not other.model
+    places = [{name: tensor.data_ptr() for name, tensor in llm.model.state_dict().items()} for llm in (one, other)]
+    assert places[0] == places[1] and len(set(places[0].values())) < len(places[0]), "tied weights stay tied"
+    other.to(torch.bfloat16)
+    other.model.lm_head = torch.nn.Identity()
+    assert {tensor.dtype for tensor in one.model.state_dict().values()} == {torch.float32}
+    assert torch.isfinite(one.nll(vectors_of(one), REAL, PROMPTS, ANSWERS)).all()
+    LanguageModel(folder, torch.bfloat16)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 3]}))
+    assert LanguageModel(folder).ends == (2, 3) and len(models_read) == 3, "in another precision, and of other files"
 
 
 def test_what_a_folder_likes_in_generation_does_not_count(tmp_path: Path) -> None:

@@ -18,10 +18,18 @@ import pytest
 
 from core_encoder.encoder import load_encoder
 from core_encoder.errors import InputError
-from core_encoder.files.hub import download
+from core_encoder.files.hub import download, named_elsewhere
 from tests.core_encoder.checkpoint_files import clip_model, flax_arrays, save, vision_model
 
 COMMIT = "c" * 40
+
+
+def test_what_another_machine_may_call_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "words").mkdir(parents=True)
+    known = {"nano": "nano", "someone/words@v2": "someone/words@v2", "": "", "models/words": "models/words"}
+    known |= {"./models/words": "words", str(tmp_path / "models"): "models", "/gone/words/": "words"}
+    assert {source: named_elsewhere(source) for source in known} == known
 
 
 class Hub(ThreadingHTTPServer):

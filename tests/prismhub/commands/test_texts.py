@@ -13,9 +13,10 @@ import prismhub
 from adapters import load_adapter
 from pretrain.world.synthetic_world import write_dataset
 from prismhub.cli import run
-from tests.language_models import taught_llm, tiny_llm
+from tests.language_models import models_read, taught_llm, tiny_llm
 from tests.prismhub.small_data import FAST, one_object_class, read_json
 
+__all__ = ["models_read"]  # a fixture
 OBJECTS = ("red circle", "blue star", "green bar", "white circle")
 ASKED = "what is it ?"
 
@@ -115,15 +116,41 @@ def test_predict_captions_answers_and_chooses(world: Path, tmp_path: Path, capsy
     assert done.predictions[0].question == ASKED
 
 
-def test_a_finished_run_gets_its_twin_later(
-    world: Path, llm: str, private_home: Path, capsys: pytest.CaptureFixture[str]
+def test_a_language_model_that_has_moved(
+    learned: Path, world: Path, llm: str, capsys: pytest.CaptureFixture[str], says: Callable[..., str]
 ) -> None:
+    """The blind twin finds it where the adapter does; what is pulled is tried with it, and keeps what it recorded."""
+    for name in ("y", "y-blind"):
+        file = learned / "adapters" / name / "v1" / "adapter_config.json"
+        config = json.loads(file.read_text())
+        config["config"]["llm"] = str(learned / "gone")
+        file.write_text(json.dumps(config))
+    data = ("evaluate", "--data", str(world / "texts.jsonl"), "--adapter", "y")
+    video = str(min(world.rglob("*.mp4")))
+    missing = "gone' is no known name, folder or Hub id"
+    assert missing in (line := says(2, *data)) and line.endswith("say where it lies now with llm")
+    assert read_json(capsys, *data, "--llm", llm)["blind"]["adapter"] == "y-blind@v1"
+    pull = ("adapters", "pull", str(learned / "adapters" / "y" / "v1"), "--name", "z")
+    assert missing in says(2, *pull)
+    assert run([*pull, "--llm", llm]) == 0
+    assert missing in says(2, "predict", video, "--adapter", "z")
+    assert run(["predict", video, "--adapter", "z", "--llm", llm, "--quiet"]) == 0
+    assert "text_tower means nothing for llm_decoder" in says(2, *pull, "--text-tower", "nano")
+
+
+def test_a_finished_run_gets_its_twin_later(
+    world: Path, llm: str, private_home: Path, capsys: pytest.CaptureFixture[str], models_read: list[Path]
+) -> None:
+    """And the language model is read once by a command, whatever is done with it."""
     train = ["train", "--data", str(world), "--adapter", "llm_decoder", "--llm", llm, *FAST, "--epochs", "1"]
     train += ["--views", "2"]  # the likeliest text of both counts
     assert run([*train, "--head", "max_new_tokens=3", "--name", "z"]) == 0
+    assert len(models_read) == 1
     assert run(["evaluate", "--data", str(world), "--adapter", "z"]) == 0
     assert "note: no blind adapter to compare with; train with --blind" in capsys.readouterr().err
+    models_read.clear()
     found = read_json(capsys, *train, "--head", "max_new_tokens=3", "--name", "z", "--blind")
+    assert len(models_read) <= 1
     assert found["result"]["blind"]["adapter"] == "z-blind@v1"
     assert len(list((private_home / "runs").iterdir())) == 1
 

@@ -172,7 +172,7 @@ def _files(rows: Sequence[_Row]) -> tuple[_File, ...]:
     media = [_media(row, names) for row in rows]
     if len({*media}) > 1 or len(names) > 1:
         row = next((row for row, name in zip(rows, media, strict=True) if name != media[0]), first)
-        several = ", ".join(names if len(names) > 1 else dict.fromkeys(media))
+        several = ", ".join(" ".join(name.split()) for name in (names if len(names) > 1 else dict.fromkeys(media)))
         raise InputError(
             f"{row.where}: observation {first['observation']!r} is of several media files ({several}), and nothing "
             "says how long each lasts: export again with BORIS 8.10 or later, whose tables do"

@@ -317,7 +317,7 @@ def test_what_can_be_wrong_with_activitynet(
         ([row("START", "1"), row("STOP", "2", media="b.mp4")], "line 3: observation 'o1' is of several media files"),
         (
             [row("START", "1", source="mice.mp4;b.mp4"), row("STOP", "2", source="mice.mp4;b.mp4")],  # BORIS of 2022
-            r"line 2: .* of several media files \(mice.mp4, b.mp4\), and nothing says how long each lasts: export again",
+            r"line 2: .* of several media files \(mice.mp4, b.mp4\), and nothing says how long each lasts: export",
         ),
         (
             [row("START", "95", media="b.mp4", **QUEUE), row("STOP", "150", media="mice.mp4", **QUEUE)],
@@ -369,6 +369,7 @@ def test_an_aggregated_state_that_does_not_end(write: Callable[[str, str], Path]
         ("x.csv", "video,start,end,label,split\na.mp4,1,2,r,train\na.mp4,3,4,r,test\n", "has rows in several splits"),
         ("x.json", "{}", "not ActivityNet's JSON: it has no object 'database'"),
         ("x.json", '{"database": {}}', "its database holds no video"),
+        ("x.json", '{"taxonomy": 3, "database": {"a": 1}}', "video 'a': must be an object with 'annotations', not 1"),
         ("x.mat", "", "when something happens is read from"),
         ("x.jsonl", "", "holds no video"),
     ],

@@ -2,8 +2,9 @@
 
     python -m benchmarks.speed.ava_scale --json ava_scale.json
 
-60,000 moments with ten boxes each, one to three of 80 classes a box, in 67 videos of 15 minutes: a million rows. The answers are the true boxes, a little moved, with random scores of all classes. Seconds are of one process, of
-its CPU, so that other work beside it does not count; its memory is the most that it ever held.
+60,000 moments with ten boxes each, one to three of 80 classes a box, in 67 videos of 15 minutes: a million rows. The
+answers are the true boxes, a little moved, with random scores of all classes. Seconds are of one process, of its CPU,
+so that other work beside it does not count; its memory is the most that it ever held.
 """
 
 from __future__ import annotations

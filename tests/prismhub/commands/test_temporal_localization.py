@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import prismhub
+from adapters.kinds.linear import Linear
 from adapters.registry import load_adapter, save_to_registry
 from pretrain.world.event_videos import write_event_videos
 from prismhub.cli import run
@@ -120,12 +121,9 @@ def test_proposals_are_named_by_another_adapter(
     assert result["adapter"] == "proposals + what@v1" and result["config"]["classifier"] == "what"
     assert "have classes already" in says(2, "predict", str(video), "--adapter", "when", "--classifier", "what")
     assert "does not answer with classes" in says(2, *ask, "--classifier", "when")
-    several = load_adapter("what")  # the same head, of several classes at once: the likeliest one counts
-    several.config = replace(several.config, multi_label=True)
-    several.info = replace(several.info, config=several.info.config | {"multi_label": True})
-    several.context = replace(several.context, targets=replace(several.context.targets, multi_label=True))
-    several.info = replace(several.info, targets=several.context.targets)
-    save_to_registry(several, "several")
+    what = load_adapter("what")
+    context = replace(what.context, targets=replace(what.context.targets, multi_label=True), assets=None)
+    save_to_registry(Linear.build({"multi_label": True}, context).described_as(what.info), "several")
     (named,) = read_json(capsys, *ask, "--classifier", "several")
     assert named["classified_by"] == "several@v1" and {one["label"] for one in named["segments"]} <= {"star", "ring"}
 

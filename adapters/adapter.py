@@ -136,6 +136,11 @@ class Adapter(nn.Module, ABC):
         return self.context.targets.label_names
 
     @property
+    def answer_labels(self) -> tuple[str, ...]:
+        """The labels that answers may bear; by default the classes."""
+        return self.label_names
+
+    @property
     def layers(self) -> tuple[int, ...]:
         """The encoder layers whose raw outputs the head reads; empty for the final features."""
         return tuple(getattr(self.config, "layers", ()))

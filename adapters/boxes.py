@@ -82,6 +82,8 @@ def given_tracks(given: Any, name: str) -> tuple[Track, ...]:
 def box_problem(corners: Sequence[float]) -> str:
     """What is wrong with a box, and what to do about it; empty where nothing is."""
     left, top, right, bottom = corners
+    if -_ROUNDING <= left < right <= 1 + _ROUNDING and -_ROUNDING <= top < bottom <= 1 + _ROUNDING:
+        return ""  # at once: there may be a million
     shown = f"box {left:g} {top:g} {right:g} {bottom:g}"
     if not np.isfinite(corners).all():
         return f"{shown} holds a number that is not finite; correct or remove it"
@@ -89,9 +91,7 @@ def box_problem(corners: Sequence[float]) -> str:
         return f"{shown} seems to be in pixels; give fractions of the picture: divide by its width and height"
     if min(corners) < -_ROUNDING or max(corners) > 1 + _ROUNDING:
         return f"{shown} reaches outside the picture; corners are fractions from 0 to 1: cut it there"
-    if right <= left or bottom <= top:
-        return f"{shown} has no area; corners are left, top, right, bottom: correct or remove it"
-    return ""
+    return f"{shown} has no area; corners are left, top, right, bottom: correct or remove it"
 
 
 _ROUNDING = 1e-3  # how far a rounded edge may lie outside the picture

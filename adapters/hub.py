@@ -37,12 +37,13 @@ Hear = Callable[[Clip, float], None]
 
 @dataclass(frozen=True)
 class Gate:
-    """Ask adapter `target` only where adapter `source` finds `label`, with a score of at least `least_score`."""
+    """Ask adapter `target` only where adapter `source` finds `label`: in the segments that are its answer, or in those
+    with a score of at least `least_score`."""
 
     label: str
     source: str
     target: str
-    least_score: float = 0.5
+    least_score: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,8 +173,8 @@ class Hub:
         source, target = self._find(gate.source), self._find(gate.target)
         if source.target_kind != "segments" or target is source:
             raise InputError(f"{gate}: the source must be another adapter, one that says when (segments)")
-        if source.label_names and gate.label not in source.label_names:
-            raise InputError(f"{gate}: no label {gate.label!r}{nearest(gate.label, source.label_names)}")
+        if source.answer_labels and gate.label not in source.answer_labels:
+            raise InputError(f"{gate}: no label {gate.label!r}{nearest(gate.label, source.answer_labels)}")
         with self._changing:
             self._gates = (*self._gates, gate)
 
@@ -355,7 +356,7 @@ class Hub:
                 spans[gate.target] |= {
                     (one.start_s, one.end_s)
                     for one in found.segments
-                    if one.label == gate.label and one.score >= gate.least_score and one.end_s > one.start_s
+                    if one.label == gate.label and one.score >= _least(gate, found) and one.end_s > one.start_s
                 }
         answers: dict[str, Prediction] = {}
         for name, several in spans.items():
@@ -388,6 +389,11 @@ class Hub:
         if name not in self._adapters:
             raise InputError(f"the hub has no adapter {name!r}{nearest(name, self._adapters)}")
         return self._adapters[name]
+
+
+def _least(gate: Gate, found: Segments) -> float:
+    """The score from which on a segment opens a gate."""
+    return found.threshold if gate.least_score is None else gate.least_score
 
 
 def _in_passes(specs: Mapping[str, FeatureSpec]) -> list[dict[str, FeatureSpec]]:

@@ -30,8 +30,8 @@ def check_classifier(ref: str | None, info: AdapterInfo) -> None:
     if ref is None:
         return
     other = describe_adapter(ref)
-    if other.targets.kind != "classes" or other.targets.multi_label:
-        raise InputError(f"classifier {ref!r} is a {other.kind} and does not answer with one class; take one that does")
+    if other.targets.kind != "classes":
+        raise InputError(f"classifier {ref!r} is a {other.kind} and does not answer with classes; take one that does")
     if not info.config.get("class_agnostic"):
         raise InputError("the segments of this adapter have classes already; classifier is for class_agnostic=true")
 
@@ -45,7 +45,8 @@ def classify_proposals(
     show: Show,
     all_scores: bool,
 ) -> list[Segments]:
-    """The answers with the class that the adapter `ref` sees in each segment; its probability times the score.
+    """The answers with the class that the adapter `ref` finds the likeliest in each segment; its probability times the
+    score.
 
     Without `all_scores` only the segments that are the answer are kept. `clips` are the videos by sample id.
     """

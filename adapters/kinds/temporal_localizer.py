@@ -105,6 +105,10 @@ class TemporalLocalizer(Adapter):
     def feature_kind_for(cls, config: Any) -> FeatureKind:
         return config.reads
 
+    @property
+    def answer_labels(self) -> tuple[str, ...]:
+        return self.classes
+
     def calibrate(self, dataset: FeatureDataset) -> None:
         """Measure the feature scale, and from which stride the head learns; every video must have that one.
 

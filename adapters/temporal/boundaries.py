@@ -134,24 +134,42 @@ def assign(places: Places, segments: Tensor, labels: Tensor, classes: int, radiu
     level looks after: to all of their classes, and to the boundaries of the shortest. A segment that no place would
     take belongs to the lowest place nearest to its middle, among the first `count` (real) ones.
     """
-    number = len(places.at)
-    wanted = torch.zeros(number, classes, device=segments.device)
+    device = segments.device
+    classes_of = torch.zeros(len(places.at), classes, device=device)
+    distances, inside = torch.zeros(len(places.at), 2, device=device), torch.zeros(len(places.at), device=device).bool()
     if not len(segments):
-        return Wanted(wanted, torch.zeros(number, 2, device=segments.device), wanted.any(-1))
-    apart = torch.stack([places.at[:, None] - segments[:, 0], segments[:, 1] - places.at[:, None]], -1)  # (N, G, 2)
+        return Wanted(classes_of, distances, inside)
     middle = segments.mean(-1)  # (G,)
-    around = apart.min(-1).values > 0
-    central = (places.at[:, None] - middle).abs() <= radius * places.step[:, None]
-    size = apart.max(-1).values
-    mine = around & central & (size >= places.least[:, None]) & (size <= places.most[:, None])  # (N, G)
-    lost = (~mine.any(0)).nonzero()[:, 0]
-    nearest = (places.at[:count, None] - middle[lost]).abs().argmin(0)
-    mine[nearest, lost] = True
-    length = (segments[:, 1] - segments[:, 0]).expand(number, -1).masked_fill(~mine, torch.inf)  # (N, G)
-    shortest = length.argmin(-1)  # (N,)
-    wanted = (mine.float() @ F.one_hot(labels, classes).float()).clamp(max=1)
-    distances = apart.clamp(min=0)[torch.arange(number, device=shortest.device), shortest] / places.step[:, None]
-    return Wanted(wanted, distances, mine.any(-1))
+    place, segment = _central(places, middle, radius)  # (E,) each: only so many pairs, and never all
+    before, after = places.at[place] - segments[segment, 0], segments[segment, 1] - places.at[place]
+    size = torch.maximum(before, after)
+    mine = (torch.minimum(before, after) > 0) & (size >= places.least[place]) & (size <= places.most[place])
+    lost = torch.ones(len(segments), device=device).bool()
+    lost[segment[mine]] = False
+    nearest = (middle[lost] - 0.5).ceil().clamp(0, count - 1).long()
+    place, segment = torch.cat([place[mine], nearest]), torch.cat([segment[mine], lost.nonzero()[:, 0]])
+    classes_of[place, labels[segment]] = 1.0
+    inside[place] = True
+    order = (segments[segment, 1] - segments[segment, 0]).argsort(stable=True)
+    order = order[place[order].argsort(stable=True)]  # by place, and of each place the shortest first
+    place, segment = place[order], segment[order]
+    first = torch.cat([place.new_ones(1), place.diff()]).bool()
+    place, (start, end) = place[first], segments[segment[first]].unbind(-1)
+    apart = torch.stack([places.at[place] - start, end - places.at[place]], -1).clamp(min=0)
+    distances[place] = apart / places.step[place, None]
+    return Wanted(classes_of, distances, inside)
+
+
+def _central(places: Places, middle: Tensor, radius: float) -> tuple[Tensor, Tensor]:
+    """The places at most `radius` of their steps away from the middles `(G,)`: pairs of place and segment, `(E,)`."""
+    steps, lengths = places.step.unique_consecutive(return_counts=True)  # (levels,)
+    near = torch.arange(-int(radius + 0.5), int(radius + 0.5) + 1, device=middle.device)
+    index = (middle / steps[:, None]).round().long()[..., None] + near  # (levels, G, 2 * radius + 1)
+    steps, lengths, starts = steps[:, None, None], lengths[:, None, None], (lengths.cumsum(0) - lengths)
+    central = (index * steps - middle[:, None]).abs() <= radius * steps
+    taken = central & (index >= 0) & (index < lengths)
+    level, segment, _ = taken.nonzero(as_tuple=True)
+    return starts[level] + index[taken], segment
 
 
 def focal_loss(logits: Tensor, wanted: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:

@@ -64,7 +64,6 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
         check_llm(head["llm"])
         head["llm"] = head["llm"] if head["llm"] in KNOWN_LLMS else _portable_source(head["llm"])
     drawn = {"val_fraction": settings.val_fraction, "test_fraction": settings.test_fraction}
-    learns = target_kind(settings.adapter)
     task = read_task(
         dataset.data,
         learns,

@@ -19,35 +19,47 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.boxes import BoxScores, Corners, overlaps
+from adapters.boxes import BoxScores, overlaps
 from adapters.predictions import Box, Truth
 from core_encoder.errors import InputError
 from tasks.metrics.bootstrap import Floats, value_of
 
 MOST_ROWS = 50  # of one frame
 MATCH_IOU = 0.5
+AT_ONCE = 4_000_000  # weights of predictions that are held at a time
 
 
 @dataclass(frozen=True, eq=False)
 class RankedBoxes:
-    """The predictions of one class over all frames, best first, and its ground truth."""
+    """The predictions of one class over all frames, best first, and its ground truth.
 
-    frames: NDArray[np.int64]  # (M,) of which frame each is
-    right: NDArray[np.bool_]  # (M,)
-    last_of_tie: NDArray[np.int64]  # places after which another score begins
-    counts: NDArray[np.int64]  # (F,) individuals of the class in each frame
+    The curve rises only at a tie (predictions of one score) that holds a right one, and precision is never higher
+    between two of these than at the first; so the G ties of this sort are all that is kept, each with the predictions
+    since the one before.
+    """
+
+    frames: NDArray[np.int32]  # (M,) of which frame each prediction is
+    starts: NDArray[np.int64]  # (G,) the first prediction of each group
+    right_frames: NDArray[np.int32]  # (N,) of which frame each right prediction is
+    right_starts: NDArray[np.int64]  # (G,) the first right one of each group
+    counts: NDArray[np.int32]  # (F,) individuals of the class in each frame
 
     def average_precision(self, weights: NDArray[np.float32]) -> Floats:
         """The average precision for each row of frame weights `(R, F)`; nan without ground truth."""
-        total = weights @ self.counts  # (R,)
-        weight = weights[:, self.frames].astype(np.float64)  # (R, M)
-        predicted = weight.cumsum(1)[:, self.last_of_tie]
-        found = (weight * self.right).cumsum(1)[:, self.last_of_tie]  # (R, ties)
-        precision = np.divide(found, predicted, out=np.zeros_like(found), where=predicted > 0)
+        rows = max(1, AT_ONCE // max(len(self.frames), 1))
+        parts = [self._area(weights[first : first + rows]) for first in range(0, len(weights), rows)]
+        total = weights @ self.counts.astype(np.float32)  # (R,)
+        return np.divide(np.concatenate(parts), total, out=np.full(len(weights), np.nan), where=total > 0)
+
+    def _area(self, weights: NDArray[np.float32]) -> Floats:
+        """The area under the curve, in individuals that are found, for each of a few rows of weights."""
+        if not len(self.starts):
+            return np.zeros(len(weights))
+        predicted = np.add.reduceat(weights[:, self.frames], self.starts, axis=1, dtype=np.float64).cumsum(1)  # (R, G)
+        gained = np.add.reduceat(weights[:, self.right_frames], self.right_starts, axis=1, dtype=np.float64)
+        precision = np.divide(gained.cumsum(1), predicted, out=np.zeros_like(gained), where=predicted > 0)
         best_from_here = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        gained = np.diff(found, axis=1, prepend=0.0)
-        area = (gained * best_from_here).sum(1)
-        return np.divide(area, total, out=np.full(len(weights), np.nan), where=total > 0)
+        return (gained * best_from_here).sum(1)
 
 
 def ranked_boxes(
@@ -58,28 +70,33 @@ def ranked_boxes(
     Raises:
         InputError: a class that the adapter does not know, or scores that are not finite.
     """
-    rows: list[list[tuple[int, float, bool]]] = [[] for _ in label_names]  # frame, score, right
-    counts = np.zeros((len(label_names), len(truths)), dtype=np.int64)
+    index = {label: k for k, label in enumerate(label_names)}
+    counts = np.zeros((len(label_names), len(truths)), dtype=np.int32)
+    found: list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]] = []  # class, score, right: a frame
     for frame, (answer, target) in enumerate(zip(predictions, truths, strict=True)):
         scores = _scores_of(answer, label_names)  # (P, K)
-        boxes = np.array(answer.corners, dtype=np.float64).reshape(-1, 4)
-        kept = np.argsort(-scores, axis=None, kind="stable")[:MOST_ROWS]  # of P * K
-        people: dict[str, list[Corners]] = {}
-        for box in target:
-            people.setdefault(box.label, []).append(box.corners)
-        for k, label in enumerate(label_names):
-            counts[k, frame] = len(people.get(label, ()))
-            mine = kept[kept % len(label_names) == k] // len(label_names)  # best first
-            taken: set[int] = set()
-            shared = overlaps(boxes[mine], np.array(people[label])) if label in people else None
-            for place, box_index in enumerate(mine.tolist()):
-                right = False
-                if shared is not None:
-                    person = int(shared[place].argmax())
-                    right = bool(shared[place, person] >= MATCH_IOU) and person not in taken
-                    taken |= {person} if right else set()
-                rows[k].append((frame, float(scores[box_index, k]), right))
-    return [_ranked(found, counts[k]) for k, found in enumerate(rows)]
+        kept = np.argsort(-scores, axis=None, kind="stable")[:MOST_ROWS]  # of P * K, best first
+        boxes, classes = np.divmod(kept, len(label_names))
+        people = [box for box in target if box.label in index]
+        does = np.array([index[box.label] for box in people], dtype=np.int64)  # (G,)
+        np.add.at(counts[:, frame], does, 1)
+        right = np.zeros(len(kept), dtype=bool)
+        if people and len(kept):
+            shared = overlaps(np.array(answer.corners), np.array([box.corners for box in people]))[boxes]
+            shared[classes[:, None] != does] = -1.0  # (kept, G): an individual for each of its classes
+            person = shared.argmax(1)
+            near = np.flatnonzero(shared.max(1) >= MATCH_IOU)
+            _, first = np.unique(person[near], return_index=True)  # of several that are right about one, the surest
+            right[near[first]] = True
+        found.append((classes, scores.ravel()[kept], right))
+    frames = np.repeat(np.arange(len(found), dtype=np.int32), [len(classes) for classes, _, _ in found])
+    classes, scores, right = (
+        np.concatenate([one[part] for one in found]) if found else np.zeros(0) for part in range(3)
+    )
+    order = np.lexsort((-scores, classes))
+    bounds = np.searchsorted(classes[order], np.arange(len(label_names) + 1))
+    several = (order[bounds[k] : bounds[k + 1]] for k in range(len(label_names)))
+    return [_ranked(frames[mine], scores[mine], right[mine], counts[k]) for k, mine in enumerate(several)]
 
 
 def frame_map(ranked: Sequence[RankedBoxes], weights: NDArray[np.float32]) -> Floats:
@@ -112,22 +129,27 @@ class FrameMAP:
         return value_of(lambda weights: frame_map(ranked, weights), len(answers))
 
 
-def _ranked(found: Sequence[tuple[int, float, bool]], counts: NDArray[np.int64]) -> RankedBoxes:
-    frames = np.array([frame for frame, _, _ in found], dtype=np.int64)
-    scores = np.array([score for _, score, _ in found], dtype=np.float64)
-    order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.diff(scores[order], append=-np.inf) != 0)
-    right = np.array([right for _, _, right in found], dtype=bool)
-    return RankedBoxes(frames[order], right[order], ends, counts)
+def _ranked(
+    frames: NDArray[np.int32], scores: Floats, right: NDArray[np.bool_], counts: NDArray[np.int32]
+) -> RankedBoxes:
+    """The predictions of one class, the surest first."""
+    ends = np.flatnonzero(np.diff(scores, append=-np.inf)) + 1  # of each tie
+    found = np.cumsum(right)[ends - 1]  # right ones up to and with each tie
+    before = np.concatenate([[0], found[:-1]])
+    rises = found > before
+    starts = np.concatenate([[0], ends[rises][:-1]])[: rises.sum()]
+    last = ends[rises][-1] if rises.any() else 0
+    return RankedBoxes(frames[:last], starts, frames[right], before[rises], counts)
 
 
 def _scores_of(answer: BoxScores, label_names: Sequence[str]) -> Floats:
     """The scores `(P, K)` in the order of the task's classes."""
-    absent = [name for name in label_names if name not in answer.label_names]
-    if absent:
-        raise InputError(f"{answer.sample_id}: class {absent[0]!r} is unknown to the adapter")
-    columns = [answer.label_names.index(name) for name in label_names]
-    scores = np.asarray(answer.scores, dtype=np.float64).reshape(-1, len(answer.label_names))[:, columns]
+    scores = np.asarray(answer.scores, dtype=np.float64).reshape(-1, len(answer.label_names))
+    if answer.label_names != tuple(label_names):
+        absent = [name for name in label_names if name not in answer.label_names]
+        if absent:
+            raise InputError(f"{answer.sample_id}: class {absent[0]!r} is unknown to the adapter")
+        scores = scores[:, [answer.label_names.index(name) for name in label_names]]
     if not np.isfinite(scores).all():
         raise InputError(f"{answer.sample_id}: the adapter's scores are not finite")
     return scores

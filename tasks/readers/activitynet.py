@@ -30,9 +30,9 @@ def read_activitynet(file: Path) -> list[VideoEvents]:
         raise InputError(f"{file}: not ActivityNet's JSON: it has no object 'database'")
     if not database:
         raise InputError(f"{file}: its database holds no video")
-    known = {
-        str(node["nodeName"]) for node in content.get("taxonomy") or () if isinstance(node, dict) and "nodeName" in node
-    }
+    taxonomy = content.get("taxonomy")
+    nodes = taxonomy if isinstance(taxonomy, list) else []
+    known = {str(node["nodeName"]) for node in nodes if isinstance(node, dict) and "nodeName" in node}
     videos = [_video(file, name, entry, known) for name, entry in database.items()]
     secret = [one for one in videos if one.split == "test"]
     if secret and len(secret) < len(videos) and not any(one.events for one in secret):

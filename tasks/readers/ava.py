@@ -10,6 +10,7 @@ A last column of whole numbers alone is taken for persons, one with any other nu
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,11 +71,11 @@ def _row(path: Path, line: int, cells: list[str], people: bool) -> BoxRow:
     return BoxRow(
         path,
         f"line {line}",
-        cells[0],
+        sys.intern(cells[0]),  # these three are the same in very many rows
         (left, top, right, bottom),
         time_s,
-        label=label or None,
-        track=last if people else "",
+        label=sys.intern(label) or None,
+        track=sys.intern(last) if people else "",
         score=1.0 if people or not last else float(last),
     )
 

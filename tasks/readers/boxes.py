@@ -208,7 +208,8 @@ def _video_samples(
         people: dict[tuple[str, Corners], Track] = {}
         actors: dict[Box, None] = {}
         for row, corners in at[time_s]:
-            people.setdefault((row.track, corners), _track(row, corners, tracks.get(row.track), clip, time_s))
+            if (who := (row.track, corners)) not in people:
+                people[who] = _track(row, corners, tracks.get(row.track), clip, time_s)
             if row.label is not None and (label := label_map.name_of(row.label)) is not None:
                 actors[Box(time_s, corners, label, 1.0, row.track)] = None
         given = tuple(people.values())

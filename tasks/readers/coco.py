@@ -12,6 +12,7 @@ box are several annotations, or a list `category_ids`. A file of results, a bare
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,21 +32,28 @@ def read_coco(path: str | Path) -> list[BoxRow]:
     given = read_json(path)
     if not isinstance(given, dict) or not all(isinstance(given.get(name), list) for name in ("images", "annotations")):
         raise InputError(f"{path}: is no COCO-style file: it needs the lists images and annotations")
-    names = {one.get("id"): str(one.get("name")) for one in given.get("categories", ())}
-    videos = {one.get("id"): one for one in given.get("videos", ())}
-    images = {image.get("id"): _image(path, place, image, videos) for place, image in enumerate(given["images"])}
+    names = {_id(path, place, one): str(one.get("name")) for place, one in _listed(path, given, "categories")}
+    videos = {_id(path, place, one): one for place, one in _listed(path, given, "videos")}
+    images = {
+        _id(path, place, image): _image(path, place, image, videos) for place, image in _listed(path, given, "images")
+    }
     rows, seen = [], set()
-    for place, one in enumerate(given["annotations"]):
-        where = f"annotation {place}"
-        if one.get("image_id") not in images:
-            raise InputError(f"{path}: {where}: image_id {one.get('image_id')!r} is none of its images")
-        seen.add(one["image_id"])
+    for where, one in _listed(path, given, "annotations"):
+        image = _id(path, where, one, "image_id")
+        if image not in images:
+            raise InputError(f"{path}: {where}: image_id {image!r} is none of its images")
+        seen.add(image)
         box = one.get("bbox")
         if not isinstance(box, list) or len(box) != 4 or not all(_is_number(edge) for edge in box):
             raise InputError(f"{path}: {where}: bbox {box!r} is not [x, y, width, height]")
         x, y, width, height = map(float, box)
+        score = one.get("score", 1.0)
+        if not _is_number(score):
+            raise InputError(f"{path}: {where}: score {score!r} is not a number")
         track = one.get("track_id", one.get("instance_id"))
         categories = one.get("category_ids", [one["category_id"]] if "category_id" in one else [])
+        if not isinstance(categories, list) or not all(isinstance(index, int | str) for index in categories):
+            raise InputError(f"{path}: {where}: its categories must be numbers of categories, not {categories!r}")
         unknown = [index for index in categories if names and index not in names]
         if unknown:
             raise InputError(f"{path}: {where}: category_id {unknown[0]!r} is none of its categories")
@@ -58,9 +66,9 @@ def read_coco(path: str | Path) -> list[BoxRow]:
                     corners=(x, y, x + width, y + height),
                     label=label,
                     track="" if track is None else str(track),
-                    score=float(one.get("score", 1.0)),
+                    score=float(score),
                     in_pixels=True,
-                    **images[one["image_id"]],
+                    **images[image],
                 )
             )
     rows += [BoxRow(path, f"image {index}", corners=None, **images[index]) for index in images if index not in seen]
@@ -70,26 +78,65 @@ def read_coco(path: str | Path) -> list[BoxRow]:
 
 
 def category_ids(path: str | Path) -> dict[str, int]:
-    """The number of each category by its name."""
-    return {str(one["name"]): int(one["id"]) for one in read_json(Path(path)).get("categories", ())}
+    """The number of each category of a file by its name, from 1 in their order where their ids are no numbers.
+
+    Raises:
+        InputError: its categories are none.
+    """
+    path = Path(path)
+    known = [
+        (_id(path, where, one), str(one.get("name"))) for where, one in _listed(path, read_json(path), "categories")
+    ]
+    return {name: index if isinstance(index, int) else place for place, (index, name) in enumerate(known, start=1)}
 
 
-def _image(path: Path, place: int, image: Mapping[str, Any], videos: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
+_ONE_OF = {"images": "image", "annotations": "annotation", "categories": "category", "videos": "video"}
+
+
+def _listed(path: Path, given: Mapping[str, Any], name: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """The objects of one of a file's lists, each with where it is; nothing where there is no such list.
+
+    Raises:
+        InputError: it is something else.
+    """
+    listed = given.get(name) or []
+    if not isinstance(listed, list):
+        raise InputError(f"{path}: {name} must be a list of objects, not {listed!r}")
+    found = [(f"{_ONE_OF[name]} {place}", one) for place, one in enumerate(listed)]
+    for where, one in found:
+        if not isinstance(one, dict):
+            raise InputError(f"{path}: {where}: must be an object, not {one!r}")
+    return found
+
+
+def _id(path: Path, where: str, record: Mapping[str, Any], field: str = "id") -> int | str:
+    """What an object is called, or which other it belongs to.
+
+    Raises:
+        InputError: it does not say.
+    """
+    value = record.get(field)
+    if not isinstance(value, int | str):
+        raise InputError(f"{path}: {where}: {field} must be a number or a text, not {value!r}")
+    return value
+
+
+def _image(path: Path, where: str, image: Mapping[str, Any], videos: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
     """The video, moment and picture of an image, by the names that `BoxRow` has."""
-    video = videos.get(image.get("video_id"))
+    video = videos.get(_id(path, where, image, "video_id")) if image.get("video_id") is not None else None
     if video is not None:
         name = video.get("file_name") or video.get("name")
     else:
         name = Path(str(image.get("file_name", ""))).parent.name
     if not name:
-        raise InputError(f"{path}: image {place}: is of no video: it needs video_id, or a file_name in its folder")
+        raise InputError(f"{path}: {where}: is of no video: it needs video_id, or a file_name in its folder")
     time_s = image.get("time_s", image.get("timestamp"))
     frame = image.get("frame_id", image.get("frame_index"))
     if time_s is None and frame is None:
-        raise InputError(f"{path}: image {place}: has no moment: it needs frame_id, or time_s in seconds")
+        raise InputError(f"{path}: {where}: has no moment: it needs frame_id, or time_s in seconds")
     for name_of, value in (("time_s", time_s), ("frame_id", frame)):
         if value is not None and (not _is_number(value) or value < 0):
-            raise InputError(f"{path}: image {place}: {name_of} {value!r} is not a number of at least 0")
+            raise InputError(f"{path}: {where}: {name_of} {value!r} is not a number of at least 0")
     fps = None if video is None else video.get("fps")
     if time_s is None and frame is not None and _is_number(fps) and float(fps or 0) > 0:
         time_s = float(frame) / float(fps or 1)
@@ -104,4 +151,4 @@ def _image(path: Path, place: int, image: Mapping[str, Any], videos: Mapping[Any
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -16,7 +16,8 @@ from adapters.context import Context, TargetSchema
 from adapters.hub import Answers, Gate, Hub
 from adapters.kinds.linear import Linear
 from adapters.kinds.map_classifier import MapClassifier
-from adapters.predictions import ClassScores, Prediction, Segment, Segments
+from adapters.kinds.temporal_localizer import TemporalLocalizer
+from adapters.predictions import PROPOSAL, ClassScores, Prediction, Segment, Segments
 from adapters.registry import save_to_registry
 from adapters.windows import Windows
 from core_encoder.clip_plan import Clip, ClipPlan
@@ -39,8 +40,8 @@ class Happens(ToySegments):
     kind = "happens"
 
     def answer(self, batch: Any) -> list[Prediction]:
-        found = (Segment(1.0, 3.0, "run", 0.9), Segment(0.0, 1.0, "run", 0.2), Segment(0.0, 1.0, "sit", 0.8))
-        return [Segments(name, found) for name in batch.ids]
+        found = (Segment(1.0, 3.0, "run", 0.4), Segment(0.0, 1.0, "run", 0.2), Segment(0.0, 1.0, "sit", 0.8))
+        return [Segments(name, found, threshold=0.3) for name in batch.ids]
 
 
 @pytest.fixture(scope="module")
@@ -150,10 +151,23 @@ def test_a_gate_asks_only_where_something_was_found(nano: Encoder, files: list[s
         hub.remove("what")
     hub.remove_gate(hub.gates[0])
     assert isinstance(hub.predict(files[0])[0]["what"], ClassScores)
+    hub.add_gate(Gate("run", "when", "what", least_score=0.1))
+    more = hub.predict(files[0])[0]["what"]
+    assert isinstance(more, Windows) and [one.start_s for one in more.windows] == [0.0, 1.0]
+    hub.remove_gate(hub.gates[0])
     hub.add_gate(Gate("run", "when", "what", least_score=0.95))
     nothing = hub.predict(files[0])[0]["what"]
     assert isinstance(nothing, Windows) and not nothing.windows and nothing.columns == ("start", "end")
     assert nothing.rows() == [] and nothing.webvtt() == "WEBVTT\n"
+
+
+def test_proposals_without_a_class_open_a_gate_too(nano: Encoder) -> None:
+    spec = spec_for(nano, DENSE, kind="clip")
+    when = TemporalLocalizer.build({"class_agnostic": True}, Context(nano.dim, TargetSchema("segments", LABELS), spec))
+    hub = Hub(nano, {"when": when.described_as(AdapterInfo(features=spec)), "what": made(MapClassifier, nano, 0)})
+    hub.add_gate(Gate(PROPOSAL, "when", "what"))
+    with pytest.raises(InputError, match="no label 'run'"):  # it would never be found
+        hub.add_gate(Gate("run", "when", "what"))
 
 
 def test_windows_share_one_pass_and_whole_clips_are_asked_once(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,6 +118,61 @@ def test_places_learn_what_is_around_them_and_of_their_size() -> None:
     assert wanted.classes[9].tolist() == [0, 1]  # too short to hold a place: the nearest one learns it
     nothing = assign(places, torch.zeros(0, 2), torch.zeros(0, dtype=torch.long), 2, 1.5, 16)
     assert not nothing.classes.any() and not nothing.inside.any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.sampled_from([0.5, 1.5, 2.0, 3.2]))
+def test_places_are_those_of_all_pairs(seed: int, count: int, radius: float) -> None:
+    """Against the plain rule, every place asked about every segment."""
+    rng = np.random.default_rng(seed)
+    places = places_of([16, 8, 4, 2], 4.0, torch.device("cpu"))
+    starts = rng.uniform(-2, 15, count)
+    segments = torch.tensor(np.stack([starts, starts + rng.uniform(0.1, 16, count)], -1), dtype=torch.float32)
+    spans = [(start, end) for start, end in segments.tolist()]
+    labels = rng.integers(0, 3, count)
+    owners: list[set[int]] = [set() for _ in places.at]
+    rows = list(zip(*(one.tolist() for one in places), strict=True))
+    for segment, (start, end) in enumerate(spans):
+        taken = [
+            place
+            for place, (at, step, least, most) in enumerate(rows)
+            if start < at < end
+            and abs(at - (start + end) / 2) <= radius * step
+            and least <= max(at - start, end - at) <= most
+        ]
+        for place in taken or [min(range(13), key=lambda place: abs(place - (spans[segment][0] + end) / 2))]:
+            owners[place].add(segment)
+    found = assign(places, segments, torch.tensor(labels), 3, radius, 13)
+    for place, several in enumerate(owners):
+        at, step, _, _ = rows[place]
+        assert found.classes[place].nonzero()[:, 0].tolist() == sorted({int(labels[one]) for one in several})
+        assert bool(found.inside[place]) == bool(several)
+        if several:
+            start, end = min((spans[one] for one in several), key=lambda span: span[1] - span[0])
+            wanted = [max(at - start, 0) / step, max(end - at, 0) / step]
+            assert found.distances[place].tolist() == pytest.approx(wanted, abs=1e-5)
+
+
+def test_many_segments_in_a_long_video_take_no_table_of_all_pairs() -> None:
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Largest(TorchDispatchMode):
+        most = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            made = func(*args, **(kwargs or {}))
+            several = made if isinstance(made, list | tuple) else [made]
+            self.most = max([self.most, *(one.numel() for one in several if isinstance(one, torch.Tensor))])
+            return made
+
+    largest = []
+    for length in (1024, 2048):  # of a video twice as long, with twice as many segments
+        starts = torch.arange(0, length, 8.0)
+        places = places_of([length, length // 2, length // 4], 4.0, torch.device("cpu"))
+        with Largest() as seen:
+            assign(places, torch.stack([starts, starts + 5], -1), torch.zeros(len(starts)).long(), 2, 1.5, length)
+        largest.append(seen.most)
+    assert largest[1] < 2.2 * largest[0]
 
 
 def test_losses() -> None:

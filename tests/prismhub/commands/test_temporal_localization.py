@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import prismhub
+from adapters.kinds.linear import Linear
+from adapters.registry import load_adapter, save_to_registry
 from pretrain.world.event_videos import write_event_videos
 from prismhub.cli import run
 from tasks.readers.segments import read_segments
@@ -117,7 +120,12 @@ def test_proposals_are_named_by_another_adapter(
     )
     assert result["adapter"] == "proposals + what@v1" and result["config"]["classifier"] == "what"
     assert "have classes already" in says(2, "predict", str(video), "--adapter", "when", "--classifier", "what")
-    assert "does not answer with one class" in says(2, *ask, "--classifier", "when")
+    assert "does not answer with classes" in says(2, *ask, "--classifier", "when")
+    what = load_adapter("what")
+    context = replace(what.context, targets=replace(what.context.targets, multi_label=True), assets=None)
+    save_to_registry(Linear.build({"multi_label": True}, context).described_as(what.info), "several")
+    (named,) = read_json(capsys, *ask, "--classifier", "several")
+    assert named["classified_by"] == "several@v1" and {one["label"] for one in named["segments"]} <= {"star", "ring"}
 
 
 @pytest.mark.usefixtures("when")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from adapters.boxes import BoxScores, overlaps
 from adapters.predictions import Box, Truth
 from core_encoder.errors import InputError
-from tasks.metrics.frame_map import MOST_ROWS, FrameMAP, frame_map, ranked_boxes
+from tasks.metrics.frame_map import MOST_ROWS, FrameMAP, RankedBoxes, frame_map, ranked_boxes
 
 LABELS = ("run", "sit", "walk")
 Answers = list[tuple[str, list[tuple[float, float, float, float]], list[list[float]]]]
@@ -128,6 +129,47 @@ def test_ties_enter_the_curve_together() -> None:
         scores[:, 1:] = 0.0
         found = ranked_boxes([answer_of("a", order, scores)], truths, LABELS)
         assert found[0].average_precision(np.ones((1, 1), np.float32))[0] == pytest.approx(2 / 8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 100_000))
+def test_ties_and_weights_are_those_of_the_whole_curve(seed: int) -> None:
+    """Against the curve point by point: a point a score, each prediction as often as its frame weighs."""
+    answers, truths = random_case(seed)
+    answers = [replace(one, scores=(one.scores * 4).round() / 4) for one in answers]
+    weights = np.random.default_rng(seed).integers(0, 3, (1, len(truths))).astype(np.float32)
+    for k, (ranked, label) in enumerate(zip(ranked_boxes(answers, truths, LABELS), LABELS, strict=True)):
+        often = weights[0].tolist()
+        total = sum(often[frame] * sum(box.label == label for box in one) for frame, one in enumerate(truths))
+        points: dict[float, list[float]] = defaultdict(lambda: [0.0, 0.0])  # by score: right ones, and all
+        for frame, (answer, target) in enumerate(zip(answers, truths, strict=True)):
+            people = np.array([box.corners for box in target if box.label == label]).reshape(-1, 4)
+            taken = set()
+            for row in sorted(range(len(answer.corners)), key=lambda row: -float(answer.scores[row, k])):
+                values = overlaps(np.array(answer.corners)[row, None], people)[0]
+                best = int(values.argmax()) if len(people) else -1
+                right = bool(len(people)) and values[best] >= 0.5 and best not in taken
+                taken |= {best} if right else set()
+                points[float(answer.scores[row, k])][0] += often[frame] * right
+                points[float(answer.scores[row, k])][1] += often[frame]
+        curve = np.cumsum([points[score] for score in sorted(points, reverse=True)], axis=0).reshape(-1, 2)
+        precision = curve[:, 0] / np.maximum(curve[:, 1], 1)
+        best_later = [precision[place:].max() for place in range(len(precision))]
+        area = float((np.diff(curve[:, 0], prepend=0) * best_later).sum())
+        found = float(ranked.average_precision(weights)[0])
+        assert np.isnan(found) if not total else found == pytest.approx(area / total, abs=1e-9)
+
+
+def test_few_rows_of_weights_are_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranked = ranked_boxes(*random_case(7), LABELS)
+    weights = np.random.default_rng(0).integers(0, 3, (40, 6)).astype(np.float32)
+    whole = frame_map(ranked, weights)
+    asked: list[int] = []
+    real = RankedBoxes._area
+    monkeypatch.setattr(RankedBoxes, "_area", lambda one, some: asked.append(some.size) or real(one, some))
+    monkeypatch.setattr("tasks.metrics.frame_map.AT_ONCE", 50)
+    np.testing.assert_array_equal(frame_map(ranked, weights), whole)
+    assert len(asked) > 2 * len(LABELS) and sum(asked) == weights.size * len(LABELS)
 
 
 def test_weights_count_frames_as_if_they_were_there_so_often() -> None:

@@ -206,6 +206,15 @@ def test_what_is_wrong_with_a_track_is_said_in_one_line(row: str, says: str, cli
         ({"images": [{"id": 5, "video_id": 1}]}, "image 0: has no moment"),
         ({"images": [{"id": 5, "frame_id": 1}]}, "image 0: is of no video"),
         ({"images": [{"id": 5, "video_id": 1, "frame_id": -1}]}, "frame_id -1 is not a number of at least 0"),
+        ({"images": [{"id": 5, "video_id": 1, "frame_id": float("inf")}]}, "image 0: frame_id inf is not a number"),
+        ({"images": [{"video_id": 1, "frame_id": 1}]}, "image 0: id must be a number or a text, not None"),
+        ({"images": ["a.png"]}, "image 0: must be an object, not 'a.png'"),
+        ({"videos": [{"name": "a.mp4"}]}, "video 0: id must be a number or a text"),
+        ({"categories": {"1": "sit"}}, "categories must be a list of objects"),
+        ({"categories": ["sit", "walk"]}, "category 0: must be an object, not 'sit'"),
+        ({"annotations": [{"image_id": [5], "bbox": [0, 0, 4, 4]}]}, "annotation 0: image_id must be a number"),
+        ({"annotations": [{"image_id": 5, "bbox": [0, 0, 4, 4], "score": "high"}]}, "score 'high' is not a number"),
+        ({"annotations": [{"image_id": 5, "bbox": [0, 0, 4, 4], "category_ids": 2}]}, "its categories must be numbers"),
     ],
 )
 def test_what_is_wrong_with_a_coco_file_is_said(

@@ -88,11 +88,10 @@ def write(tmp_path: Path) -> Callable[[str, str], Path]:
 
 
 def row(what: str, time: str, behavior: str = "sniff", **cells: str) -> str:
-    given = {"observation": "o1", "media": "mice.mp4", "offset": "0", "source": "player #1:mice.mp4", **cells}
-    start = (
-        f"{given['observation']},2024-01-15,,60,Media file,{given['source']},{given['offset']},60.0,25,No focal subject"
-    )
-    return f"{start},{behavior},,{what},{time},{given['media']},,,"
+    given = {"observation": "o1", "media": "mice.mp4", "offset": "0", "source": "player #1:mice.mp4", "length": "60.0"}
+    given |= cells
+    start = f"{given['observation']},2024-01-15,,60,Media file(s),{given['source']},{given['offset']},{given['length']}"
+    return f"{start},25,No focal subject,{behavior},,{what},{time},{given['media']},,,"
 
 
 def found(sample: SegmentSample) -> list[tuple[float, float, str]]:
@@ -161,6 +160,63 @@ def test_boris_of_today(write: Callable[[str, str], Path]) -> None:
     rows = [row("START", "1.5"), row("POINT", "2.0", "rear"), row("STOP", "00:00:04.250")]
     (one,) = read_segments(write("events.csv", "\n".join([TITLES, *rows])))
     assert found(one) == [(1.5, 2.5, "rear"), (1.5, 4.25, "sniff")]
+
+
+QUEUE = {"source": "player #1:a.mp4;b.mp4;mice.mp4|player #2:v_abc.mp4", "length": "60.000;30.500;20.000|110.500"}
+
+
+def test_boris_of_files_played_one_after_another(
+    write: Callable[[str, str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Times count from the start of the first file: what spans two of them is cut where the second one begins."""
+    rows = [
+        row("START", "10", media="a.mp4", **QUEUE),
+        row("STOP", "12", media="a.mp4", **QUEUE),
+        row("START", "55.5", "run", media="a.mp4", **QUEUE),
+        row("STOP", "95", "run", media="mice.mp4", **QUEUE),
+        row("POINT", "62", "rear", media="b.mp4", **QUEUE),
+        row("START", "80", media="b.mp4", **QUEUE),
+        row("STOP", "90.501", media="mice.mp4", **QUEUE),  # a millisecond of rounding is no part of the third
+    ]
+    a, b, mice = read_segments(write("events.csv", "\n".join([TITLES, *rows])))
+    assert [Path(one.clip.path).name for one in (a, b, mice)] == ["a.mp4", "b.mp4", "mice.mp4"]
+    assert found(a) == [(10, 12, "sniff"), (55.5, 60, "run")]
+    assert found(b) == [(0, 30.5, "run"), (1.5, 2.5, "rear"), (20, 30.5, "sniff")] and b.moments == ("rear",)
+    assert found(mice) == [(0, 4.5, "run")]
+    assert "line 2: watched in several players; the video of the first one is taken" in caplog.text
+
+
+def test_a_file_of_a_boris_observation_in_which_nothing_happens(write: Callable[[str, str], Path]) -> None:
+    rows = [row("START", "70", media="b.mp4", **QUEUE), row("STOP", "75", media="b.mp4", **QUEUE)]
+    a, b, mice = read_segments(write("events.csv", "\n".join([TITLES, *rows])))
+    assert (found(a), found(b), found(mice)) == ([], [(10, 15, "sniff")], [])
+
+
+def test_boris_aggregated_over_several_files(write: Callable[[str, str], Path]) -> None:
+    about = "o1,2024-01-15,,Media file,player #1:a.mp4;b.mp4,0,90,60.000;30.000,25.000;25.000,one,sniff"
+    rows = [f"{about},,STATE,50.000,70.000,20.000,a.mp4,,", f"{about},,POINT,80.000,80.000,NA,b.mp4,,"]
+    a, b = read_segments(write("events.csv", "\n".join([AGGREGATED, *rows])))
+    assert found(a) == [(50, 60, "sniff")] and found(b) == [(0, 10, "sniff"), (19.5, 20.5, "sniff")]
+
+
+def test_the_time_offset_of_boris_is_taken_back(write: Callable[[str, str], Path]) -> None:
+    """BORIS adds it to every time that it records, so that setting it to 0 later changes none of them."""
+    rows = [row("START", "14", offset="12.5", media="Not found"), row("STOP", "17.5", offset="12.5", media="Not found")]
+    (one,) = read_segments(write("events.csv", "\n".join([TITLES, *rows])))
+    assert found(one) == [(1.5, 5, "sniff")] and one.clip.path.endswith("mice.mp4")
+    rows = [row("START", "-9", offset="-10"), row("STOP", "2", offset="-10")]
+    (one,) = read_segments(write("events.csv", "\n".join([TITLES, *rows])))
+    assert found(one) == [(1, 12, "sniff")]
+    (one,) = read_segments(write("old.tsv", BORIS_2016.replace("(s)\t0.0", "(s)\t1.3")))
+    assert found(one)[0] == (2.0, 6.45, "sniff")
+
+
+def test_boris_states_are_paired_by_all_of_their_modifiers(write: Callable[[str, str], Path]) -> None:
+    titles = TITLES.replace("Behavioral category,", "Behavioral category,Modifier #1,Modifier #2,")
+    rows = [row("START", "1"), row("START", "2"), row("STOP", "3"), row("STOP", "5")]
+    two = [one.replace("sniff,,", f"sniff,,fast,{other},") for one, other in zip(rows, "abab", strict=True)]
+    (one,) = read_segments(write("events.csv", "\n".join([titles, *two])))
+    assert found(one) == [(1, 3, "sniff"), (2, 5, "sniff")]
 
 
 def test_boris_aggregated(write: Callable[[str, str], Path]) -> None:
@@ -254,10 +310,19 @@ def test_what_can_be_wrong_with_activitynet(
         ([row("START", "2"), row("STOP", "2")], "line 2: 'sniff' ends at 2 s, not after its start"),
         ([row("BEGIN", "2")], "line 2: 'BEGIN' is neither START, STOP nor POINT"),
         ([row("START", "now")], "line 2: Time 'now' is not a time"),
-        ([row("START", "1", offset="12.5")], "line 2: a time offset of 12.5 s; set it to 0 and export again"),
+        ([row("START", "1", offset="12.5")], "line 2: Time 1 is before the time offset of 12.5 s"),
+        ([row("START", "1", offset="soon")], "line 2: time offset 'soon' is not a time"),
         ([row("START", "1", media="NA")], "line 2: no media file; a live observation"),
         ([row("START", "1", media="a.mp4;b.mp4")], r"line 2: several media files \(a.mp4;b.mp4\)"),
         ([row("START", "1"), row("STOP", "2", media="b.mp4")], "line 3: observation 'o1' is of several media files"),
+        (
+            [row("START", "1", source="mice.mp4;b.mp4"), row("STOP", "2", source="mice.mp4;b.mp4")],  # BORIS of 2022
+            r"line 2: .* of several media files \(mice.mp4, b.mp4\), and nothing says how long each lasts: export",
+        ),
+        (
+            [row("START", "95", media="b.mp4", **QUEUE), row("STOP", "150", media="mice.mp4", **QUEUE)],
+            r"line 2: segment \[4.5, 59.5\] 'sniff' lies outside the video, which lasts 20 s",
+        ),
         ([row("START", "70"), row("STOP", "80")], "lies outside the video, which lasts 60 s"),
         ([row("START", "1", behavior=""), row("STOP", "2")], "line 2: label '' is no name"),
         ([], "holds no events"),
@@ -266,6 +331,13 @@ def test_what_can_be_wrong_with_activitynet(
 def test_what_can_be_wrong_with_boris(rows: list[str], says: str, write: Callable[[str, str], Path]) -> None:
     with pytest.raises(InputError, match=says):
         read_segments(write("events.csv", "\n".join([TITLES, *rows])))
+
+
+def test_boris_of_2016_of_several_files(write: Callable[[str, str], Path]) -> None:
+    """All events may lie in one of them, whose start is not known then."""
+    two = BORIS_2016.replace("Player #1\tmice.mp4", "Player #1\ta.mp4\t\t\t\t\t\t\t\nPlayer #1\tmice.mp4")
+    with pytest.raises(InputError, match=r"line 11: .* of several media files \(a.mp4, mice.mp4\), and nothing says"):
+        read_segments(write("events.tsv", two))
 
 
 def test_an_aggregated_state_that_does_not_end(write: Callable[[str, str], Path]) -> None:
@@ -297,6 +369,7 @@ def test_an_aggregated_state_that_does_not_end(write: Callable[[str, str], Path]
         ("x.csv", "video,start,end,label,split\na.mp4,1,2,r,train\na.mp4,3,4,r,test\n", "has rows in several splits"),
         ("x.json", "{}", "not ActivityNet's JSON: it has no object 'database'"),
         ("x.json", '{"database": {}}', "its database holds no video"),
+        ("x.json", '{"taxonomy": 3, "database": {"a": 1}}', "video 'a': must be an object with 'annotations', not 1"),
         ("x.mat", "", "when something happens is read from"),
         ("x.jsonl", "", "holds no video"),
     ],

@@ -35,7 +35,7 @@ QUESTIONS = ("", "what object is it ?", "what way is it moving ?")
 
 
 def texts_of(count: int, seed: int = 0, questions: bool = False) -> InMemoryFeatures:
-    """The tokens of a clip show its colour and its shape; every second example may be a question."""
+    """The tokens of a clip show its colour and its shape; every second example, of each thing, may be a question."""
     colours, shapes = torch.randn(7, DIM, generator=torch.Generator().manual_seed(99)).split([4, 3])
     source = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 12
@@ -44,7 +44,7 @@ def texts_of(count: int, seed: int = 0, questions: bool = False) -> InMemoryFeat
     masks = torch.ones(count, FRAMES, dtype=torch.bool)
     masks[::2, -1] = False
     things = [(COLOURS[k % 4], SHAPES[k // 4]) for k in labels.tolist()]
-    asked = [QUESTIONS[1] if questions and i % 2 else "" for i in range(count)]
+    asked = [QUESTIONS[1] if questions and (i + i // 12) % 2 else "" for i in range(count)]
     said = [(shape,) if q else (f"a {colour} {shape}",) for q, (colour, shape) in zip(asked, things, strict=True)]
     return InMemoryFeatures(tokens.half(), said, masks, [f"{seed}-{k}" for k in range(count)], {"question": asked})
 

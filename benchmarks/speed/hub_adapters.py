@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -121,7 +122,7 @@ def measure(encoder: Encoder, classifiers: int, llm: str, rounds: int) -> Report
 
     hubs = {f"{len(heads)} classifiers": many, f"{len(kinds)} kinds": every, **alone}
     asks: dict[str, Callable[[], object]] = {
-        name: lambda hub=hub: hub.predict(video, given=GIVEN) for name, hub in hubs.items()
+        name: partial(hub.predict, video, given=GIVEN) for name, hub in hubs.items()
     }
     decoder = kinds["llm_decoder"]
     assert isinstance(decoder, LlmDecoder)

@@ -72,7 +72,9 @@ def ranked_boxes(
     """
     index = {label: k for k, label in enumerate(label_names)}
     counts = np.zeros((len(label_names), len(truths)), dtype=np.int32)
-    found: list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]] = []  # class, score, right: a frame
+    found: list[tuple[NDArray[np.int64], Floats, NDArray[np.bool_]]] = [  # class, score, right: nothing, then by frame
+        (np.zeros(0, np.int64), np.zeros(0), np.zeros(0, bool))
+    ]
     for frame, (answer, target) in enumerate(zip(predictions, truths, strict=True)):
         scores = _scores_of(answer, label_names)  # (P, K)
         kept = np.argsort(-scores, axis=None, kind="stable")[:MOST_ROWS]  # of P * K, best first
@@ -89,10 +91,8 @@ def ranked_boxes(
             _, first = np.unique(person[near], return_index=True)  # of several that are right about one, the surest
             right[near[first]] = True
         found.append((classes, scores.ravel()[kept], right))
-    frames = np.repeat(np.arange(len(found), dtype=np.int32), [len(classes) for classes, _, _ in found])
-    classes, scores, right = (
-        np.concatenate([one[part] for one in found]) if found else np.zeros(0) for part in range(3)
-    )
+    frames = np.repeat(np.arange(-1, len(truths), dtype=np.int32), [len(classes) for classes, _, _ in found])
+    classes, scores, right = (np.concatenate(parts) for parts in zip(*found, strict=True))
     order = np.lexsort((-scores, classes))
     bounds = np.searchsorted(classes[order], np.arange(len(label_names) + 1))
     several = (order[bounds[k] : bounds[k + 1]] for k in range(len(label_names)))

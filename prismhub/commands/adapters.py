@@ -11,7 +11,6 @@ from core_encoder.config import group, option
 from core_encoder.errors import InputError
 from prismhub.options import command_signature
 from prismhub.printing import print_json, print_table
-from prismhub.saved import moved_parts
 from prismhub.settings import PartsSettings
 
 if TYPE_CHECKING:
@@ -152,6 +151,7 @@ def adapters_push(settings: AdapterPushSettings) -> None:
     Example: prismhub adapters push my-adapter me/my-adapter --private
     """
     from adapters.registry import describe_adapter, load_adapter
+    from prismhub.saved import moved_parts
 
     (moved,) = moved_parts([describe_adapter(settings.ref)], settings.parts)
     print(load_adapter(settings.ref, moved=moved).push_to_hub(settings.repo, private=settings.private))
@@ -163,6 +163,7 @@ def adapters_pull(settings: AdapterPullSettings) -> None:
     Example: prismhub adapters pull me/my-adapter
     """
     from adapters.registry import describe_adapter, pull
+    from prismhub.saved import moved_parts
 
     (moved,) = moved_parts([describe_adapter(settings.ref)], settings.parts)
     print(f"saved as {pull(settings.ref, settings.name, moved).ref}")

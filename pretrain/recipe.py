@@ -33,6 +33,7 @@ _LATE: dict[str, Any] = {
     "spatial_lr": 1.0,
     "spatial_lr_from": 0,
     "spatial_lr_until": None,
+    "student_lr": 1.0,
     "restarts": [],
 }
 """What parts of recipes had not from the start, with what it was until then: runs of before lack it."""
@@ -145,6 +146,7 @@ class MaskedConfig(PartConfig):
     target_layers: tuple[int, ...] = option(
         (), "teacher layers whose mean, normalized, is the target (default: tokens)"
     )
+    student_lr: float = option(1.0, "share of lr that the student gets; the decoders, which are fresh, get all of it")
     decoder_layers: int = option(4, "layers of each of the two decoders")
     decoder_width: int = option(512, "width of the decoders")
     decoder_heads: int = option(8, "attention heads of the decoders")
@@ -154,6 +156,8 @@ class MaskedConfig(PartConfig):
         super().__post_init__()
         if not 0 < self.mask < 1:
             raise InputError(f"mask must be between 0 and 1, not {self.mask}")
+        if self.student_lr < 0:
+            raise InputError(f"student_lr must not be negative, not {self.student_lr}")
         if not (self.token_distillation or self.global_distillation):
             raise InputError("token_distillation and global_distillation are both off: nothing is left to learn from")
         for name in ("decoder_layers", "decoder_width", "decoder_heads", "decoder_mlp"):

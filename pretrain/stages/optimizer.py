@@ -8,7 +8,7 @@ from torch.distributed.tensor import DTensor
 
 from fit.parameter_groups import parameter_groups
 from fit.schedule import scheduled_rate
-from pretrain.recipe import ContrastiveConfig, PartConfig
+from pretrain.recipe import ContrastiveConfig, MaskedConfig, PartConfig
 from pretrain.stages.sharded_adafactor import ShardedAdafactor
 
 _SPARED = ("token_embedding.weight",)
@@ -16,18 +16,19 @@ _SPARED = ("token_embedding.weight",)
 
 def build_optimizer(module: nn.Module, config: PartConfig) -> torch.optim.Optimizer:
     """AdamW or Adafactor on everything trainable; biases, norms, positions, queries and embeddings do not decay."""
-    spatial = config.spatial_lr if isinstance(config, ContrastiveConfig) else 1.0
-    groups = parameter_groups(module, config.weight_decay, _SPARED, lambda name: spatial if _is_spatial(name) else 1.0)
+    groups = parameter_groups(module, config.weight_decay, _SPARED, lambda name: _share(name, config))
     if config.optimizer == "adafactor":
         sharded = any(isinstance(parameter, DTensor) for parameter in module.parameters())
         return (ShardedAdafactor if sharded else torch.optim.Adafactor)(groups, lr=config.lr)
     return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, config.beta2))
 
 
-def _is_spatial(name: str) -> bool:
-    """Whether a parameter of a stage belongs to the half that sees one frame."""
-    _, inside, part = name.partition("model.vision.")
-    return bool(inside) and not part.startswith("temporal_")
+def _share(name: str, config: PartConfig) -> float:
+    """The share of the rate for a parameter of a stage; the half that sees one frame and a student have their own."""
+    if isinstance(config, ContrastiveConfig):
+        _, inside, part = name.partition("model.vision.")
+        return config.spatial_lr if inside and not part.startswith("temporal_") else 1.0
+    return config.student_lr if isinstance(config, MaskedConfig) and name.startswith("student.") else 1.0
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, config: PartConfig, step: int) -> None:

@@ -75,6 +75,17 @@ def test_the_spatial_half_has_its_share_of_the_rate() -> None:
     assert {group["share"] for group in plain} == {1.0} and len(plain) == 2, "the groups of runs of before"
 
 
+def test_a_student_has_its_share_of_the_rate_and_the_decoders_all_of_it() -> None:
+    stage = stages()[1]
+    groups = build_optimizer(stage, MaskedConfig(student_lr=0.1)).param_groups
+    share_of = {id(parameter): group["share"] for group in groups for parameter in group["params"]}
+    names = [name for name, parameter in stage.named_parameters() if parameter.requires_grad]
+    assert any(name.startswith("student.") for name in names) and not all(name.startswith("student.") for name in names)
+    for name, parameter in stage.named_parameters():
+        if parameter.requires_grad:
+            assert share_of[id(parameter)] == (0.1 if name.startswith("student.") else 1.0), name
+
+
 def test_beta2_and_a_module_without_matrices() -> None:
     optimizer = build_optimizer(nn.LayerNorm(4), PartConfig(beta2=0.9, weight_decay=0.1))
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.0]

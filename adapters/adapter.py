@@ -28,6 +28,7 @@ from core_encoder.clip_plan import Clip
 from core_encoder.config import config_from_dict, config_to_dict
 from core_encoder.errors import InputError
 from core_encoder.features.feature_spec import AXES, serves
+from core_encoder.files.hub import named_elsewhere
 
 if TYPE_CHECKING:
     from adapters.lightning_adapter import LightningAdapter
@@ -358,6 +359,11 @@ class Adapter(nn.Module, ABC):
         from adapters.saved_adapter import read_adapter
 
         return read_adapter(cls, folder, moved)
+
+    def parts_elsewhere(self) -> dict[str, str]:
+        """What the saved folder names and does not hold: options of `places`, with what another machine calls each."""
+        given = {name: self.info.config.get(name) for name in self.places}
+        return {name: named_elsewhere(place) for name, place in given.items() if place}
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, message: str = "Upload adapter") -> str:
         """Upload the saved form to `repo_id` (`org/name`) on the Hub and return its URL.

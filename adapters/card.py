@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 CARD_FILE = "README.md"
 SCHEMA_VERSION = 2
+MOVABLE_PARTS = {"text_tower": "text tower", "llm": "language model"}  # those that commands have an option for
 
 
 @dataclass(frozen=True)
@@ -158,8 +159,11 @@ def current_versions() -> dict[str, str]:
     return versions
 
 
-def model_card(info: AdapterInfo, name: str) -> str:
-    """The `README.md` of a saved adapter: YAML front matter with `model-index`, then use, data, protocol, limits."""
+def model_card(info: AdapterInfo, name: str, parts: Mapping[str, str] | None = None) -> str:
+    """The `README.md` of a saved adapter: YAML front matter with `model-index`, then use, data, protocol, limits.
+
+    `parts` are options of the head that name what the folder does not hold (`Adapter.parts_elsewhere`).
+    """
     from huggingface_hub import EvalResult, ModelCardData
 
     front = ModelCardData(
@@ -187,25 +191,36 @@ def model_card(info: AdapterInfo, name: str) -> str:
         ]
         or None,
     )
-    parts = [f"---\n{front.to_yaml()}\n---", f"# {name}"]
-    parts.append(
+    paragraphs = [f"---\n{front.to_yaml()}\n---", f"# {name}"]
+    paragraphs.append(
         f"A `{info.kind}` adapter for the frozen video encoder `{info.encoder or 'not recorded'}`. "
         "It holds only the head; the encoder is loaded apart and is never changed."
     )
-    parts.append(
+    paragraphs.append(
         "## Use\n\n```python\nfrom adapters import load_adapter\n\n"
         f'adapter = load_adapter("{name}")\n'
         f'print(adapter.predict(["video.mp4"])[0].{info.card.answers or "describe()"})\n```'
     )
-    parts.append(f"## Data\n\nTrained on {info.dataset or 'a data set that was not named'}, task `{info.task}`.")
+    paragraphs += [_part_elsewhere(name, option, place) for option, place in (parts or {}).items()]
+    paragraphs.append(f"## Data\n\nTrained on {info.dataset or 'a data set that was not named'}, task `{info.task}`.")
     if info.label_names:
         shown = ", ".join(info.label_names[:50]) + (", ..." if len(info.label_names) > 50 else "")
-        parts.append(f"{len(info.label_names)} classes: {shown}")
-    parts.append(f"## Protocol\n\n{_protocol(info)}")
-    parts.append(f"## Results\n\n{_results(info)}")
+        paragraphs.append(f"{len(info.label_names)} classes: {shown}")
+    paragraphs.append(f"## Protocol\n\n{_protocol(info)}")
+    paragraphs.append(f"## Results\n\n{_results(info)}")
     limits = "The scores hold for videos like those of the data above, sampled by the protocol above."
-    parts.append(f"## Limits\n\n{' '.join(part for part in (limits, info.card.limits) if part)}")
-    return "\n\n".join(parts) + "\n"
+    paragraphs.append(f"## Limits\n\n{' '.join(part for part in (limits, info.card.limits) if part)}")
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def _part_elsewhere(name: str, option: str, place: str) -> str:
+    """What the adapter needs and does not hold, and how to say where it lies."""
+    known = MOVABLE_PARTS.get(option)
+    in_a_command = f", in a command by `--{option.replace('_', '-')} PLACE`" if known else ""
+    return (
+        f"Its {known or option} `{place}` is loaded apart too. Where it lies elsewhere, say so: in Python by "
+        f'`load_adapter("{name}", moved={{"{option}": "PLACE"}})`{in_a_command}.'
+    )
 
 
 def _from_schema_1(fields: dict[str, Any]) -> dict[str, Any]:

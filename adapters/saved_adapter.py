@@ -58,7 +58,7 @@ def write_adapter(adapter: Adapter, folder: Path, name: str) -> None:
         assets=assets,
     )
     write_json(folder / CONFIG_FILE, adapter.info.to_json())
-    write_text(folder / CARD_FILE, model_card(adapter.info, name))
+    write_text(folder / CARD_FILE, model_card(adapter.info, name, adapter.parts_elsewhere()))
 
 
 def save_adapter(adapter: Adapter, folder: str | Path) -> Path:

@@ -406,8 +406,14 @@ def _exit_for(failures: Sequence[Any]) -> None:
 
 
 def _program() -> str:
-    """How this program is called here: by its path where it is not on the search path."""
-    return "prismhub" if shutil.which("prismhub") or Path(sys.argv[0]).stem != "prismhub" else sys.argv[0]
+    """How this program is called here: by its path, or that of Python, where it is not on the search path."""
+    called = Path(sys.argv[0])
+    if not shutil.which("prismhub"):
+        if called.stem == "prismhub":
+            return sys.argv[0]
+        if called.parts[-2:] == ("prismhub", "__main__.py"):
+            return f"{shlex.quote(sys.executable)} -m prismhub"
+    return "prismhub"
 
 
 def _fail(message: str, code: int) -> int:

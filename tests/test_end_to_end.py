@@ -200,9 +200,7 @@ def test_help_is_quick_and_every_command_has_an_example() -> None:
     quickest = 9.0
     for _ in range(3):
         started = time.perf_counter()
-        shown = subprocess.run(
-            [sys.executable, "-m", "prismhub.cli", "--help"], capture_output=True, text=True, check=True
-        )
+        shown = subprocess.run([sys.executable, "-m", "prismhub", "--help"], capture_output=True, text=True, check=True)
         quickest = min(quickest, time.perf_counter() - started)
     heavy = (
         "import sys, prismhub.cli; print([m for m in ('torch', 'transformers', 'lightning', 'av') if m in sys.modules])"

@@ -262,6 +262,10 @@ class LitText(Adapter):
             return names
         return frozenset(name for name in names if not name.startswith("tower.") or ".lora_" in name)
 
+    def parts_elsewhere(self) -> dict[str, str]:
+        """The text tower, unless all of it trained and so lies in the folder."""
+        return {} if self.config.tune == "tower" else {"text_tower": self.began_as["source"]}
+
     def names_in_assets(self) -> frozenset[str]:
         """LoRA lies in PEFT's own layout."""
         return frozenset(name for name in self.saved_names() if name.startswith("tower.") and ".lora_" in name)

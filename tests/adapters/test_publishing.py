@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,13 @@ import pytest
 
 from adapters import load_adapter
 from adapters.adapter import Adapter
+from adapters.card import MOVABLE_PARTS
 from adapters.context import Context, TargetSchema
 from adapters.kinds.linear import Linear
 from adapters.kinds.lit_text import LitText
 from adapters.kinds.llm_decoder import LlmDecoder
 from core_encoder.errors import InputError
+from prismhub.settings import PartsSettings
 from tests import ROOT
 from tests.adapters.toy_kinds import ToyText, context_of
 from tests.language_models import tiny_llm
@@ -138,6 +140,8 @@ def test_no_path_of_this_machine_is_shared(kind: str, tmp_path: Path, monkeypatc
         assert file.is_dir() or str(here).encode() not in file.read_bytes(), file
     place = next(name for name in head if name != "tune")
     assert adapter.info.config[place] == head[place], "what is recorded here stays"
+    card, option = (pushed / "README.md").read_text(), f"--{place.replace('_', '-')} PLACE"
+    assert f'load_adapter("someone/words", moved={{"{place}": "PLACE"}})' in card and option in card
     with pytest.raises(InputError, match=f"'words'.*; say where it lies now with {place}"):
         load_adapter(pushed)
     loaded = load_adapter(pushed, moved={place: head[place]})
@@ -145,10 +149,23 @@ def test_no_path_of_this_machine_is_shared(kind: str, tmp_path: Path, monkeypatc
     assert json.loads((pushed / "lora" / "adapter_config.json").read_text())["base_model_name_or_path"] == "words"
 
 
+def test_a_card_asks_for_no_text_tower_that_lies_in_the_folder(tmp_path: Path) -> None:
+    tower = str(tiny_bert(tmp_path / "words"))
+    for tune, asks in (("tower", False), ("projection", True)):
+        adapter = LitText.build({"text_tower": tower, "tune": tune}, Context(16, TargetSchema("pairs")))
+        adapter.save_pretrained(tmp_path / tune)
+        assert ("--text-tower PLACE" in (tmp_path / tune / "README.md").read_text()) is asks, tune
+
+
+def test_the_card_knows_the_options_of_the_command_line() -> None:
+    assert set(MOVABLE_PARTS) == {field.name for field in fields(PartsSettings)}
+
+
 CHILD = """
 import torch
 from adapters import list_adapters, load_adapter, pull, register_adapter
 from core_encoder.errors import InputError
+from prismhub.settings import PartsSettings
 from tests.adapters.toy_kinds import ToyText
 import sys
 register_adapter(ToyText)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from adapters.registry import _BUILT_IN, adapter_kind, target_kind
+from prismhub import cli
 from tests.prismhub.small_data import FAST, write_classes
 
 RUN = """
@@ -43,6 +45,22 @@ def run_fresh(commands: Sequence[Sequence[str]], watched: Sequence[str]) -> list
 def test_the_command_line_starts_without_torch() -> None:
     code = "import sys, prismhub.cli; sys.exit(any(name in sys.modules for name in ('torch', 'lightning', 'numpy')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_next_command_is_said_as_this_one_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = ("/venv/bin/prismhub", "/venv/lib/prismhub/__main__.py", "/venv/lib/pytest/__main__.py")
+
+    def said() -> list[str]:
+        programs = []
+        for typed in known:
+            monkeypatch.setattr(sys, "argv", [typed])
+            programs.append(cli._program())
+        return programs
+
+    monkeypatch.setattr(cli.shutil, "which", lambda _: None)
+    assert said() == ["/venv/bin/prismhub", f"{shlex.quote(sys.executable)} -m prismhub", "prismhub"]
+    monkeypatch.setattr(cli.shutil, "which", lambda _: "/bin/prismhub")
+    assert said() == ["prismhub"] * 3
 
 
 def test_what_is_wrong_without_a_model_is_said_before_torch_is_imported(tmp_path: Path) -> None:

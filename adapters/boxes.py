@@ -134,10 +134,14 @@ class BoxScores:
     @property
     def boxes(self) -> tuple[Box, ...]:
         """What everyone does, by time and the surest first: the best class, or all that apply."""
+        return self.shown()
+
+    def shown(self, top: int | None = None, all_scores: bool = False) -> tuple[Box, ...]:
+        """The same, or the `top` classes of everyone, or every class."""
         found = [
             Box(self.times_s[row], self.corners[row], label, score, self.tracks[row])
             for row in range(len(self.times_s))
-            for label, score in self._said(row)
+            for label, score in self._said(row, top, all_scores)
         ]
         return tuple(sorted(found, key=lambda box: (box.time_s, -box.score)))
 

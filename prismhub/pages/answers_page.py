@@ -157,7 +157,7 @@ def answer_block(
         ]
         return _timeline(spans, frames)
     if isinstance(answer, BoxScores | Boxes):
-        return _boxes(answer, frames)
+        return _boxes(answer, frames, top, all_scores)
     if isinstance(answer, Embedding):
         values = answer.values[:_PLAIN_BARS].tolist()
         largest = max(map(abs, values), default=0.0) or 1.0
@@ -181,13 +181,15 @@ def _timeline(segments: Sequence[Segment], frames: ReadFrames, truths: Sequence[
     return {"shape": "drawing", "svg": drawing, "left_out": len(segments) - len(shown)}
 
 
-def _boxes(answer: BoxScores | Boxes, frames: ReadFrames) -> dict[str, Any]:
+def _boxes(
+    answer: BoxScores | Boxes, frames: ReadFrames, top: int | None = None, all_scores: bool = False
+) -> dict[str, Any]:
     """Frames with the boxes of their moment; what one individual does, or that it is nothing, stands in one label."""
     everyone: dict[float, dict[Any, list[Box]]] = {}
     if isinstance(answer, BoxScores):
         for time_s, track, corners in zip(answer.times_s, answer.tracks, answer.corners, strict=True):
             everyone.setdefault(time_s, {})[track, corners] = []
-    for box in answer.boxes:
+    for box in answer.shown(top, all_scores) if isinstance(answer, BoxScores) else answer.boxes:
         everyone.setdefault(box.time_s, {}).setdefault((box.track, box.corners), []).append(box)
     tracks = list(dict.fromkeys((track or corners) for people in everyone.values() for track, corners in people))
     moments = []

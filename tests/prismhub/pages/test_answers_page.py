@@ -110,6 +110,9 @@ def test_boxes_are_drawn_on_the_frames_of_their_moments(video: str, tmp_path: Pa
     colours = [one["stroke"] for one in drawn]
     assert colours[0] == colours[2] != colours[1] == colours[3], "one colour a track"
     assert "1: run 0.90, red 0.60" in page.text and "2: -" in page.text and "walk 0.70" in page.text
+    most = page_of(tmp_path, [Clip(video)], who=by(answer, top=1), every=by(answer, all_scores=True)).text
+    assert "1: run 0.90, red" not in most.partition("every")[0], "as many classes as were asked for"
+    assert "2: red 0.20" in most and "2: red 0.20, run 0.10" in most
     early, late, again = pictures(page)[6:]
     assert early[:, :40].mean() < 60 < 200 < late[:, :40].mean() and np.array_equal(late, again)
 

@@ -20,7 +20,8 @@ def print_predictions(predictions: Sequence[Any], top: int | None, all_scores: b
     table: list[list[str]] = []
     for prediction in predictions:
         before = [""] * (len(columns) - len(prediction.columns))  # start and end: this one is of the whole video
-        for place, row in enumerate(prediction.rows(top, all_scores)):
+        nothing = ("-",) * len(prediction.columns)  # the video was looked at
+        for place, row in enumerate(prediction.rows(top, all_scores) or [nothing]):
             table.append(["" if place else prediction.sample_id, *before, *row])
     print_table(["video", *columns], table)
 

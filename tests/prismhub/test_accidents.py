@@ -132,6 +132,16 @@ def test_tables_show_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> No
     assert "[red]a[/red]" in shown and ":dog: [/b]" in shown and "猫" in shown
 
 
+def test_a_video_of_which_nothing_was_found_has_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    from adapters.predictions import Segment, Segments
+    from prismhub.printing import print_predictions
+
+    found = [Segments("a.mp4", (Segment(1, 2, "run", 0.1),), 0.3), Segments("b.mp4", (Segment(1, 2, "run", 0.4),), 0.3)]
+    print_predictions(found, None, False)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["a.mp4", "-", "-", "-", "-"] in lines and ["b.mp4", "1.00", "2.00", "run", "0.400"] in lines
+
+
 @pytest.mark.usefixtures("trained")
 def test_two_clips_of_one_video_are_told_apart(
     splits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

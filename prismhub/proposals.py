@@ -43,12 +43,14 @@ def classify_proposals(
     running: RunningSettings,
     reading: ReadingSettings,
     show: Show,
-    all_scores: bool,
+    top: int | None = None,
+    all_scores: bool = False,
 ) -> list[Segments]:
     """The answers with the class that the adapter `ref` finds the likeliest in each segment; its probability times the
     score.
 
-    Without `all_scores` only the segments that are the answer are kept. `clips` are the videos by sample id.
+    Without `all_scores` only the segments that are the answer are kept, and the `top` surest where these are fewer.
+    `clips` are the videos by sample id.
     """
     from adapters.predicting import predict_clips
     from adapters.predictions import Segment, Truth
@@ -62,7 +64,7 @@ def classify_proposals(
     found = []
     with show.bar("classifying") as bar:
         for done, answer in enumerate(answers, start=1):
-            segments = answer.shown(all_scores=all_scores)
+            segments = max(answer.shown(all_scores=all_scores), answer.shown(top), key=len)
             path = clips[answer.sample_id].path
             parts = [Clip(path, one.start_s, one.end_s) for one in segments]
             truths = [Truth(f"{answer.sample_id} {place}") for place in range(len(parts))]

@@ -111,7 +111,7 @@ def _check_format(settings: PredictSettings, infos: Sequence[AdapterInfo]) -> No
     fitting = list(dict.fromkeys(name for info in infos for name in FORMATS.get(info.targets.kind, ())))
     if settings.format is not None and settings.format not in fitting:
         kinds = " or ".join(dict.fromkeys(info.kind for info in infos))
-        hint = f"{nearest(settings.format, fitting)}; its formats: {', '.join(fitting)}" if fitting else ""
+        hint = nearest(settings.format, fitting) if fitting else ""
         raise InputError(f"answers of {kinds} cannot be written as {settings.format!r}{hint}")
     if settings.format is None and settings.out is not None:
         raise InputError(f"out needs format: one of {', '.join(fitting) or 'none for this adapter'}")

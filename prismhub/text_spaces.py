@@ -95,7 +95,8 @@ def _of_adapter(settings: TextSpaceSettings, videos: Videos, show: Show) -> Text
     info = describe_adapter(settings.adapter)
     if info.targets.kind != "pairs":
         raise InputError(
-            f"adapter {settings.adapter!r} learned {info.targets.kind}, so it knows no words: give one of kind lit_text"
+            f"adapter {settings.adapter!r} learned {info.targets.kind}, and no space of videos and texts: give one of "
+            "kind lit_text"
         )
     running = RunningSettings(
         encoder=None if own.encoder == default.encoder else own.encoder,

@@ -205,7 +205,7 @@ def _finished(question: Question, found: Sequence[Any], by_id: Mapping[str, Any]
         answers = [replace(one, threshold=asked.threshold) for one in answers]
     if asked.classifier is not None:
         about = asked.running, asked.reading, show
-        answers = classify_proposals(answers, by_id, asked.classifier, *about, all_scores=asked.all_scores)
+        answers = classify_proposals(answers, by_id, asked.classifier, *about, asked.top, asked.all_scores)
     if asked.timeline is not None:
         write_timelines(asked.timeline, answers, asked)
     finished = iter(answers)

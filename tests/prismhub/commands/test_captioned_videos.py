@@ -117,7 +117,7 @@ def test_what_can_be_wrong(says: Callable[..., str], world: Path, tmp_path: Path
         2, *asked, str(tmp_path / "one.txt")
     )
     named = ("zero-shot", str(video), "--labels", "a,b", "--adapter", "x")
-    assert "adapter 'x' learned classes, so it knows no words" in says(2, *named)
+    assert "adapter 'x' learned classes, and no space of videos and texts" in says(2, *named)
     assert "the adapter chooses the frames by itself: leave views out" in says(2, *named, "--views", "2")
 
 

@@ -94,7 +94,9 @@ def test_what_is_asked_wrongly(world: Path, says: Callable[..., str]) -> None:
     ask = ("rank", str(world))
     assert "option 'text' is missing: What to look for" in says(2, *ask)
     assert "none of them empty" in says(2, *ask, "--text", " ")
-    assert "adapter 'x' learned classes, so it knows no words" in says(2, *ask, "--text", "a", "--adapter", "x")
+    assert "adapter 'x' learned classes, and no space of videos and texts" in says(
+        2, *ask, "--text", "a", "--adapter", "x"
+    )
     assert "text_tower says where that of an adapter lies" in says(2, *ask, "--text", "a", "--text-tower", "nano")
     assert "leave views out" in says(2, *ask, "--text", "a", "--adapter", "x", "--views", "2")
     asked = ("predict", str(world), "--adapter", "x", "--text-tower", "nano")

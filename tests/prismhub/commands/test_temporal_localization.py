@@ -115,6 +115,8 @@ def test_proposals_are_named_by_another_adapter(
     assert {one["label"] for one in said["segments"]} == {"proposal"}
     (named,) = read_json(capsys, *ask, "--classifier", "what")
     assert named["classified_by"] == "what@v1" and {one["label"] for one in named["segments"]} <= {"star", "ring"}
+    (named,) = read_json(capsys, *ask, "--classifier", "what", "--threshold", "0.999")
+    assert len(named["segments"]) == 2, "as many as were asked for, however unsure"
     result = read_json(
         capsys, "evaluate", "--data", str(events), "--adapter", "proposals", "--classifier", "what", "--quiet"
     )

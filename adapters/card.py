@@ -31,6 +31,7 @@ class CardText:
 
     pipeline_tag: str = ""  # the Hub's word for the job, empty where it has none
     answers: str = ""  # what one prediction is, as Python that prints it: `top(5)`
+    given: str = ""  # what must be given beside each video, as Python: `{"question": "who?"}`
     averaging: str = ""  # how several views become one answer
     limits: str = ""
 
@@ -54,6 +55,7 @@ class AdapterInfo:
     dataset: str = ""
     card: CardText = field(default_factory=CardText)
     evaluations: tuple[Scores, ...] = ()
+    blind: Scores | None = None  # those of a twin that sees no video, beside the first evaluation
     training: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
     created: str = ""
@@ -196,10 +198,11 @@ def model_card(info: AdapterInfo, name: str, parts: Mapping[str, str] | None = N
         f"A `{info.kind}` adapter for the frozen video encoder `{info.encoder or 'not recorded'}`. "
         "It holds only the head; the encoder is loaded apart and is never changed."
     )
+    given = f", given={info.card.given}" if info.card.given else ""
     paragraphs.append(
         "## Use\n\n```python\nfrom adapters import load_adapter\n\n"
         f'adapter = load_adapter("{name}")\n'
-        f'print(adapter.predict(["video.mp4"])[0].{info.card.answers or "describe()"})\n```'
+        f'print(adapter.predict(["video.mp4"]{given})[0].{info.card.answers or "describe()"})\n```'
     )
     paragraphs += [_part_elsewhere(name, option, place) for option, place in (parts or {}).items()]
     paragraphs.append(f"## Data\n\nTrained on {info.dataset or 'a data set that was not named'}, task `{info.task}`.")
@@ -273,11 +276,17 @@ def _protocol(info: AdapterInfo) -> str:
 def _results(info: AdapterInfo) -> str:
     if not info.evaluations:
         return "Not evaluated."
-    rows = ["| metric | split | value | 95 % interval | n evaluated of n |", "| --- | --- | --- | --- | --- |"]
-    for scores in info.evaluations:
+    titles = ["metric", "split", "value", "95 % interval", "n evaluated of n"]
+    titles += ["blind twin, which sees no video"] if info.blind else []
+    rows = [f"| {' | '.join(titles)} |", "|" + " --- |" * len(titles)]
+    for number, scores in enumerate(info.evaluations):
         of = f"{scores.n_evaluated} of {scores.n_total}" if scores.n_total else "not recorded"
         for name, score in _main_first(scores):
             ends = score.interval
             interval = f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else "not computed"
-            rows.append(f"| {name} | {scores.split} | {score.value:.4f} | {interval} | {of} |")
+            row = [name, scores.split, f"{score.value:.4f}", interval, of]
+            if info.blind:
+                twin = None if number else info.blind.values.get(name)
+                row.append(f"{twin.value:.4f}" if twin else "")
+            rows.append(f"| {' | '.join(row)} |")
     return "\n".join(rows)

@@ -57,8 +57,9 @@ def train_blind(
     samples = features.samples[split]
     predictions = answer_samples(adapter, cell.task, samples, features.source, watch)
     write_predictions(run / "predictions.jsonl", predictions, described_targets(cell.task, samples))
-    scores = dict(cell.task.judge(predictions, split).values)
-    return Blind(save_once(adapter, blind.name).ref, scores)
+    scores = cell.task.judge(predictions, split)
+    adapter.info = replace(adapter.info, evaluations=(replace(scores, split=split, missing=()),))
+    return Blind(save_once(adapter, blind.name).ref, dict(scores.values))
 
 
 def judge_blind(

@@ -234,7 +234,9 @@ def train_cell(
     also = repeated[split][0] if split in repeated else None
     about |= {"also_in_train": also, "near_train": near, "blind": blind}
     result = judge_cell(adapter, task, split, predictions, features, encoder, cell.name, first, **about)
-    adapter.info = replace(adapter.info, evaluations=(result.as_scores(),))
+    scores = result.as_scores()
+    twin = replace(scores, values=blind.scores) if blind else None
+    adapter.info = replace(adapter.info, evaluations=(scores,), blind=twin)
     saved = save_once(adapter, cell.name)
     result = replace(result, adapter=saved.ref, provenance=replace(result.provenance, seed=adapter.info.seed))
     result.write(run / "result.json")
@@ -419,7 +421,8 @@ def _is_saved(adapter: Adapter, folder: Path) -> bool:
         before = type(adapter).from_folder(folder)
     except InputError:  # damaged, or of another kind
         return False
-    said = ("config", "targets", "features", "encoder_source", "dataset", "evaluations")
+    said: tuple[str, ...] = ("config", "targets", "features", "encoder_source", "dataset", "evaluations")
+    said += ("blind",) if adapter.info.blind else ()  # it may have got its twin later
     if any(getattr(before.info, name) != getattr(adapter.info, name) for name in said):
         return False
     ours, theirs = adapter.saved_state(), before.saved_state()

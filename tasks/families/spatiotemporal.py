@@ -40,6 +40,7 @@ class SpatiotemporalTask(Task):
     card: ClassVar[CardText] = CardText(
         pipeline_tag="",
         answers="boxes",
+        given='{"boxes": [(0.1, 0.2, 0.4, 0.6)]}',
         averaging="Scores of several views of one moment are averaged as probabilities.",
         limits="It says what those in given boxes do; it finds nobody by itself.",
     )

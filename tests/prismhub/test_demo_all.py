@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,9 @@ def test_the_page_has_a_player_and_every_answer_with_its_truth(done: Done) -> No
     page = Page(text)
     players = page.all("video")
     assert len(players) == 3 + 2 + 2 and all(str(one["src"]).startswith("data:video/mp4;base64,") for one in players)
+    rules = re.findall(r"([^{}]+)\{([^{}]*)\}", text.partition("</head>")[0])
+    widths = [body for names, body in rules if ".player video" in names.strip().split(", ") and "min-width" in body]
+    assert len(widths) == 1 and "min-width: 8rem" in widths[0], "a player stays wide enough for its buttons"
     assert text.count("in truth:") == 3 * (1 + 1 + 2) + 2 + 2
     for words in (
         *("which motion", "which text fits", "caption", "answer", "what happens when", "who does what where"),

@@ -104,6 +104,13 @@ def test_predictions_as_ava_rows_are_what_evaluation_reads(world: Path, capsys: 
     assert len(answers) == 2 and [box["time"] for box in answers[0]["boxes"]] == [1.0, 1.0, 3.0, 3.0]
 
 
+def test_the_model_card_says_how_to_ask(world: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card = (trained / "adapters" / "actors" / "v1" / "README.md").read_text()
+    code = card.partition("```python\n")[2].partition("```")[0]
+    exec(code.replace("video.mp4", str(world / "clips" / "test-001.mp4")), {})
+    assert capsys.readouterr().out.startswith("(")
+
+
 @pytest.mark.usefixtures("trained")
 def test_tracks_become_segments(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     video = str(world / "clips" / "test-001.mp4")

@@ -75,6 +75,12 @@ def test_a_result_has_the_blind_score_beside_it(learned: Path, world: Path, caps
     assert "y-blind@v1 (blind)" in shown.out and "no blind adapter" not in shown.err
     saved = json.loads((learned / "adapters" / "y" / "v1" / "adapter_config.json").read_text())
     assert saved["training"]["blind"] == "y-blind@v1" and saved["task"] == "language"
+    value = saved["blind"]["values"]["accuracy"]["value"]
+    assert value == blind["scores"]["accuracy"]["value"]
+    assert run(["adapters", "show", "y"]) == 0
+    assert f"| 8 of 8 | {value:.4f} |" in capsys.readouterr().out, "the model card has the blind score beside it too"
+    twin = next(one for one in read_json(capsys, "adapters", "list") if one["name"] == "y-blind")
+    assert twin["metric"].startswith(f"accuracy {100 * value:.1f}")
     lines = (learned / "results").glob("*.predictions.jsonl")
     rows = [json.loads(line) for line in next(iter(lines)).read_text().splitlines()]
     assert {tuple(sorted(row)) for row in rows} == {
@@ -153,6 +159,9 @@ def test_a_finished_run_gets_its_twin_later(
     assert len(models_read) <= 1
     assert found["result"]["blind"]["adapter"] == "z-blind@v1"
     assert len(list((private_home / "runs").iterdir())) == 1
+    assert run(["evaluate", "--data", str(world), "--adapter", "z"]) == 0
+    shown = capsys.readouterr()
+    assert "z-blind@v1 (blind)" in shown.out and "no blind adapter" not in shown.err
 
 
 def test_what_can_be_wrong(says: Callable[..., str], world: Path, tmp_path: Path, trained: Path) -> None:

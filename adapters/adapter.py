@@ -64,6 +64,7 @@ class Adapter(nn.Module, ABC):
     warmup_fraction: ClassVar[float] = 0.05  # of all steps, unless the training says otherwise
     least_warmup_steps: ClassVar[int] = 0  # of the learning rate, but never more than half of all steps
     places: ClassVar[tuple[str, ...]] = ()  # options that name what the head needs and its folder does not hold
+    input_names: ClassVar[tuple[str, ...] | None] = None  # what may be given beside a video; None: whatever it is
     batch_size: ClassVar[int] = 32  # samples a step unless the training says otherwise
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -287,12 +288,20 @@ class Adapter(nn.Module, ABC):
 
         Raises:
             InputError: the features do not fit the head, an array is neither features nor a video or may be both, no
-                encoder is known, or `ids` or `given` are not as many.
+                encoder is known, `ids` or `given` are not as many, or what is given means nothing to the head.
             EncoderMismatch: `encoder` is not the one the adapter was trained on.
             UnreadableVideo: a video cannot be decoded.
         """
-        from adapters.predicting import is_features, predict_arrays, predict_features, predict_videos, truths_of
+        from adapters.predicting import (
+            check_given,
+            is_features,
+            predict_arrays,
+            predict_features,
+            predict_videos,
+            truths_of,
+        )
 
+        check_given([self], given)
         if is_array(inputs) and is_features(self, inputs, mask):
             features = torch.as_tensor(inputs)
             known = truths_of([str(i) for i in range(len(features))], ids, given)

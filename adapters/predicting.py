@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from adapters.predictions import Prediction, Truth
 from core_encoder.array_videos import ArrayVideo, is_float_array
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError, UnreadableVideo
+from core_encoder.files.storage import nearest
 
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
@@ -138,6 +139,23 @@ def truths_of(
     if not len(ids) == len(several) == len(names):
         raise InputError(f"{len(names)} samples, {len(ids)} ids and {len(several)} givens must be equally many")
     return [Truth(name, None, inputs) for name, inputs in zip(ids, several, strict=True)]
+
+
+def check_given(adapters: Iterable[Adapter], given: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None) -> None:
+    """Refuse what is given beside videos and no adapter reads.
+
+    Raises:
+        InputError: its name, and the nearest one that an adapter reads.
+    """
+    known: set[str] = set()
+    for one in adapters:
+        if one.input_names is None:
+            return
+        known.update(one.input_names)
+    for names in [given] if isinstance(given, Mapping) else given or ():
+        for name in names:
+            if name not in known:
+                raise InputError(f"given: no adapter reads {name!r}{nearest(str(name), known)}")
 
 
 def predict_features(

@@ -34,6 +34,7 @@ class Linear(Classifier):
     kind: ClassVar[str] = "linear"
     Config: ClassVar[type] = LinearConfig
     feature_kind: ClassVar[FeatureKind] = "clip"
+    input_names = ()
     config: LinearConfig
 
     def __init__(self, config: LinearConfig, context: Context) -> None:

@@ -90,6 +90,7 @@ class LitText(Adapter):
     kind: ClassVar[str] = "lit_text"
     Config: ClassVar[type] = LitTextConfig
     feature_kind: ClassVar[FeatureKind] = "tokens"
+    input_names = ("candidates", "captions")
     target_kind = "pairs"
     even_shares: ClassVar[bool] = True
     warmup_fraction: ClassVar[float] = 0.03

@@ -91,6 +91,7 @@ class LlmDecoder(Adapter):
     kind: ClassVar[str] = "llm_decoder"
     Config: ClassVar[type] = LlmDecoderConfig
     feature_kind: ClassVar[FeatureKind] = "tokens"
+    input_names = ("question", "candidates", "examples")
     target_kind: ClassVar[TargetKind] = "text"
     batch_size: ClassVar[int] = 16
     answers_together: ClassVar[bool] = True

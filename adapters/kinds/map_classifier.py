@@ -117,6 +117,7 @@ class MapClassifier(Classifier):
     kind: ClassVar[str] = "map_classifier"
     Config: ClassVar[type] = MapClassifierConfig
     feature_kind: ClassVar[FeatureKind] = "tokens"
+    input_names = ()
     config: MapClassifierConfig
 
     def __init__(self, config: MapClassifierConfig, context: Context) -> None:

@@ -76,6 +76,7 @@ class SpatiotemporalLocalizer(Adapter):
     kind: ClassVar[str] = "spatiotemporal_localizer"
     Config: ClassVar[type] = SpatiotemporalLocalizerConfig
     feature_kind: ClassVar[FeatureKind] = "tokens"
+    input_names = ("boxes", "time_s", "picture")
     target_kind: ClassVar[TargetKind] = "boxes"
     config: SpatiotemporalLocalizerConfig
 

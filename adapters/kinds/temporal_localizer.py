@@ -85,6 +85,7 @@ class TemporalLocalizer(Adapter):
     kind: ClassVar[str] = "temporal_localizer"
     Config: ClassVar[type] = TemporalLocalizerConfig
     feature_kind: ClassVar[FeatureKind] = "clip"
+    input_names = ()
     target_kind: ClassVar[TargetKind] = "segments"
     reads_whole_clips: ClassVar[bool] = True
     batch_size: ClassVar[int] = 4

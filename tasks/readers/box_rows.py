@@ -75,7 +75,8 @@ def read_label_map(path: str | Path) -> LabelMap:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a label map ({error})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read as a label map ({reason})") from error
     found: list[tuple[str, int]] = []
     for number, item in enumerate(_ITEM.findall(re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE)), start=1):
         name, index = _NAME.search(item), _ID.search(item)

@@ -255,5 +255,9 @@ def test_what_is_given_beside_the_video_reaches_the_adapter(nano: Encoder, files
     spec = spec_for(nano, ClipPlan(8), kind="frames")
     asked = Asked.build(ToyConfig(), Context(nano.dim, TargetSchema("text"), spec))
     asked = asked.described_as(AdapterInfo(features=spec)).eval()
-    found = Hub(nano, [asked]).predict(files, given=[{"question": "who?"}, {"question": "where?"}])
+    hub = Hub(nano, [asked])
+    found = hub.predict(files, given=[{"question": "who?"}, {"question": "where?"}])
     assert [one["asked"].text for one in found] == ["who?", "where?"]
+    Asked.input_names = ("question",)
+    with pytest.raises(InputError, match="given: no adapter reads 'qestion'; did you mean 'question'"):
+        hub.predict(files, given=[{"question": "who?"}, {"qestion": "where?"}])

@@ -336,6 +336,8 @@ def test_features_and_targets_that_do_not_fit(llm: str) -> None:
             adapter.calibrate(InMemoryFeatures(torch.zeros(1, 3, 4, DIM), [target]))
     with pytest.raises(InputError, match="have width 8, not 16"):
         adapter.calibrate(InMemoryFeatures(torch.zeros(1, 3, 4, 8), [("a",)]))
+    with pytest.raises(InputError, match="given: no adapter reads 'qestion'; did you mean 'question'"):
+        adapter.predict(batch_of(1).features, given={"qestion": "who?"})
     with pytest.raises(InputError, match="a question is a text, not 3"):
         adapter.predict(batch_of(1).features, given={"question": 3})
     with pytest.raises(InputError, match="learns text, but the task has classes"):

@@ -23,6 +23,8 @@ class Judge(NamedTuple):
 
 JUDGES = {
     "activitynet": Judge("activitynet", "judge_activitynet", ("subset",)),
+    "ava": Judge("boxes", "judge_ava", ("excluded", "labels")),
+    "chimpact": Judge("boxes", "judge_chimpact", ("excluded", "labels")),
 }
 """Every judge by the name of its task."""
 

@@ -37,8 +37,8 @@ def judge_activitynet(truth: Path, predictions: Path, subset: str = "validation"
     numbers = {video: number for number, video in enumerate(judged)}
     labels: dict[str, int] = {}
     known: list[tuple[int, int, float, float, float]] = []
-    for video, annotations in judged.items():
-        for place, one in enumerate(annotations, start=1):
+    for video, segments in judged.items():
+        for place, one in enumerate(segments, start=1):
             where = f"{truth}: video {video!r}: annotation {place}"
             start_s, end_s = _segment(one, where)
             known.append((numbers[video], labels.setdefault(_label(one, where), len(labels)), start_s, end_s, 1.0))

@@ -367,6 +367,8 @@ class ScoreSettings:
     predictions: Path = option(help="What a program said, in the format of the same evaluator.")
     output: OutputSettings = group()
     subset: str | None = option(None, "activitynet: which videos count (default: validation).")
+    tokens: Literal["ptb", "whitespace"] | None = option(None, "captions: what a word is (default: ptb).")
+    ties: Literal["mean", "clip4clip"] | None = option(None, "retrieval: how equal similarities rank (default: mean).")
     excluded: Path | None = option(None, "ava, chimpact: file of video,timestamp that do not count.")
     labels: Path | None = option(None, "ava, chimpact: the classes that count (default: AVA's 60, ChimpACT's 23).")
 

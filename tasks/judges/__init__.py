@@ -24,6 +24,8 @@ class Judge(NamedTuple):
 JUDGES = {
     "activitynet": Judge("activitynet", "judge_activitynet", ("subset",)),
     "ava": Judge("boxes", "judge_ava", ("excluded", "labels")),
+    "captions": Judge("captions", "judge_captions", ("tokens",)),
+    "retrieval": Judge("retrieval", "judge_retrieval", ("ties",)),
     "chimpact": Judge("boxes", "judge_chimpact", ("excluded", "labels")),
 }
 """Every judge by the name of its task."""

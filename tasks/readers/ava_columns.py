@@ -9,10 +9,10 @@ from __future__ import annotations
 import csv
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +88,7 @@ def read_ava_columns(path: str | Path, frames: Frames) -> AvaColumns:
     path, parts, listed = Path(path), list[BoxTable](), set[int]()
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = filter(None, csv.reader(file))
+            rows: Iterator[list[str]] = filter(None, csv.reader(file))
             first = list(itertools.islice(rows, 1))
             if not first:
                 raise InputError(f"{path}: holds no rows; they look like video,0902,0.077,0.151,0.283,0.811,80,0.9")
@@ -162,7 +162,7 @@ def _refuse(path: Path, error: Exception) -> NoReturn:
     raise InputError(f"{path}: cannot be read as AVA's CSV ({error})") from error
 
 
-def _numbered(path: Path) -> Any:
+def _numbered(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Rows that are not empty, with the numbers of their lines."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

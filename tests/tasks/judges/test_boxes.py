@@ -165,7 +165,7 @@ def random_rows(seed: int, ids: list[int], crowded: bool = False) -> tuple[list[
         label = int(rng.choice([*chosen, 99])) if rng.random() < 0.9 else int(rng.choice(ids))
         score = float(rng.choice([0.002, 0.001, *np.arange(1, 6) / 5, round(float(rng.random()), 2)]))
         said.append([str(rng.choice(["a", "a", "b", "c"])), str(rng.choice(stamps)), *corners, label, score])
-    said += said[:3] + [["b", "903"]]
+    said += [*said[:3], ["b", "903"]]
     excluded = [["a", stamps[1]]] if rng.random() < 0.5 else []
     return truth, said, excluded
 

@@ -24,9 +24,11 @@ class Judge(NamedTuple):
 JUDGES = {
     "activitynet": Judge("activitynet", "judge_activitynet", ("subset",)),
     "ava": Judge("boxes", "judge_ava", ("excluded", "labels")),
+    "chimpact": Judge("boxes", "judge_chimpact", ("excluded", "labels")),
+    "charades": Judge("charades", "judge_charades"),
     "captions": Judge("captions", "judge_captions", ("tokens",)),
     "retrieval": Judge("retrieval", "judge_retrieval", ("ties",)),
-    "chimpact": Judge("boxes", "judge_chimpact", ("excluded", "labels")),
+    "classification": Judge("classification", "judge_classification"),
 }
 """Every judge by the name of its task."""
 

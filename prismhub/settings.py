@@ -369,6 +369,7 @@ class ScoreSettings:
     subset: str | None = option(None, "activitynet: which videos count (default: validation).")
     tokens: Literal["ptb", "whitespace"] | None = option(None, "captions: what a word is (default: ptb).")
     ties: Literal["mean", "clip4clip"] | None = option(None, "retrieval: how equal similarities rank (default: mean).")
+    references: Path | None = option(None, "nextqa-oe: second right answers, add_reference_answer_test.json.")
     excluded: Path | None = option(None, "ava, chimpact: file of video,timestamp that do not count.")
     labels: Path | None = option(None, "ava, chimpact: the classes that count (default: AVA's 60, ChimpACT's 23).")
 

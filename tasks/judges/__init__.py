@@ -29,6 +29,7 @@ JUDGES = {
     "captions": Judge("captions", "judge_captions", ("tokens",)),
     "retrieval": Judge("retrieval", "judge_retrieval", ("ties",)),
     "classification": Judge("classification", "judge_classification"),
+    "nextqa-oe": Judge("nextqa_oe", "judge_nextqa_oe", ("references",)),
 }
 """Every judge by the name of its task."""
 

@@ -100,6 +100,22 @@ def charades_average_precisions(scores: Floats, targets: NDArray[np.int64]) -> N
     return values
 
 
+def behaviour_map(scores: Floats, targets: NDArray[np.int64], background: Sequence[int]) -> float:
+    """Mean average precision over behaviours of interest: all classes but some, in which nothing happens.
+
+    Scores `(n, K)`, targets zeros and ones `(n, K)`, one sample a frame or clip. As SciVid's
+    `metrics/mean_average_precision.py`, a plain mean of scikit-learn's average precision, which takes a behaviour that
+    never occurs for 0.
+
+    Raises:
+        ValueError: no class is of interest.
+    """
+    counted = np.setdiff1d(np.arange(scores.shape[1]), background)
+    if not len(counted):
+        raise ValueError("every class is background")
+    return float(np.nan_to_num(average_precisions(scores, targets)[0, counted]).mean())
+
+
 STATISTICS: Mapping[str, ClassStatistic] = {
     "top1": top_k_accuracy,
     "top5": functools.partial(top_k_accuracy, k=5),

@@ -104,10 +104,10 @@ def overlaps(boxes: NDArray[np.floating[Any]], others: NDArray[np.floating[Any]]
 
 def overlaps_of_pairs(boxes: NDArray[np.floating[Any]], others: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """The intersection over union of boxes `(..., 4)`, pair by pair where their leading axes are the same."""
-    low = np.maximum(boxes[..., :2], others[..., :2])
-    high = np.minimum(boxes[..., 2:], others[..., 2:])
-    shared = np.clip(high - low, 0, None).astype(np.float64).prod(-1)
-    areas = [(one[..., 2:] - one[..., :2]).prod(-1) for one in (boxes, others)]
+    width = np.minimum(boxes[..., 2], others[..., 2]) - np.maximum(boxes[..., 0], others[..., 0])
+    height = np.minimum(boxes[..., 3], others[..., 3]) - np.maximum(boxes[..., 1], others[..., 1])
+    shared = width.clip(0).astype(np.float64) * height.clip(0)
+    areas = [(one[..., 2] - one[..., 0]) * (one[..., 3] - one[..., 1]) for one in (boxes, others)]
     union = areas[0] + areas[1] - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 

@@ -24,6 +24,7 @@ import heapq
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,13 +137,17 @@ def evaluator_order(table: BoxTable, most: int | None = None) -> NDArray[np.int6
     The official evaluator keeps a heap of each frame and sorts it by score alone, so that the heap decides between
     equals. Here it is kept only for the frames in which that can matter: equals of one action, or one of them left out.
     """
+    if not len(table):
+        return np.zeros(0, dtype=np.int64)
     came = _as_they_come(table.frames)
     order = np.lexsort((-table.scores, came))
     place = places_in_groups(came[order])
-    ties = _followed_by_equal(np.lexsort((table.labels, -table.scores, came)), came, table.scores, table.labels)
+    equal = _equal_neighbours(order, came, table.scores)  # (N - 1,)
+    tied = order[np.append(equal, False) | np.insert(equal, 0, False)]
+    tied = tied[np.lexsort((table.labels[tied], -table.scores[tied], came[tied]))]
+    ties = tied[:-1][_equal_neighbours(tied, came, table.scores, table.labels)]
     if most is not None:
-        last = order[:-1][place[:-1] == most - 1]
-        ties = np.concatenate([ties, np.intersect1d(last, _followed_by_equal(order, came, table.scores))])
+        ties = np.concatenate([ties, order[:-1][equal & (place[:-1] == most - 1)]])
         order = order[place < most]
     if len(ties):
         undecided = np.isin(came, came[ties])
@@ -155,14 +160,19 @@ def evaluator_order(table: BoxTable, most: int | None = None) -> NDArray[np.int6
 
 def _as_they_come(groups: NDArray[np.int64]) -> NDArray[np.int64]:
     """Groups numbered in the order of their first members: `[7, 3, 7]` -> `[0, 1, 0]`."""
+    if (groups[1:] >= groups[:-1]).all():  # as files mostly have them
+        return np.cumsum(np.diff(groups, prepend=groups[:1]) > 0)
     _, first, group = np.unique(groups, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[group]
 
 
-def _followed_by_equal(order: NDArray[np.int64], *columns: NDArray[np.generic]) -> NDArray[np.int64]:
-    """The rows that are followed, in an order, by one that is the same in some columns."""
+def _equal_neighbours(order: NDArray[np.int64], *columns: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which rows of an order are followed by one that is the same in some columns."""
     here, there = order[:-1], order[1:]
-    return here[np.all([column[here] == column[there] for column in columns], axis=0)]
+    same = np.ones(len(here), dtype=np.bool_)
+    for column in columns:
+        same &= column[here] == column[there]
+    return same
 
 
 def _by_heap(table: BoxTable, rows: NDArray[np.int64], most: int | None) -> list[int]:

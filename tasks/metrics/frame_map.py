@@ -54,11 +54,10 @@ def box_hits(found: BoxTable, truths: BoxTable) -> NDArray[np.bool_]:
     Each is tied to the individual of its frame and class that it overlaps most, the first of several in `truths`.
     """
     most = 1 + max(int(table.labels.max(initial=0)) for table in (found, truths))
-    wanted = truths.frames * most + truths.labels
+    wanted, groups = (table.frames * most + table.labels for table in (truths, found))
+    counts = np.bincount(wanted, minlength=int(groups.max(initial=0)) + 1)  # frames are numbered without gaps
+    first, number = (np.cumsum(counts) - counts)[groups], counts[groups]
     by_group = np.argsort(wanted, kind="stable")
-    groups = found.frames * most + found.labels
-    first = np.searchsorted(wanted[by_group], groups, side="left")
-    number = np.searchsorted(wanted[by_group], groups, side="right") - first
     person = np.full(len(found), -1)
     rows = np.flatnonzero(number)
     for part in np.split(rows, np.flatnonzero(np.diff(np.cumsum(number[rows]) // AT_ONCE)) + 1):
@@ -67,14 +66,17 @@ def box_hits(found: BoxTable, truths: BoxTable) -> NDArray[np.bool_]:
         ends = np.cumsum(number[part])
         starts = ends - number[part]
         which = np.repeat(np.arange(len(part)), number[part])  # (M,) of the pairs
-        others = by_group[np.arange(ends[-1]) - starts[which] + first[part][which]]
+        others = by_group[np.arange(ends[-1]) + (first[part] - starts)[which]]
         shared = overlaps_of_pairs(found.corners[part[which]], truths.corners[others])
         best = np.maximum.reduceat(shared, starts)
-        _, place = np.unique(which[at := np.flatnonzero(shared == best[which])], return_index=True)
-        person[part] = np.where(best >= MATCH_IOU, others[at[place]], -1)
+        at = np.flatnonzero(shared == best[which])
+        at = at[np.diff(which[at], prepend=-1) > 0]  # of equals the first
+        person[part] = np.where(best >= MATCH_IOU, others[at], -1)
+    near = np.flatnonzero(person >= 0)[::-1]
+    surest = np.full(len(truths), -1)
+    surest[person[near]] = near  # the last one written, which comes first
     right = np.zeros(len(found), dtype=np.bool_)
-    near = np.flatnonzero(person >= 0)
-    right[near[np.unique(person[near], return_index=True)[1]]] = True
+    right[surest[surest >= 0]] = True
     return right
 
 

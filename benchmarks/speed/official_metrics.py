@@ -6,7 +6,7 @@
 written in the official formats and judged as `prismhub score` does, in a process of its own each, which reports seconds
 and the most memory that it held. `metric` is the time without reading the files; the loops are timed on a share of the
 videos or frames (`--share`), since their time grows with the number of these, and judge exactly what the metric judges
-there; the values must agree. Seconds are of the clock, but the ratio is of CPU time, so that other work does not count.
+there; the values must agree. Seconds are CPU time of one process with one thread, so that other work does not count.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ AVA_IDS = (1, *range(3, 16), 17, 20, 22, 24, *range(26, 31))
 _JUDGE = """
 import json, resource, sys, time
 from tasks.judges import judge
-started = time.perf_counter()
+started = time.process_time()
 metrics = judge(*sys.argv[1:4]).metrics
-seconds = time.perf_counter() - started
+seconds = time.process_time() - started
 print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, metrics]))
 """
 

@@ -94,8 +94,9 @@ def read_ava_columns(path: str | Path, frames: Frames) -> AvaColumns:
                 raise InputError(f"{path}: holds no rows; they look like video,0902,0.077,0.151,0.283,0.811,80,0.9")
             rows = rows if _is_header(first[0]) else itertools.chain(first, rows)
             while several := list(itertools.islice(rows, _AT_ONCE)):
-                listed.update(frames.number(row[0], row[1]) for row in several)
-                parts.append(_columns([row for row in several if len(row) != 2], frames))
+                numbers = [frames.number(row[0], row[1]) for row in several]
+                listed.update(numbers)
+                parts.append(_columns(several, numbers))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as CSV ({getattr(error, 'strerror', None) or error})") from error
     except (ValueError, IndexError, OverflowError) as error:
@@ -126,21 +127,22 @@ def read_frame_list(path: str | Path, frames: Frames) -> NDArray[np.int64]:
 _COLUMNS = ("frames", "labels", "corners", "scores")
 
 
-def _columns(rows: Sequence[Sequence[str]], frames: Frames) -> BoxTable:
-    """Rows of seven or eight fields as numbers.
+def _columns(rows: Sequence[Sequence[str]], frames: Sequence[int]) -> BoxTable:
+    """The rows that have a box, of seven or eight fields, as numbers.
 
     Raises:
         ValueError: a row of another length, or what is no number.
     """
-    if any(len(row) not in (7, 8) for row in rows):
+    if not {len(row) for row in rows} <= {2, 7, 8}:
         raise ValueError("fields")
+    numbers = np.array([frame for frame, row in zip(frames, rows, strict=True) if len(row) > 2], dtype=np.int64)
+    rows = [row for row in rows if len(row) > 2]
     labels = np.fromiter((int(row[6]) for row in rows), np.int64, len(rows))
     cells = (cell for row in rows for cell in (*row[2:6], row[7] if len(row) == 8 else "1"))
-    numbers = np.fromiter(map(float, cells), np.float64, 5 * len(rows)).reshape(-1, 5)
-    if not np.isfinite(numbers).all():
+    values = np.fromiter(map(float, cells), np.float64, 5 * len(rows)).reshape(-1, 5)
+    if not np.isfinite(values).all():
         raise ValueError("not finite")
-    numbers_of = np.fromiter((frames.number(row[0], row[1]) for row in rows), np.int64, len(rows))
-    return BoxTable(numbers_of, labels, numbers[:, :4], numbers[:, 4])
+    return BoxTable(numbers, labels, values[:, :4], values[:, 4])
 
 
 def _refuse(path: Path, error: Exception) -> NoReturn:

@@ -189,3 +189,11 @@ def test_a_malformed_truth_is_named(tmp_path: Path, truth: Any, says: str) -> No
     with pytest.raises(InputError, match="truth.json") as error:
         judged(tmp_path, truth, {"results": {}})
     assert says in str(error.value)
+
+
+def test_a_byte_order_mark_means_nothing(tmp_path: Path) -> None:
+    row = {"segment": [0, 4], "label": "run"}
+    judged(tmp_path, {"database": {"a": {"subset": "validation", "annotations": [row]}}}, {"results": {}})
+    for name in ("truth.json", "results.json"):
+        (tmp_path / name).write_text((tmp_path / name).read_text(), encoding="utf-8-sig")
+    assert judge("activitynet", tmp_path / "truth.json", tmp_path / "results.json").metrics["average_mAP"] == 0.0

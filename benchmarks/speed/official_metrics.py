@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -228,8 +229,8 @@ def main() -> None:
                 held[name] = max(held.get(name, 0), gigabytes)
         part = make(max(1, int(options.share * size)))
         for _ in range(options.rounds):
-            fast, values = cpu_seconds(lambda metric=metric, part=part: metric(*part))
-            slow, expected = cpu_seconds(lambda loop=loop, part=part: loop(*part))
+            fast, values = cpu_seconds(partial(metric, *part))
+            slow, expected = cpu_seconds(partial(loop, *part))
             seconds[f"{name}: metric, share"].append(fast)
             seconds[f"{name}: loops, share"].append(slow)
         known = ~np.isnan(values)

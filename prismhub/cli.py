@@ -18,13 +18,22 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from adapters.training.training_config import TrainingDiverged
-from core_encoder.errors import InputError, one_line
+from core_encoder.errors import InputError
 from pretrain.run.progress import PretrainingStopped
 from prismhub.commands import adapters as adapters_commands
 from prismhub.commands import cache as cache_commands
 from prismhub.commands import corpus as corpus_commands
 from prismhub.options import command_signature, gather_lists
-from prismhub.printing import cell_text, number_text, print_json, print_predictions, print_results, print_table
+from prismhub.printing import (
+    answer_records,
+    cell_text,
+    number_text,
+    print_failures,
+    print_json,
+    print_predictions,
+    print_results,
+    print_table,
+)
 from prismhub.settings import (
     DemoSettings,
     EmbedSettings,
@@ -33,6 +42,7 @@ from prismhub.settings import (
     PredictSettings,
     PretrainSettings,
     RankSettings,
+    ScoreSettings,
     ShowSettings,
     TrainSettings,
     ZeroShotSettings,
@@ -214,14 +224,14 @@ def _predict(settings: PredictSettings) -> None:
             else:
                 print("".join(lines), end="")
         elif as_json:
-            sections[question.name] = _answer_records(done, asked)
+            sections[question.name] = answer_records(done, asked.top, asked.all_scores)
         else:
             print_predictions(done.predictions, asked.top, asked.all_scores)
     if sections:
         print_json(sections if several else next(iter(sections.values())))
     failures = list(dict.fromkeys(failure for done in found.values() for failure in done.failures))
     if not as_json or settings.format is not None:
-        _print_failures(failures)
+        print_failures(failures)
     _exit_for(failures)
 
 
@@ -235,10 +245,10 @@ def _zero_shot(settings: ZeroShotSettings) -> None:
 
     done = zero_shot(settings, Show(settings.output.quiet))
     if settings.output.json:
-        print_json(_answer_records(done, settings))
+        print_json(answer_records(done, settings.top, settings.all_scores))
     else:
         print_predictions(done.predictions, settings.top, settings.all_scores)
-        _print_failures(done.failures)
+        print_failures(done.failures)
     _exit_for(done.failures)
 
 
@@ -258,22 +268,18 @@ def _rank(settings: RankSettings) -> None:
     else:
         rows = [row for one in done.rankings for row in one.rows(settings.top)]
         print_table(["text", "rank", "video", "similarity"], rows)
-        _print_failures(failures)
+        print_failures(failures)
     _exit_for(failures)
 
 
-def _answer_records(done: Any, settings: PredictSettings | ZeroShotSettings) -> list[dict[str, Any]]:
-    """The answers as JSON has them, and after them the videos that could not be read."""
-    rows: list[dict[str, Any]] = []
-    for prediction in done.predictions:
-        record = prediction.describe(settings.top, settings.all_scores)
-        rows.append({"video": record.pop("id")} | record | done.about)
-    return rows + [{"video": failure.path, "error": failure.reason} for failure in done.failures]
+def _score(settings: ScoreSettings) -> None:
+    """Judge predictions that any program made, by the rules and from the files of the official evaluators.
 
+    Example: prismhub score --task activitynet --truth activity_net.v1-3.min.json --predictions results.json
+    """
+    from prismhub.commands.score import print_score
 
-def _print_failures(failures: Sequence[Any]) -> None:
-    for failure in failures:
-        print(f"{one_line(failure.path)}: not read: {failure.reason}", file=sys.stderr)
+    print_score(settings)
 
 
 def _embed(settings: EmbedSettings) -> None:
@@ -387,6 +393,7 @@ app.command("predict")(command_signature(PredictSettings, _predict))
 app.command("zero-shot")(command_signature(ZeroShotSettings, _zero_shot))
 app.command("rank")(command_signature(RankSettings, _rank))
 app.command("embed")(command_signature(EmbedSettings, _embed))
+app.command("score")(command_signature(ScoreSettings, _score))
 app.command("pretrain")(command_signature(PretrainSettings, _pretrain))
 app.command("demo")(command_signature(DemoSettings, _demo))
 app.command("encoders")(command_signature(ShowSettings, _encoders))

@@ -7,12 +7,28 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from core_encoder.errors import one_line
+
 
 def print_results(results: Sequence[Any]) -> None:
     from benchmarks.results import table_rows
 
     header, rows = table_rows(results)
     print_table(header, rows)
+
+
+def answer_records(done: Any, top: int | None, all_scores: bool) -> list[dict[str, Any]]:
+    """The answers as JSON has them, and after them the videos that could not be read."""
+    rows: list[dict[str, Any]] = []
+    for prediction in done.predictions:
+        record = prediction.describe(top, all_scores)
+        rows.append({"video": record.pop("id")} | record | done.about)
+    return rows + [{"video": failure.path, "error": failure.reason} for failure in done.failures]
+
+
+def print_failures(failures: Sequence[Any]) -> None:
+    for failure in failures:
+        print(f"{one_line(failure.path)}: not read: {failure.reason}", file=sys.stderr)
 
 
 def print_predictions(predictions: Sequence[Any], top: int | None, all_scores: bool) -> None:

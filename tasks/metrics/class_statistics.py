@@ -86,6 +86,36 @@ def average_precisions(
     return values
 
 
+def charades_average_precisions(scores: Floats, targets: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The average precision of each class `(K,)` as `charades_map` computes it, nan for a class without ground truth.
+
+    As `average_precisions` with `unlabelled_last`, but samples of equal scores count one after the other, in the order
+    of NumPy's plain sort, as they do officially.
+    """
+    scores = np.where(targets.any(axis=1, keepdims=True), scores, -np.inf)
+    values = np.full(scores.shape[1], np.nan)
+    for k in np.flatnonzero(targets.any(axis=0)):
+        ranks = np.flatnonzero(targets[np.argsort(-scores[:, k]), k]) + 1  # of the positives
+        values[k] = (np.arange(1, len(ranks) + 1) / ranks).mean()
+    return values
+
+
+def behaviour_map(scores: Floats, targets: NDArray[np.int64], background: Sequence[int]) -> float:
+    """Mean average precision over behaviours of interest: all classes but some, in which nothing happens.
+
+    Scores `(n, K)`, targets zeros and ones `(n, K)`, one sample a frame or clip. As SciVid's
+    `metrics/mean_average_precision.py`, a plain mean of scikit-learn's average precision, which takes a behaviour that
+    never occurs for 0.
+
+    Raises:
+        ValueError: no class is of interest.
+    """
+    counted = np.setdiff1d(np.arange(scores.shape[1]), background)
+    if not len(counted):
+        raise ValueError("every class is background")
+    return float(np.nan_to_num(average_precisions(scores, targets)[0, counted]).mean())
+
+
 STATISTICS: Mapping[str, ClassStatistic] = {
     "top1": top_k_accuracy,
     "top5": functools.partial(top_k_accuracy, k=5),

@@ -13,6 +13,8 @@ import pytest
 
 from adapters.registry import _BUILT_IN, adapter_kind, target_kind
 from prismhub import cli
+from tasks.judges import JUDGES
+from tests.prismhub.score_files import score_commands
 from tests.prismhub.small_data import FAST, write_classes
 
 RUN = """
@@ -80,6 +82,7 @@ def test_what_is_wrong_without_a_model_is_said_before_torch_is_imported(tmp_path
     (tmp_path / "silent" / "config.json").write_text('{"model_type": "videoprism_vision_model"}')
     none = str(tmp_path / "none")
     train = ["train", "--data", str(data)]
+    files = ["--truth", none, "--predictions", none]
     wrong = {
         "no such file or folder": ["encode", none],
         "did you mean 'nano'?": ["encode", str(data), "--encoder", "nanno"],
@@ -133,6 +136,11 @@ def test_what_is_wrong_without_a_model_is_said_before_torch_is_imported(tmp_path
         "silent' has no text tower": [
             *("zero-shot", str(data), "--labels", "a,b", "--encoder", str(tmp_path / "silent"))
         ],
+        "task 'avaa' has no judge; did you mean 'ava'?": ["score", "--task", "avaa", *files],
+        "ties means nothing for ava": ["score", "--task", "ava", *files, "--ties", "mean"],
+        "option 'ties' cannot be 'max'": ["score", "--task", "retrieval", *files, "--ties", "max"],
+        "none: no such file": ["score", "--task", "captions", *files],
+        "none: cannot be read": ["score", "--task", "ava", *files],
         "option 'out' is missing": ["embed", str(data)],
         "one of .npz, .parquet, .safetensors": ["embed", str(data), "--out", none + ".csv"],
         "there is no folder": ["embed", str(data), "--out", none + "/a.npz"],
@@ -184,6 +192,16 @@ def test_reading_a_task_needs_no_torch(tmp_path: Path) -> None:
     write_classes(tmp_path / "data", per_class=2)
     code = "import sys, tasks; tasks.ClassificationTask.read(sys.argv[1]); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "data")], check=False).returncode == 0
+
+
+def test_judging_files_needs_no_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WNSEARCHDIR", str(tmp_path / "wordnet"))
+    commands = [[*one, "--json"] for one in score_commands(tmp_path).values()]
+    assert len(commands) == len(JUDGES)
+    frameworks = ["torch", "lightning", "torchmetrics", "transformers", "pandas", "scipy", "sklearn"]
+    for code, text, loaded in run_fresh(commands, frameworks):
+        assert code == 0, text
+        assert not loaded
 
 
 @pytest.mark.parametrize("name", list(_BUILT_IN))

@@ -21,7 +21,7 @@ from torchmetrics.functional.classification import (
 from adapters.predictions import ClassScores, Truth
 from core_encoder.errors import InputError
 from tasks.metrics.bootstrap import bootstrap_interval, value_of
-from tasks.metrics.class_statistics import RunningScore, average_views
+from tasks.metrics.class_statistics import RunningScore, average_views, behaviour_map
 from tasks.metrics.classification import (
     METRICS,
     ConfusionMatrix,
@@ -399,3 +399,18 @@ def test_map_interval_holds_the_value_even_at_chance() -> None:
     statistic = MultiLabelMAP(40).statistic(scores, targets)
     low, high = bootstrap_interval(statistic, 400, num_draws=200)
     assert low < value_of(statistic, 400) < high
+
+
+@quick
+@given(seeds)
+def test_behaviours_of_interest_leave_the_background_out_of_the_mean(seed: int) -> None:
+    from sklearn.metrics import average_precision_score
+
+    rng = np.random.default_rng(seed)
+    scores, targets = rng.integers(0, 6, (20, 4)) / 5, (rng.random((20, 4)) < 0.3).astype(np.int64)
+    targets[:, 1] = 0  # never occurs
+    targets[0, [0, 2]] = 1
+    expected = [average_precision_score(targets[:, k], scores[:, k]) for k in (0, 2)]
+    assert behaviour_map(scores, targets, [3]) == pytest.approx((expected[0] + expected[1] + 0) / 3)
+    with pytest.raises(ValueError, match="every class is background"):
+        behaviour_map(scores, targets, range(4))

@@ -1,0 +1,35 @@
+"""Kinetics: `label,youtube_id,time_start,time_end,split` a row, videos `<youtube_id>_<start>_<end>.mp4`.
+
+Source: the CSV files that DeepMind gives out (train.csv, validate.csv; mirrors call the latter val.csv). Class names in
+alphabetical order are the indices of every list made of them (SlowFast, mmaction2).
+"""
+
+from __future__ import annotations
+
+from core_encoder.clip_plan import Clip
+from tasks.readers.dataset_folder import DatasetFolder
+from tasks.readers.official_tables import read_table
+from tasks.sample import Sample
+
+_NAMES = {"train": ("train.csv",), "val": ("validate.csv", "val.csv", "validation.csv")}
+
+
+def read_kinetics(data: DatasetFolder, split: str) -> list[Sample]:
+    """The clips of a split; each is a video of its own, some 10 seconds of the film that it was cut from.
+
+    Raises:
+        InputError: one line with file, line, field and the fix.
+    """
+    rows = read_table(data.file(*_NAMES[split]), ("label", "youtube_id", "time_start", "time_end"))
+    samples = []
+    for row in rows:
+        film, start, end = row.text("youtube_id"), row.seconds("time_start"), row.seconds("time_end")
+        name = f"{film}_{round(start):06d}_{round(end):06d}"
+        samples.append(Sample(name, Clip(data.video(name, film, under=split)), (row.text("label"),), split))
+    return samples
+
+
+def kinetics_classes(data: DatasetFolder) -> tuple[str, ...]:
+    """The classes of the training split, in alphabetical order."""
+    rows = read_table(data.file(*_NAMES["train"]), ("label",))
+    return tuple(sorted({row.text("label") for row in rows}))

@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from tasks.benchmark import Benchmark
 
 SUITES: Mapping[str, tuple[str, ...]] = {
-    "videoglue": ("kinetics400",),
+    "videoglue": (
+        *("kinetics400", "moments-in-time", "ssv2", "diving48", "charades"),
+        *("activitynet", "ava", "ava-kinetics"),
+    ),
 }
 """The names of each suite's benchmarks; its module bears its name."""
 

@@ -12,6 +12,7 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         *("kinetics400", "moments-in-time", "ssv2", "diving48", "charades"),
         *("activitynet", "ava", "ava-kinetics"),
     ),
+    "science": ("fly-vs-fly", "calms21", "crim13-side", "crim13-top", "kabr", "chimpact"),
 }
 """The names of each suite's benchmarks; its module bears its name."""
 

@@ -153,7 +153,7 @@ def _print_check(found: DataCheck, source: str) -> None:
         for path, reason in one.unreadable:
             print(f"{one.split}: not read: {one_line(path)}: {reason}", file=sys.stderr)
     if any(one.missing for one in found.splits) and source:
-        print(f"where videos come from, and what they are called: {source}", file=sys.stderr)
+        print(f"looked for by name anywhere below {found.folder}; they are: {source}", file=sys.stderr)
 
 
 def _row(one: SplitCheck) -> list[str]:

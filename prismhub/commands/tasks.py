@@ -28,7 +28,7 @@ app = typer.Typer(help="Benchmarks: what is known, and whether its data is there
 class TaskListSettings:
     """Options of `prismhub tasks list`."""
 
-    pattern: str = option("*", "Names of benchmarks or suites to list; * and ? match.", positional=True)
+    pattern: str = option("all", "Names of benchmarks or suites to list; * and ? match.", positional=True)
     json: bool = option(False, "The result as JSON on stdout.")
 
 
@@ -71,7 +71,8 @@ def tasks_list(settings: TaskListSettings) -> None:
             about = find_benchmark(name).describe()
         except InputError as error:  # a broken plug-in must not hide the others
             about = {"name": name, "suite": "-", "family": "-", "metric": "-", "protocol": str(error), "folder": "-"}
-        if any(fnmatch.fnmatchcase(about[field], settings.pattern) for field in ("name", "suite")):
+        names = (about["name"], about["suite"], "all")
+        if any(fnmatch.fnmatchcase(known, settings.pattern) for known in names):
             rows.append(about)
     rows.sort(key=lambda row: row["suite"])
     if not rows:

@@ -27,6 +27,7 @@ def check(root: Path, capsys: pytest.CaptureFixture[str], *options: str) -> tupl
 def test_benchmarks_are_listed_by_suite_and_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["tasks", "list"]) == 0
     assert "kinetics400" in (everything := capsys.readouterr().out) and "ava-frame-map-v1" in everything
+    assert run(["tasks", "list", "all"]) == 0 and capsys.readouterr().out == everything
     assert run(["tasks", "list", "videoglue", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {row["suite"] for row in rows} == {"videoglue"} and len(rows) == 8

@@ -122,3 +122,21 @@ def test_what_cannot_be_asked_is_said(root: Path, capsys: pytest.CaptureFixture[
 def test_nothing_heavy_is_imported(root: Path) -> None:
     commands = [["tasks", "list"], ["tasks", "show", "ava"], ["tasks", "check", "kinetics400", "--root", str(root)]]
     assert [(code, loaded) for code, _, loaded in run_fresh(commands, ["torch", "lightning"])] == [(0, [])] * 3
+
+
+def test_a_benchmark_in_yaml_is_shown_and_checked(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    videos = sorted((root / "kinetics400" / "val").rglob("*.mp4"))
+    rows = "".join(f"{video.relative_to(root)},{number}\n" for number, video in enumerate(videos))
+    (root / "test.csv").write_text("path,label\n" + rows)
+    file = root / "own.yaml"
+    file.write_text("{name: own, family: classification, splits: {test: test.csv}, metric: top1}")
+    assert run(["tasks", "show", str(file)]) == 0 and "test.csv" in capsys.readouterr().out
+    assert run(["tasks", "check", str(file), "--folder", str(root), "--json"]) == 0
+    (split,) = json.loads(capsys.readouterr().out)["splits"]
+    assert (split["samples"], split["opened"], split["missing"]) == (3, 3, [])
+    videos[0].unlink()
+    assert run(["tasks", "check", str(file), "--folder", str(root)]) == 3
+    assert videos[0].name in capsys.readouterr().err
+    (root / "test.csv").write_text("path,label\nx.mp4,\n")
+    assert run(["tasks", "check", str(file), "--folder", str(root)]) == 2
+    assert "test.csv: line 2: label is empty" in capsys.readouterr().err

@@ -23,6 +23,7 @@ from pretrain.run.progress import PretrainingStopped
 from prismhub.commands import adapters as adapters_commands
 from prismhub.commands import cache as cache_commands
 from prismhub.commands import corpus as corpus_commands
+from prismhub.commands import tasks as tasks_commands
 from prismhub.options import command_signature, gather_lists
 from prismhub.printing import (
     answer_records,
@@ -58,6 +59,7 @@ app = typer.Typer(
 app.add_typer(adapters_commands.app, name="adapters")
 app.add_typer(cache_commands.app, name="cache")
 app.add_typer(corpus_commands.app, name="corpus")
+app.add_typer(tasks_commands.app, name="tasks")
 
 
 def main() -> None:
@@ -364,21 +366,9 @@ def _env(settings: ShowSettings) -> None:
 
     Example: prismhub env
     """
-    import torch
+    from prismhub.commands.env import environment
 
-    from benchmarks.results import Provenance
-    from core_encoder.files.storage import offline, prismhub_home
-    from core_encoder.video.decoders import decoder_id
-
-    found = asdict(Provenance.collect(decoder=decoder_id()))
-    versions = found.pop("versions")
-    kept = {name: found[name] for name in ("prismhub", "commit", "platform", "decoder")} | versions
-    kept |= {
-        "cpu threads": torch.get_num_threads(),
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "home": str(prismhub_home()),
-        "offline": offline(),
-    }
+    kept = environment()
     if settings.json:
         print_json(kept)
         return

@@ -39,14 +39,14 @@ def find_videos(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
-    found = [path for path in _files(folder, ()) if path.suffix.lower() in VIDEO_SUFFIXES]
+    found = [path for path in find_files(folder) if path.suffix.lower() in VIDEO_SUFFIXES]
     if not found:
         raise InputError(f"{folder}: no video in this folder (looked for {', '.join(sorted(VIDEO_SUFFIXES))})")
     return sorted(found)
 
 
-def _files(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
-    """All files below; a link that leads back to one of the folders `above` is not followed."""
+def find_files(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """Every file under `folder`, hidden ones passed over; a link back to one of the folders `above` is not followed."""
     here = os.path.realpath(folder)
     if here in above:
         return
@@ -58,7 +58,7 @@ def _files(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
         return
     for path, is_folder in listed:
         if is_folder:
-            yield from _files(path, (*above, here))
+            yield from find_files(path, (*above, here))
         else:
             yield path
 

@@ -15,7 +15,7 @@ from adapters.scores import Score, Scores
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest
 from tasks.metrics.bootstrap import bootstrap_interval, value_of
-from tasks.metrics.frame_map import FrameMAP, frame_map, ranked_boxes
+from tasks.metrics.frame_map import MOST_ROWS, FrameMAP, frame_map, ranked_boxes
 from tasks.readers.ava import read_excluded
 from tasks.readers.box_rows import LabelMap, read_label_map
 from tasks.readers.boxes import BoxSample, Moments, asked_about, box_samples, default_label_map, read_box_rows
@@ -35,7 +35,8 @@ class SpatiotemporalTask(Task):
     """Moments of videos with given boxes, each of one class or of several."""
 
     multi_label: bool = True
-    label_ids: tuple[int, ...] = ()  # the number of each class in annotation files
+    label_ids: tuple[int, ...] = ()  # the number of each class in annotation files; by default those of the samples
+    most_rows: int | None = MOST_ROWS  # of a moment that count, a box and class each; None: all, as ChimpACT's do
     family: ClassVar[str] = "spatiotemporal localization"
     card: ClassVar[CardText] = CardText(
         pipeline_tag="",
@@ -161,8 +162,10 @@ class SpatiotemporalTask(Task):
     @property
     def record(self) -> Mapping[str, Any]:
         """The numbers of the classes in annotation files, and how much video was looked at around a moment."""
-        contexts = {sample.context_s for sample in self.samples("train") if isinstance(sample, BoxSample)}
-        return {"label_ids": list(self.label_ids), "context_s": max(contexts)}
+        moments = [sample for sample in self.samples("train") if isinstance(sample, BoxSample)]
+        maps = (sample.label_map for sample in moments)
+        ids = self.label_ids or next((one.ids for one in maps if one.names == self.label_names), ())
+        return {"label_ids": list(ids), "context_s": max(sample.context_s for sample in moments)}
 
     def check(self, sample: Sample) -> None:
         """One of K means one class a box."""
@@ -196,7 +199,7 @@ class SpatiotemporalTask(Task):
         return [*super()._given(sample), str(self.describe_target(sample))]
 
     def metric(self, name: str | None = None) -> FrameMAP:
-        return FrameMAP(self.label_names)
+        return FrameMAP(self.label_names, self.most_rows)
 
     def judge(
         self, predictions: Iterable[BoxScores], split: str = "test", *, seed: int = 0, num_draws: int = 1000
@@ -208,7 +211,8 @@ class SpatiotemporalTask(Task):
         """
         given = {one.sample_id: one for one in predictions}
         found, missing = self.predicted(given.values(), split)
-        ranked = ranked_boxes([given[sample.id] for sample in found], self.targets(found), self.label_names)
+        answers = [given[sample.id] for sample in found]
+        ranked = ranked_boxes(answers, self.targets(found), self.label_names, self.most_rows)
 
         def statistic(weights: Any) -> Any:
             return frame_map(ranked, weights)

@@ -131,9 +131,18 @@ class RankedBoxes:
 
 
 def ranked_boxes(
-    predictions: Sequence[BoxScores], truths: Sequence[Sequence[Box]], label_names: Sequence[str]
+    predictions: Sequence[BoxScores],
+    truths: Sequence[Sequence[Box]],
+    label_names: Sequence[str],
+    most_rows: int | None = MOST_ROWS,
 ) -> list[RankedBoxes]:
     """Match the predictions of F frames with the boxes that are right there, for each of the classes.
+
+    Args:
+        predictions: one a frame.
+        truths: the true boxes of each.
+        label_names: the classes.
+        most_rows: so many (box, class) pairs of a frame count, the highest-scored ones; None is all.
 
     Raises:
         InputError: a class that the adapter does not know, or scores that are not finite.
@@ -142,7 +151,7 @@ def ranked_boxes(
     tables = [BoxTable(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0))]
     for frame, answer in enumerate(predictions):
         scores = _scores_of(answer, label_names)  # (P, K)
-        kept = np.argsort(-scores, axis=None, kind="stable")[:MOST_ROWS]  # of P * K, best first
+        kept = np.argsort(-scores, axis=None, kind="stable")[:most_rows]  # of P * K, best first
         boxes, classes = np.divmod(kept, len(label_names))
         corners = np.array(answer.corners, dtype=np.float64).reshape(-1, 4)
         tables.append(BoxTable(np.full(len(kept), frame), classes, corners[boxes], scores.ravel()[kept]))
@@ -178,8 +187,9 @@ def frame_map(ranked: Sequence[RankedBoxes], weights: NDArray[np.float32]) -> Fl
 class FrameMAP:
     """Frame mAP over answers as they come, to choose between epochs; the target of a sample is its true boxes."""
 
-    def __init__(self, label_names: Sequence[str]) -> None:
+    def __init__(self, label_names: Sequence[str], most_rows: int | None = MOST_ROWS) -> None:
         self.label_names = tuple(label_names)
+        self.most_rows = most_rows
         self._seen: dict[str, tuple[BoxScores, Sequence[Box]]] = {}
 
     def update(self, predictions: Sequence[BoxScores], truths: Sequence[Truth]) -> None:
@@ -194,7 +204,7 @@ class FrameMAP:
             InputError: no class has ground truth.
         """
         answers, targets = zip(*self._seen.values(), strict=True)
-        ranked = ranked_boxes(answers, targets, self.label_names)
+        ranked = ranked_boxes(answers, targets, self.label_names, self.most_rows)
         return value_of(lambda weights: frame_map(ranked, weights), len(answers))
 
 

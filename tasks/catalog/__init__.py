@@ -1,0 +1,31 @@
+"""The benchmarks that prismhub knows: declarations, imported by suite when one of them is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+
+from tasks.benchmark import Benchmark
+
+SUITES: Mapping[str, tuple[str, ...]] = {
+    "videoglue": (
+        *("kinetics400", "moments-in-time", "ssv2", "diving48", "charades"),
+        *("activitynet", "ava", "ava-kinetics"),
+    ),
+    "science": ("fly-vs-fly", "calms21", "crim13-side", "crim13-top", "kabr", "chimpact"),
+}
+"""The names of each suite's benchmarks; its module bears its name."""
+
+
+def catalog_names() -> list[str]:
+    """The names of all benchmarks of the catalog; nothing is imported for it."""
+    return [name for names in SUITES.values() for name in names]
+
+
+def from_catalog(name: str) -> Benchmark | None:
+    """The benchmark of a name, None where the catalog has none."""
+    for suite, names in SUITES.items():
+        if name in names:
+            known: tuple[Benchmark, ...] = importlib.import_module(f"{__name__}.{suite}").BENCHMARKS
+            return next(one for one in known if one.name == name)
+    return None

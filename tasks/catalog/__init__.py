@@ -9,6 +9,7 @@ from tasks.benchmark import Benchmark
 
 SUITES: Mapping[str, tuple[str, ...]] = {
     "videoglue": ("kinetics400",),
+    "retrieval": ("msrvtt-t2v", "msrvtt-v2t", "vatex-t2v", "vatex-v2t", "activitynet-t2v", "activitynet-v2t"),
 }
 """The names of each suite's benchmarks; its module bears its name."""
 

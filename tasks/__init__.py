@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         TopKAccuracy,
     )
     from tasks.readers.annotations import label_names, read_samples
+    from tasks.readers.dataset_folder import DatasetFolder
     from tasks.registry import benchmark_names, find_benchmark, register_benchmark
     from tasks.sample import Sample
     from tasks.splits import split_samples
@@ -32,6 +33,7 @@ _HOME = {
     "Task": "task",
     "LazySplits": "task",
     "Benchmark": "benchmark",
+    "DatasetFolder": "readers.dataset_folder",
     "benchmark_names": "registry",
     "find_benchmark": "registry",
     "register_benchmark": "registry",
@@ -53,6 +55,7 @@ __all__ = [
     "Task",
     "LazySplits",
     "Benchmark",
+    "DatasetFolder",
     "benchmark_names",
     "find_benchmark",
     "register_benchmark",

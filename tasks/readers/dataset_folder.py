@@ -43,7 +43,7 @@ class DatasetFolder:
 
     def has_file(self, *names: str) -> bool:
         """Whether one of these annotation files is there."""
-        return any(PurePosixPath(name).name in self._files for name in names)
+        return any(_ends_in(path, name) for name in names for path in self._files.get(PurePosixPath(name).name, ()))
 
     def video(self, *names: str, under: str = "") -> str:
         """The path of the video of one of these names, with or without its ending, the first that is there.

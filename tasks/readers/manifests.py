@@ -146,7 +146,7 @@ def read_rows(file: Path, columns: Columns, needed: str | None = "label", instea
     """
     if file.suffix.lower() not in SUFFIXES:
         raise InputError(f"{file}: not a manifest; take a folder of videos or a file ending in {', '.join(SUFFIXES)}")
-    text = _text(file)
+    text = utf8_text(file)
     if file.suffix.lower() in (".jsonl", ".ndjson"):
         rows = _json_rows(file, text, columns, needed, instead)
     else:
@@ -156,8 +156,16 @@ def read_rows(file: Path, columns: Columns, needed: str | None = "label", instea
     return rows
 
 
-def _text(file: Path) -> str:
-    content = file.read_bytes()
+def utf8_text(file: Path) -> str:
+    """The text of a file, its lines ended by `\\n`, without a byte order mark.
+
+    Raises:
+        InputError: it cannot be read, or is not UTF-8: which byte in which line.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from error
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,14 +1,16 @@
-"""Rows of official annotation tables: CSV with a header, each cell asked for by its column. No torch."""
+"""Rows of official annotation tables: CSV whose cells are asked for by their column. No torch."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from core_encoder.errors import InputError
 from core_encoder.fields import seconds_of
+from tasks.readers.manifests import utf8_text
 
 
 @dataclass(frozen=True)
@@ -57,32 +59,52 @@ class TableRow:
         return InputError(f"{self.where}: {what}")
 
 
-def read_table(file: Path, columns: tuple[str, ...], delimiter: str = ",") -> list[TableRow]:
-    """The rows of a table with a header that holds at least `columns`, in any order.
+def read_table(
+    file: Path, columns: Sequence[str], *, delimiter: str = ",", header: bool = True, needed: bool = True
+) -> list[TableRow]:
+    """The rows of a table.
+
+    Args:
+        file: UTF-8, with or without a byte order mark, lines ended in any way.
+        columns: those that are asked for; in any order where there is a header, else those that every row begins with.
+        delimiter: between two cells.
+        header: whether the first line names the columns.
+        needed: whether a table without rows is refused.
 
     Raises:
-        InputError: not UTF-8, a column that is not there, a row of another length, or no row.
+        InputError: not UTF-8, a column that is not there or there twice, a row of another length, or no row.
     """
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines, delimiter=delimiter)
-            header = [name.strip() for name in reader.fieldnames or ()]
-            if missing := next((name for name in columns if name not in header), None):
-                held = ", ".join(header[:12]) or "nothing"
-                raise InputError(f"{file}: line 1: there is no column {missing!r}; it holds {held}")
-            reader.fieldnames = header
-            rows = [_row(file, reader.line_num, cells, columns) for cells in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{file}: cannot be read as CSV in UTF-8 ({error})") from error
-    if not rows:
-        raise InputError(f"{file}: holds a header and no rows")
+    lines = _lines(file, delimiter)
+    if header:
+        names = [name.strip() for name in next(lines, (1, []))[1]]
+        for name in columns:
+            if names.count(name) != 1:
+                held = f"it holds {', '.join(names[:12]) or 'nothing'}"
+                fault = "two columns are called" if name in names else "there is no column"
+                raise InputError(f"{file}: line 1: {fault} {name!r}; {held}")
+    else:
+        names = list(columns)
+    rows = [_row(f"{file}: line {line}", cells, names, header) for line, cells in lines]
+    if needed and not rows:
+        raise InputError(f"{file}: holds no rows")
     return rows
 
 
-def _row(file: Path, line: int, cells: Mapping[str | None, str | None], columns: tuple[str, ...]) -> TableRow:
-    where = f"{file}: line {line}"
-    if None in cells:
-        raise InputError(f"{where}: has more fields than the header; put fields with commas in quotes")
-    if short := next((name for name in columns if cells.get(name) is None), None):
-        raise InputError(f"{where}: has fewer fields than the header, {short} is missing")
-    return TableRow({str(name): value or "" for name, value in cells.items()}, where)
+def _row(where: str, cells: list[str], names: Sequence[str], whole: bool) -> TableRow:
+    if whole and len(cells) > len(names):
+        raise InputError(f"{where}: has more fields than the header; put fields that hold the delimiter in quotes")
+    if len(cells) < len(names):
+        missing = names[len(cells)]
+        raise InputError(f"{where}: has {len(cells)} fields instead of {len(names)}: {missing} is missing")
+    return TableRow(dict(zip(names, cells, strict=False)), where)
+
+
+def _lines(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows that hold anything, each with the number of its last line."""
+    reader = csv.reader(io.StringIO(utf8_text(file), newline=""), delimiter=delimiter)
+    try:
+        for cells in reader:
+            if any(cells):
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise InputError(f"{file}: line {reader.line_num}: cannot be read as CSV ({error})") from error

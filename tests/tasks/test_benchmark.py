@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -15,22 +16,25 @@ from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.errors import InputError
 from tasks import registry
 from tasks.benchmark import Benchmark
+from tasks.catalog import SUITES, catalog_names, from_catalog
 from tasks.families.classification import ClassificationTask
+from tasks.readers.dataset_folder import DatasetFolder
 from tasks.registry import benchmark_names, find_benchmark, register_benchmark
 from tasks.sample import Sample
 from tasks.task import LazySplits
+from tests import ROOT
 
 ONE_HOT = {"ant": [1.0, 0.0], "bee": [0.0, 1.0]}
 
 
-def read_lists(folder: Path, split: str) -> Sequence[Sample]:
+def read_lists(data: DatasetFolder, split: str) -> Sequence[Sample]:
     """An official list: `name class` a line."""
-    rows = [line.split() for line in (folder / f"{split}list.txt").read_text().splitlines()]
-    return [Sample(name, Clip(str(folder / f"{name}.mp4")), (label,), split) for name, label in rows]
+    rows = [line.split() for line in data.file(f"{split}list.txt").read_text().splitlines()]
+    return [Sample(name, Clip(data.video(name)), (label,), split) for name, label in rows]
 
 
-def read_names(folder: Path) -> Sequence[str]:
-    return (folder / "classInd.txt").read_text().split()
+def read_names(data: DatasetFolder) -> Sequence[str]:
+    return data.file("classInd.txt").read_text().split()
 
 
 INSECTS = Benchmark(
@@ -38,7 +42,7 @@ INSECTS = Benchmark(
     suite="zoo",
     family=ClassificationTask,
     reader=read_lists,
-    splits=("train", "test"),
+    splits={"train": "train", "test": "final"},
     metric="top1",
     metrics=("mean_class_accuracy",),
     protocol="classification-v1",
@@ -46,7 +50,8 @@ INSECTS = Benchmark(
     classes=read_names,
     licence="CC BY 4.0",
     citation="Nobody et al., 2026",
-    published={"videoprism-base": 87.5},
+    annotations="insects.example",
+    published={"top1": {"VideoPrism-B": 87.5}},
 )
 
 
@@ -54,7 +59,7 @@ INSECTS = Benchmark(
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "classInd.txt").write_text("ant\nbee\n")
     (tmp_path / "trainlist.txt").write_text("a ant\nb bee\n")
-    (tmp_path / "testlist.txt").write_text("c ant\nd bee\ne bee\n")
+    (tmp_path / "finallist.txt").write_text("c ant\nd bee\ne bee\n")
     return tmp_path
 
 
@@ -83,7 +88,7 @@ def test_it_is_judged_like_any_task(folder: Path) -> None:
 
 
 def test_a_wrong_sample_is_refused_when_its_split_is_read(folder: Path) -> None:
-    (folder / "testlist.txt").write_text("c ant\nd bea\n")
+    (folder / "finallist.txt").write_text("c ant\nd bea\n")
     task = INSECTS.open(folder)
     task.samples("train")
     assert "test" in task.splits and not task.splits.was_read("test")  # type: ignore[attr-defined]
@@ -95,12 +100,18 @@ def test_a_wrong_sample_is_refused_when_its_split_is_read(folder: Path) -> None:
 
 
 def test_declarations_that_cannot_be(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"no such folder; put the annotations and videos of insects there"):
+    with pytest.raises(InputError, match=r"no such folder; put the annotation files and videos of the data set there"):
         INSECTS.open(folder / "none")
+    (folder / "classInd.txt").unlink()
+    with pytest.raises(InputError, match=r"no classInd.txt in it or below it; get it from insects.example"):
+        INSECTS.open(folder)
     with pytest.raises(InputError, match="benchmark '../x' cannot be used"):
         dataclasses.replace(INSECTS, name="../x")
-    with pytest.raises(InputError, match="names no split"):
-        dataclasses.replace(INSECTS, splits=())
+    with pytest.raises(InputError, match="folder of a benchmark '../x' cannot be used"):
+        dataclasses.replace(INSECTS, folder="../x")
+    with pytest.raises(InputError, match="names no split 'test'"):
+        dataclasses.replace(INSECTS, splits={"train": "train"})
+    (folder / "classInd.txt").write_text("ant\nbee\n")
     with pytest.raises(InputError, match="no metric 'tpo1' for these labels; did you mean 'top1'"):
         dataclasses.replace(INSECTS, metric="tpo1").open(folder)
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -114,8 +125,23 @@ def test_benchmarks_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert register_benchmark(INSECTS) is register_benchmark(INSECTS) is find_benchmark("insects")
     with pytest.raises(InputError, match="unknown benchmark 'insect'; did you mean 'insects'?"):
         find_benchmark("insect")
-    with pytest.raises(InputError, match="'insects' exists already"):
-        register_benchmark(dataclasses.replace(INSECTS, suite="other"))
+    for name in ("insects", "kinetics400"):
+        with pytest.raises(InputError, match=f"{name!r} exists already"):
+            register_benchmark(dataclasses.replace(INSECTS, name=name, suite="other"))
+
+
+def test_the_catalog_is_imported_by_suite_and_whole() -> None:
+    script = "import sys; from tasks.registry import benchmark_names; benchmark_names(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert "tasks.catalog.videoglue" not in loaded.stdout.split() and "torch" not in loaded.stdout.split()
+    assert len(set(catalog_names())) == len(catalog_names())
+    for suite, names in SUITES.items():
+        for name in names:
+            found = find_benchmark(name)
+            assert found is from_catalog(name) and (found.name, found.suite) == (name, suite)
+            assert found.annotations and found.videos and found.licence and found.citation
+            assert set(found.sizes) <= set(found.splits) and found.zero_shot == (not found.head)
+    assert from_catalog("insects") is None
 
 
 def test_plug_ins_are_imported_only_when_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,15 @@ from tasks.benchmark import Benchmark
 SUITES: Mapping[str, tuple[str, ...]] = {
     "videoglue": ("kinetics400",),
     "retrieval": ("msrvtt-t2v", "msrvtt-v2t", "vatex-t2v", "vatex-v2t", "activitynet-t2v", "activitynet-v2t"),
+    "zeroshot": (
+        "kinetics400-zs",
+        "kinetics600-zs",
+        "ssv2-temporal",
+        "ssv2-events",
+        "nextqa-atp-hard",
+        "charades-zs",
+        "charades-sta-mc",
+    ),
 }
 """The names of each suite's benchmarks; its module bears its name."""
 

@@ -22,7 +22,7 @@ def read_paragraphs(data: DatasetFolder, split: str) -> list[CaptionedSample]:
     samples = []
     for written in content.values:
         entry = content.entry(written)
-        sentences, spans = entry.texts("sentences"), entry.list("timestamps")
+        sentences, spans = entry.texts("sentences"), entry.items("timestamps")
         if len(sentences) != len(spans):
             raise entry.error(f"{len(sentences)} sentences but {len(spans)} timestamps; give one for each")
         name = written.removeprefix("v_")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickletools
 from pathlib import Path
+from typing import Any
 
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
@@ -25,18 +26,10 @@ LIST, PLACES = "val_list_jsfusion.txt", "jsfusion_val_caption_idx.pkl"
 CAPTIONS = ("MSR_VTT.json", "MSRVTT_data.json", "videodatainfo_2017.json")
 _PARTS = {"test": "test_videodatainfo.json", "train": "train_val_videodatainfo.json"}
 _FIRST = {"train": 0, "val": 6513, "test": 7010}  # the number that the official splits begin at
-_PASSED_OVER = {
-    "PROTO",
-    "FRAME",
-    "EMPTY_DICT",
-    "MARK",
-    "BINPUT",
-    "LONG_BINPUT",
-    "MEMOIZE",
-    "SETITEM",
-    "SETITEMS",
-    "STOP",
-}
+_TEXTS, _NUMBERS = ("BINUNICODE", "SHORT_BINUNICODE"), ("BININT", "BININT1", "BININT2")  # of pickles
+_PASSED_OVER = frozenset(
+    ("PROTO", "FRAME", "EMPTY_DICT", "MARK", "BINPUT", "LONG_BINPUT", "MEMOIZE", "SETITEM", "SETITEMS", "STOP")
+)
 
 
 def read_msr_vtt_1k(data: DatasetFolder, split: str) -> list[CaptionedSample]:
@@ -115,12 +108,10 @@ def _read_places(file: Path) -> dict[str, int]:
     Raises:
         InputError: it holds anything else.
     """
-    values: list[str | int] = []
+    values: list[Any] = []
     try:
         for opcode, value, _ in pickletools.genops(file.read_bytes()):
-            if isinstance(value, str) and "UNICODE" in opcode.name:
-                values.append(value)
-            elif isinstance(value, int) and opcode.name in ("BININT", "BININT1", "BININT2"):
+            if opcode.name in _TEXTS + _NUMBERS:
                 values.append(value)
             elif opcode.name not in _PASSED_OVER:
                 raise ValueError(f"it holds {opcode.name}")

@@ -23,6 +23,7 @@ from pretrain.run.progress import PretrainingStopped
 from prismhub.commands import adapters as adapters_commands
 from prismhub.commands import cache as cache_commands
 from prismhub.commands import corpus as corpus_commands
+from prismhub.commands import tasks as tasks_commands
 from prismhub.options import command_signature, gather_lists
 from prismhub.printing import cell_text, number_text, print_json, print_predictions, print_results, print_table
 from prismhub.settings import (
@@ -48,6 +49,7 @@ app = typer.Typer(
 app.add_typer(adapters_commands.app, name="adapters")
 app.add_typer(cache_commands.app, name="cache")
 app.add_typer(corpus_commands.app, name="corpus")
+app.add_typer(tasks_commands.app, name="tasks")
 
 
 def main() -> None:

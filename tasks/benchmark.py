@@ -83,6 +83,32 @@ class Benchmark:
         """Whether it is answered without training."""
         return not self.head
 
+    def folder_in(self, root: str | Path) -> Path:
+        """The folder of its data set below that of all data sets.
+
+        Raises:
+            InputError: there is none.
+        """
+        folder = Path(root).expanduser() / (self.folder or self.name)
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder; put the files of {self.name} there: {self.annotations}")
+        return folder
+
+    def describe(self) -> dict[str, Any]:
+        """What is declared, ready for JSON."""
+        plain = ("name", "suite", "metric", "protocol", "head", "licence", "citation", "annotations", "videos")
+        return {
+            **{name: getattr(self, name) for name in plain},
+            "family": self.family.family,
+            "folder": self.folder or self.name,
+            "metrics": [self.metric, *(name for name in self.metrics if name != self.metric)],
+            "splits": dict(self.splits),
+            "sizes": dict(self.sizes),
+            "plan": self.plan.describe(),
+            "unverified": list(self.unverified),
+            "published": {metric: dict(scores) for metric, scores in self.published.items()},
+        }
+
     def open(self, folder: str | Path) -> Task:
         """The task over the files in the folder of its data set; a split is read when it is first asked for.
 

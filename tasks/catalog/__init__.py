@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from tasks.benchmark import Benchmark
 
 SUITES: Mapping[str, tuple[str, ...]] = {
-    "videoglue": ("kinetics400",),
+    "videoglue": (
+        *("kinetics400", "moments-in-time", "ssv2", "diving48", "charades"),
+        *("activitynet", "ava", "ava-kinetics"),
+    ),
     "retrieval": ("msrvtt-t2v", "msrvtt-v2t", "vatex-t2v", "vatex-v2t", "activitynet-t2v", "activitynet-v2t"),
     "zeroshot": (
         "kinetics400-zs",

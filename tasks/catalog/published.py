@@ -1,6 +1,7 @@
-"""Scores that others reported, in per cent: VideoPrism's paper and its released weights apart, and what came before it.
+"""Scores that others reported, to stand beside one's own.
 
-Source: the tables of arXiv 2402.13217v3; those marked "(public)" are those of the README of google-deepmind/videoprism.
+Source: VideoPrism (Zhao et al. 2024, arXiv 2402.13217v3), whose tables also give CLIP and the best models before it at
+base and at larger scale; `(public)` are those of the released weights, by the README of google-deepmind/videoprism.
 """
 
 from __future__ import annotations
@@ -8,18 +9,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from core_encoder.files.storage import read_json
 
 
-def published(benchmark: str) -> Mapping[str, Mapping[str, float]]:
-    """By metric, then by the name of the model; nothing where nobody reported any."""
-    found: Mapping[str, Mapping[str, float]] = _all().get(benchmark, {})
-    return found
+def published_scores(benchmark: str) -> Mapping[str, Mapping[str, float]]:
+    """The scores of a benchmark of the catalog in per cent: by metric, then by the name of the model."""
+    return _all().get(benchmark, {})
 
 
 @functools.cache
-def _all() -> dict[str, Any]:
-    content: dict[str, Any] = read_json(Path(__file__).with_name("published.json"))
-    return content
+def _all() -> Mapping[str, Mapping[str, Mapping[str, float]]]:
+    scores: Mapping[str, Mapping[str, Mapping[str, float]]] = read_json(Path(__file__).with_name("published.json"))
+    return scores

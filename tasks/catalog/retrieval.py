@@ -6,7 +6,7 @@ from typing import Any
 
 from core_encoder.clip_plan import ClipPlan
 from tasks.benchmark import Benchmark
-from tasks.catalog.published import published
+from tasks.catalog.published import published_scores
 from tasks.families.retrieval import RetrievalTask
 from tasks.readers.activitynet_captions import read_paragraphs
 from tasks.readers.msr_vtt_splits import read_msr_vtt_1k
@@ -27,7 +27,7 @@ def _in_direction(way: str, data_set: str, **known: Any) -> Benchmark:
         plan=ClipPlan(16),
         head="",
         folder=data_set,
-        published=published(name),
+        published=published_scores(name),
         **known,
     )
 

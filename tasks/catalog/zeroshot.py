@@ -9,7 +9,7 @@ from typing import Any
 from core_encoder.clip_plan import ClipPlan
 from core_encoder.files.storage import read_json
 from tasks.benchmark import Benchmark
-from tasks.catalog.published import published
+from tasks.catalog.published import published_scores
 from tasks.families.multiple_choice import MultipleChoiceTask
 from tasks.families.zero_shot import ZeroShotTask
 from tasks.readers.charades import charades_classes, read_charades
@@ -50,7 +50,7 @@ KINETICS400_ZS = Benchmark(
     annotations="validate.csv of kinetics400.tar.gz, github.com/cvdfoundation/kinetics-dataset",
     videos="<youtube_id>_<start>_<end>.mp4 (seconds, six digits), github.com/cvdfoundation/kinetics-dataset",
     unverified=(_PROMPTS, f"the header {_KINETICS_CSV} is common knowledge"),
-    published=published("kinetics400-zs"),
+    published=published_scores("kinetics400-zs"),
     **_SHARED,
 )
 
@@ -76,7 +76,7 @@ KINETICS600_ZS = Benchmark(
         "the draws were published for the clips of the official test set, which can be read as split official_test",
         _PROMPTS,
     ),
-    published=published("kinetics600-zs"),
+    published=published_scores("kinetics600-zs"),
     **_SHARED,
 )
 
@@ -104,7 +104,7 @@ def _videocon(split: str, videos: int, templates: int) -> Benchmark:
             "published scores may belong to either",
             _PROMPTS,
         ),
-        published=published(f"ssv2-{split}"),
+        published=published_scores(f"ssv2-{split}"),
         **_SHARED,
     )
 
@@ -133,7 +133,7 @@ NEXTQA_ATP_HARD = Benchmark(
         "alone is wording '{option}'",
         "the list of rows was rebuilt from VideoCon's copy of ATP-Hard; atp-hard-ct4.txt itself was not seen",
     ),
-    published=published("nextqa-atp-hard"),
+    published=published_scores("nextqa-atp-hard"),
     **_SHARED,
 )
 
@@ -144,7 +144,7 @@ CHARADES_ZS = Benchmark(
     splits={"test": "test"},
     classes=charades_classes,
     metric="map",
-    options={"multi_label": True, "unlabelled_last": True},
+    options={"multi_label": True},
     protocol="zero-shot-charades-map-v1",
     folder="charades",
     licence="non-commercial (Allen Institute)",
@@ -157,7 +157,7 @@ CHARADES_ZS = Benchmark(
         "a class ranks videos by their cosines with its text; whether the paper took a softmax over the classes first, "
         "which ranks otherwise, is not said",
     ),
-    published=published("charades-zs"),
+    published=published_scores("charades-zs"),
     **_SHARED,
 )
 
@@ -182,7 +182,7 @@ CHARADES_STA_MC = Benchmark(
         "equal sentences of a video are one option; of two different sentences about the same seconds only the "
         "moment's own is right; an end after that of the video is cut there",
     ),
-    published=published("charades-sta-mc"),
+    published=published_scores("charades-sta-mc"),
     **_SHARED,
 )
 

@@ -31,13 +31,9 @@ and counted; intervals are 95 % percentile bootstraps of 1000 draws of whole vid
 
 @dataclass(frozen=True, repr=False)
 class ClassificationTask(Task):
-    """Clips with one label each, judged by top-1, or with several, judged by mAP.
-
-    With `unlabelled_last` clips without a label sink below all others in mAP, as Charades' own evaluation has it.
-    """
+    """Clips with one label each, judged by top-1, or with several, judged by mAP."""
 
     multi_label: bool = False
-    unlabelled_last: bool = False
     family: ClassVar[str] = "classification"
     card: ClassVar[CardText] = CardText(
         pipeline_tag="video-classification",
@@ -50,8 +46,6 @@ class ClassificationTask(Task):
         for name in self.metrics:
             if name not in self._fitting:
                 raise InputError(f"task {self.name}: no metric {name!r} for these labels{nearest(name, self._fitting)}")
-        if self.unlabelled_last and not self.multi_label:
-            raise InputError(f"task {self.name}: unlabelled_last is for clips of several labels or none")
         super().__post_init__()
 
     @property
@@ -196,8 +190,7 @@ class ClassificationTask(Task):
 
     def _statistic(self, name: str, judged: Judged) -> Statistic:
         """A metric as a function of weights of the samples that were judged."""
-        extra = {"unlabelled_last": True} if self.unlabelled_last and name in MULTI_LABEL else {}
-        return functools.partial(STATISTICS[name], judged.scores, judged.targets, **extra)
+        return functools.partial(STATISTICS[name], judged.scores, judged.targets)
 
     def confusion(self, predictions: Iterable[ClassScores], split: str = "test") -> NDArray[np.int64]:
         """Counts `(K, K)` of true class (row) and predicted class (column), in the predictions' class order."""

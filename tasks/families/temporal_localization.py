@@ -29,8 +29,9 @@ from tasks.metrics.temporal_detection import (
     mean_average_precision,
     rankings,
 )
+from tasks.readers.events import outside
 from tasks.readers.manifests import Columns
-from tasks.readers.segments import outside, point_classes, read_segments
+from tasks.readers.segments import point_classes, read_segments
 from tasks.sample import Sample, SegmentSample
 from tasks.splits import split_samples, split_warnings
 from tasks.task import Task

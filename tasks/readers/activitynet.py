@@ -12,10 +12,34 @@ from typing import Any
 
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest, read_json
-from tasks.readers.events import Event, VideoEvents, classes_of, label_of, spans_of, time_of
+from tasks.readers.dataset_folder import DatasetFolder
+from tasks.readers.events import Event, VideoEvents, classes_of, label_of, sample_of, spans_of, time_of
+from tasks.sample import SegmentSample
 from tasks.splits import SPLIT_NAMES, split_name
 
+OFFICIAL = ("activity_net.v1-3.min.json", "activity_net.v1-3.json")
+
 log = logging.getLogger(__name__)
+
+
+def read_activitynet_subset(data: DatasetFolder, split: str) -> list[SegmentSample]:
+    """The videos of the subset `training` or `validation` of the official file; they are called `v_<id>` or `<id>`.
+
+    Raises:
+        InputError: as `read_activitynet`; the subset holds no video, or a segment is none of its video.
+    """
+    file = data.file(*OFFICIAL)
+    ours = split_name(split)
+    found = [one for one in _videos(file) if one.split == ours]
+    if not found:
+        raise InputError(f"{file}: the subset {split!r} holds no video")
+    return [sample_of(one, data.video(f"v_{one.video}", one.video)) for one in found]
+
+
+def activitynet_classes(data: DatasetFolder) -> tuple[str, ...]:
+    """The classes that occur, in alphabetical order: 200 of the official file."""
+    videos = _videos(data.file(*OFFICIAL))
+    return tuple(sorted({event.label for one in videos for event in one.events}))
 
 
 def read_activitynet(file: Path) -> list[VideoEvents]:
@@ -24,6 +48,15 @@ def read_activitynet(file: Path) -> list[VideoEvents]:
     Raises:
         InputError: one line with file, video, field and the fix.
     """
+    videos = _videos(file)
+    secret = [one for one in videos if one.split == "test"]
+    if secret and len(secret) < len(videos) and not any(one.events for one in secret):
+        log.warning("%s: the %d videos of its testing subset have no annotations; left out", file, len(secret))
+        return [one for one in videos if one.split != "test"]
+    return videos
+
+
+def _videos(file: Path) -> list[VideoEvents]:
     content = read_json(file)
     database = content.get("database") if isinstance(content, dict) else None
     if not isinstance(database, dict):
@@ -33,12 +66,7 @@ def read_activitynet(file: Path) -> list[VideoEvents]:
     taxonomy = content.get("taxonomy")
     nodes = taxonomy if isinstance(taxonomy, list) else []
     known = {str(node["nodeName"]) for node in nodes if isinstance(node, dict) and "nodeName" in node}
-    videos = [_video(file, name, entry, known) for name, entry in database.items()]
-    secret = [one for one in videos if one.split == "test"]
-    if secret and len(secret) < len(videos) and not any(one.events for one in secret):
-        log.warning("%s: the %d videos of its testing subset have no annotations; left out", file, len(secret))
-        return [one for one in videos if one.split != "test"]
-    return videos
+    return [_video(file, name, entry, known) for name, entry in database.items()]
 
 
 def _video(file: Path, name: str, entry: Any, known: set[str]) -> VideoEvents:

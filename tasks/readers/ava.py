@@ -27,7 +27,7 @@ def read_ava(path: str | Path) -> list[BoxRow]:
     """
     path = Path(path)
     lines = list(_lines(path))
-    if lines and len(lines[0][1]) > 1 and not _is_number(lines[0][1][1]):
+    if lines and len(lines[0][1]) > 1 and not any(map(_is_number, lines[0][1])):
         lines = lines[1:]  # a header
     if not lines:
         raise InputError(f"{path}: holds no rows; they look like video,0902,0.077,0.151,0.283,0.811,80,1")

@@ -117,9 +117,67 @@ def box_samples(
     skipped = set(excluded)
     samples = []
     for video, several in by_video.items():
-        samples += _video_samples(video, several, places, label_map, moments, skipped)
+        path = places.find(video) or (places.root or Path()) / video
+        samples += video_moments(video, several, path, label_map, moments, skipped)
     if not samples:
         raise InputError(f"{rows[0].file}: all of its moments are excluded")
+    return samples
+
+
+def video_moments(
+    video: str,
+    rows: Sequence[BoxRow],
+    path: Path,
+    label_map: LabelMap,
+    moments: Moments,
+    excluded: Collection[tuple[str, int]] = (),
+) -> list[BoxSample]:
+    """The moments of one video, whose file lies at `path`, or would.
+
+    Raises:
+        InputError: a box that is none, or a time without a frame.
+    """
+    facts = _facts(path)
+    timed = [(_seconds(row, facts, path, moments), row) for row in rows]
+    placed = [(time_s, row, _fractions(row, facts)) for time_s, row in timed]
+    paths: dict[str, dict[float, Corners]] = defaultdict(dict)  # of each track, its box at each time
+    at: dict[float, list[tuple[BoxRow, Corners]]] = defaultdict(list)
+    for time_s, row, corners in placed:
+        at[time_s]  # a moment, even if nobody is there
+        if corners is not None:
+            at[time_s].append((row, corners))
+            if row.track:
+                paths[row.track][time_s] = corners
+    tracks = {name: (sorted(path), path) for name, path in paths.items()}
+    samples = []
+    for time_s in _every(sorted(at), moments.every_s):
+        stamp = time_s + moments.offset_s
+        if (video, round(1000 * stamp)) in excluded:
+            continue
+        clip = _clip(path, time_s, moments.context_s, facts)
+        people: dict[tuple[str, Corners], Track] = {}
+        actors: dict[Box, None] = {}
+        for row, corners in at[time_s]:
+            if (who := (row.track, corners)) not in people:
+                people[who] = _track(row, corners, tracks.get(row.track), clip, time_s)
+            if row.label is not None and (label := label_map.name_of(row.label)) is not None:
+                actors[Box(time_s, corners, label, 1.0, row.track)] = None
+        given = tuple(people.values())
+        labels = tuple(dict.fromkeys(box.label for box in actors))
+        picture = None if facts is None else (facts.width, facts.height)
+        samples.append(
+            BoxSample(
+                *(f"{video}@{stamp_text(stamp)}", clip, labels),
+                video=video,
+                time_s=time_s,
+                actors=tuple(actors),
+                people=given,
+                asked=given,
+                picture=picture,
+                context_s=moments.context_s,
+                label_map=label_map,
+            )
+        )
     return samples
 
 
@@ -176,61 +234,6 @@ class _Places:
             )
 
 
-def _video_samples(
-    video: str,
-    rows: Sequence[BoxRow],
-    places: _Places,
-    label_map: LabelMap,
-    moments: Moments,
-    excluded: set[tuple[str, int]],
-) -> list[BoxSample]:
-    path = places.find(video)
-    facts = None
-    if path is not None:
-        facts = _facts(path)
-    timed = [(_seconds(row, facts, path, moments), row) for row in rows]
-    placed = [(time_s, row, _fractions(row, facts)) for time_s, row in timed]
-    paths: dict[str, dict[float, Corners]] = defaultdict(dict)  # of each track, its box at each time
-    at: dict[float, list[tuple[BoxRow, Corners]]] = defaultdict(list)
-    for time_s, row, corners in placed:
-        at[time_s]  # a moment, even if nobody is there
-        if corners is not None:
-            at[time_s].append((row, corners))
-            if row.track:
-                paths[row.track][time_s] = corners
-    tracks = {name: (sorted(path), path) for name, path in paths.items()}
-    samples = []
-    for time_s in _every(sorted(at), moments.every_s):
-        stamp = time_s + moments.offset_s
-        if (video, round(1000 * stamp)) in excluded:
-            continue
-        clip = _clip(path or (places.root or Path()) / video, time_s, moments.context_s, facts)
-        people: dict[tuple[str, Corners], Track] = {}
-        actors: dict[Box, None] = {}
-        for row, corners in at[time_s]:
-            if (who := (row.track, corners)) not in people:
-                people[who] = _track(row, corners, tracks.get(row.track), clip, time_s)
-            if row.label is not None and (label := label_map.name_of(row.label)) is not None:
-                actors[Box(time_s, corners, label, 1.0, row.track)] = None
-        given = tuple(people.values())
-        labels = tuple(dict.fromkeys(box.label for box in actors))
-        picture = None if facts is None else (facts.width, facts.height)
-        samples.append(
-            BoxSample(
-                *(f"{video}@{stamp_text(stamp)}", clip, labels),
-                video=video,
-                time_s=time_s,
-                actors=tuple(actors),
-                people=given,
-                asked=given,
-                picture=picture,
-                context_s=moments.context_s,
-                label_map=label_map,
-            )
-        )
-    return samples
-
-
 def _facts(path: Path) -> VideoFacts | None:
     from core_encoder.video.decoders import read_facts
 
@@ -240,7 +243,7 @@ def _facts(path: Path) -> VideoFacts | None:
         return None  # it is said, and skipped, where it is encoded
 
 
-def _seconds(row: BoxRow, facts: VideoFacts | None, path: Path | None, moments: Moments) -> float:
+def _seconds(row: BoxRow, facts: VideoFacts | None, path: Path, moments: Moments) -> float:
     """The second of the video that a row is about.
 
     Raises:

@@ -36,14 +36,16 @@ class DatasetFolder:
             InputError: there is none, or two of one name lie equally deep.
         """
         for name in names:
-            if found := self._nearest(self._files.get(PurePosixPath(name).name, ()), name, "keep one"):
+            if found := self._nearest(self._by_file_name.get(PurePosixPath(name).name, ()), name, "keep one"):
                 return self.path / found
         source = f"; get it from {self._annotations}" if self._annotations else ""
         raise InputError(f"{self.path}: there is no {' or '.join(names)} in it or below it{source}")
 
     def has_file(self, *names: str) -> bool:
         """Whether one of these annotation files is there."""
-        return any(_ends_in(path, name) for name in names for path in self._files.get(PurePosixPath(name).name, ()))
+        return any(
+            _ends_in(path, name) for name in names for path in self._by_file_name.get(PurePosixPath(name).name, ())
+        )
 
     def video(self, *names: str, under: str = "") -> str:
         """The path of the video of one of these names, with or without its ending, the first that is there.
@@ -59,13 +61,18 @@ class DatasetFolder:
             InputError: several files have the name.
         """
         for name in names:
-            several = self._videos.get(PurePosixPath(name).name, ())
+            several = self._by_video_name.get(PurePosixPath(name).name, ())
             if len(several) > 1 and under:
                 several = [path for path in several if under in PurePosixPath(path).parts] or several
             if found := self._nearest(several, name, "one video has one file: remove the other"):
                 return str(self.path / found)
         ending = "" if names[0].lower().endswith(tuple(VIDEO_SUFFIXES)) else ".mp4"
         return str(self.path / (names[0] + ending))
+
+    @property
+    def videos(self) -> list[str]:
+        """The paths of all videos that are there."""
+        return [str(self.path / path) for path in self._all if _is_video(path)]
 
     def _nearest(self, several: Sequence[str], name: str, fix: str) -> str | None:
         """Of paths with the same last part the one that ends in `name`, the least deep."""
@@ -83,12 +90,12 @@ class DatasetFolder:
         return [path.relative_to(self.path).as_posix() for path in find_files(self.path)]
 
     @functools.cached_property
-    def _files(self) -> Mapping[str, Sequence[str]]:
+    def _by_file_name(self) -> Mapping[str, Sequence[str]]:
         """The files that are no videos, by name."""
         return _by_name((path for path in self._all if not _is_video(path)), lambda path: path.name)
 
     @functools.cached_property
-    def _videos(self) -> Mapping[str, Sequence[str]]:
+    def _by_video_name(self) -> Mapping[str, Sequence[str]]:
         """The videos, by name and by stem."""
         videos = [path for path in self._all if _is_video(path)]
         return _by_name(videos, lambda path: path.name) | _by_name(videos, lambda path: path.stem)

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from adapters.predictions import Segment, Timeline
+from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from core_encoder.fields import seconds_of
 from core_encoder.video.video_files import VIDEO_SUFFIXES, find_videos
+from tasks.sample import SegmentSample
 
 POINT_S = 1.0
 """An event without a duration is learned and found as a segment of so many seconds around it."""
+OVERSHOOT_S = 1.0  # annotators and containers round: a segment may end so much after its video
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,47 @@ def classes_of(value: Any, where: str) -> tuple[str, ...] | None:
     if not isinstance(value, list):
         raise InputError(f"{where}: classes_annotated must be a list of class names, not {value!r}")
     return tuple(label_of(one, where) for one in value)
+
+
+def sample_of(given: VideoEvents, path: str) -> SegmentSample:
+    """One video, whose file lies at `path`, as a sample, its segments checked and in order.
+
+    Raises:
+        InputError: a segment that ends before it starts, lies outside of the video or of what was annotated, or has a
+            class that was not looked for.
+    """
+    segments = tuple(sorted((_segment(event, given) for event in given.events), key=lambda s: (s.start_s, s.end_s)))
+    labels = tuple(sorted({one.label for one in segments}))
+    moments = {one.label for one in given.events if one.end_s is None}
+    moments -= {one.label for one in given.events if one.end_s is not None}
+    timeline = Timeline(segments, given.annotated, given.classes)
+    return SegmentSample(given.video, Clip(path), labels, given.split, timeline, tuple(sorted(moments)))
+
+
+def outside(start_s: float, end_s: float, length_s: float) -> str:
+    """Why a segment cannot be in a video of so many seconds; empty where it can."""
+    if start_s >= length_s or end_s > length_s + OVERSHOOT_S:
+        hint = "; are its times frames or milliseconds?" if end_s > 10 * length_s else ""
+        return f"lies outside the video, which lasts {length_s:g} s{hint}"
+    return ""
+
+
+def _segment(event: Event, of: VideoEvents) -> Segment:
+    start_s, end_s = event.start_s, event.end_s
+    if end_s is None:
+        start_s, end_s = max(event.start_s - POINT_S / 2, 0.0), event.start_s + POINT_S / 2
+    elif end_s <= start_s:
+        raise InputError(f"{event.where}: {event.label!r} ends at {end_s:g} s, not after its start at {start_s:g} s")
+    what = f"{event.where}: segment [{start_s:g}, {end_s:g}] {event.label!r}"
+    if of.duration_s is not None:
+        if reason := outside(start_s, end_s, of.duration_s):
+            raise InputError(f"{what} {reason}")
+        end_s = min(end_s, of.duration_s)
+    if of.annotated is not None and not any(start_s < b and end_s > a for a, b in of.annotated):
+        raise InputError(f"{what} lies outside of what was annotated; widen annotated, or remove it")
+    if of.classes is not None and event.label not in of.classes:
+        raise InputError(f"{what} has a class that is not among classes_annotated; add it there")
+    return Segment(start_s, end_s, event.label, 1.0)
 
 
 class Videos:

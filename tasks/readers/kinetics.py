@@ -6,11 +6,16 @@ alphabetical order are the indices of every list made of them (SlowFast, mmactio
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
+from pathlib import Path
+
 from core_encoder.clip_plan import Clip
 from tasks.readers.dataset_folder import DatasetFolder
 from tasks.readers.official_tables import read_table
 from tasks.sample import Sample
 
+_CLIP = re.compile(r"(.+)_(\d{6})_(\d{6})")
 _NAMES = {"train": ("train.csv",), "val": ("validate.csv", "val.csv", "validation.csv"), "test": ("test.csv",)}
 
 
@@ -33,3 +38,12 @@ def kinetics_classes(data: DatasetFolder, split: str = "train") -> tuple[str, ..
     """The classes of a split, in alphabetical order; in the official lists every split has all of them."""
     rows = read_table(data.file(*_NAMES[split]), ("label",))
     return tuple(sorted({row.text("label") for row in rows}))
+
+
+def kinetics_clips(data: DatasetFolder) -> dict[str, list[tuple[float, float, str]]]:
+    """Of every film the clips of it that are there: start and end in seconds of the film, and the path."""
+    clips = defaultdict(list)
+    for path in data.videos:
+        if named := _CLIP.fullmatch(Path(path).stem):
+            clips[named[1]].append((float(named[2]), float(named[3]), path))
+    return dict(clips)

@@ -18,20 +18,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from adapters.predictions import Segment, Timeline
-from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from tasks.readers.activitynet import read_activitynet
 from tasks.readers.bento import is_bento, read_bento
 from tasks.readers.boris import is_boris, read_boris
-from tasks.readers.events import POINT_S, Event, VideoEvents, Videos
+from tasks.readers.events import VideoEvents, Videos, sample_of
 from tasks.readers.manifests import Columns
 from tasks.readers.segment_tables import read_segment_csv, read_segment_lines
 from tasks.sample import SegmentSample
 from tasks.splits import split_name
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".annot")
-OVERSHOOT_S = 1.0  # annotators and containers round: a segment may end so much after its video
 
 
 def read_segments(
@@ -53,7 +50,8 @@ def read_segments(
         finder = Videos(file, videos)
         looked_in = finder.folder
         for one in _read_file(file, columns or Columns()):
-            sample = sample_of(replace(one, split=split) if split else one, finder)
+            path = finder.path_of(one.video, one.where)
+            sample = sample_of(replace(one, split=split) if split else one, path)
             if (first := seen.setdefault(sample.clip.path, one.where)) != one.where:
                 raise InputError(f"{one.where}: the same video as in {first} ({sample.clip.path}); join their events")
             found.append(sample)
@@ -70,48 +68,6 @@ def point_classes(samples: Sequence[SegmentSample]) -> tuple[str, ...]:
     moments = {label for sample in samples for label in sample.moments}
     states = {label for sample in samples for label in sample.labels if label not in sample.moments}
     return tuple(sorted(moments - states))
-
-
-def sample_of(given: VideoEvents, videos: Videos) -> SegmentSample:
-    """One video as a sample, its segments checked and in order.
-
-    Raises:
-        InputError: a segment that ends before it starts, lies outside of the video or of what was annotated, or has a
-            class that was not looked for.
-    """
-    path = videos.path_of(given.video, given.where)
-    segments = tuple(sorted((_segment(event, given) for event in given.events), key=lambda s: (s.start_s, s.end_s)))
-    labels = tuple(sorted({one.label for one in segments}))
-    moments = {one.label for one in given.events if one.end_s is None}
-    moments -= {one.label for one in given.events if one.end_s is not None}
-    timeline = Timeline(segments, given.annotated, given.classes)
-    return SegmentSample(given.video, Clip(path), labels, given.split, timeline, tuple(sorted(moments)))
-
-
-def outside(start_s: float, end_s: float, length_s: float) -> str:
-    """Why a segment cannot be in a video of so many seconds; empty where it can."""
-    if start_s >= length_s or end_s > length_s + OVERSHOOT_S:
-        hint = "; are its times frames or milliseconds?" if end_s > 10 * length_s else ""
-        return f"lies outside the video, which lasts {length_s:g} s{hint}"
-    return ""
-
-
-def _segment(event: Event, of: VideoEvents) -> Segment:
-    start_s, end_s = event.start_s, event.end_s
-    if end_s is None:
-        start_s, end_s = max(event.start_s - POINT_S / 2, 0.0), event.start_s + POINT_S / 2
-    elif end_s <= start_s:
-        raise InputError(f"{event.where}: {event.label!r} ends at {end_s:g} s, not after its start at {start_s:g} s")
-    what = f"{event.where}: segment [{start_s:g}, {end_s:g}] {event.label!r}"
-    if of.duration_s is not None:
-        if reason := outside(start_s, end_s, of.duration_s):
-            raise InputError(f"{what} {reason}")
-        end_s = min(end_s, of.duration_s)
-    if of.annotated is not None and not any(start_s < b and end_s > a for a, b in of.annotated):
-        raise InputError(f"{what} lies outside of what was annotated; widen annotated, or remove it")
-    if of.classes is not None and event.label not in of.classes:
-        raise InputError(f"{what} has a class that is not among classes_annotated; add it there")
-    return Segment(start_s, end_s, event.label, 1.0)
 
 
 def _files_in(folder: Path) -> list[tuple[Path, str | None]]:

@@ -72,15 +72,6 @@ def test_what_a_set_lacks_in_a_draw_does_not_count() -> None:
     assert 0 <= scores.main.low <= scores.main.high <= 1  # type: ignore[operator]
 
 
-def test_charades_own_rule_for_clips_without_a_label() -> None:
-    samples = (Sample("0", Clip("0.mp4"), ("a",)), Sample("1", Clip("1.mp4"), ()))
-    fields: dict[str, Any] = {"metrics": ("map",), "main_metric": "map", "multi_label": True, "protocol": "p"}
-    given = [ClassScores("0", torch.tensor([0.2]), ("a",)), ClassScores("1", torch.tensor([0.9]), ("a",))]
-    plain = ZeroShotTask("x", {"test": samples}, ("a",), **fields)
-    assert plain.judge(given).main.value == 0.5
-    assert replace(plain, unlabelled_last=True).judge(given).main.value == 1.0
-
-
 def test_provenance_and_what_is_refused() -> None:
     assert task().record["templates"] == "clip-kinetics-v1" and len(task().record["templates_sha256"]) == 64
     assert task(templates="{}").record["templates"] == "given"
@@ -90,8 +81,6 @@ def test_provenance_and_what_is_refused() -> None:
         task(class_sets=(("a",), ("x",)))
     with pytest.raises(InputError, match="no metric 'top1@sets' for these labels"):
         task(metrics=("top1@sets",), main_metric="top1@sets")
-    with pytest.raises(InputError, match="unlabelled_last is for clips of several labels"):
-        task(unlabelled_last=True)
     with pytest.raises(InputError, match="map is only judged at the end"):
         task(metrics=("top1", "map")).metric("map")
     assert task().metric().name == "top1"

@@ -160,7 +160,7 @@ def test_label_maps(tmp_path: Path) -> None:
         ("a,1,nan,0.2,0.5,0.8,12,1", "is not finite"),
         ("a,5,0.1,0.2,0.3,0.8,12,1", "line 1: there is no frame at 5 s: .*a.mp4 lasts 4 s; are the times frames"),
         ("a,4.5,0.1,0.2,0.3,0.8,12,1", "there is no frame at 4.5 s: .*check the times"),
-        ("a,x,0.1,0.2,0.3,0.8,12,1\na,x,0.1,0.2,0.3,0.8,12,1", "line 2: timestamp 'x' is not a time"),
+        ("a,x,0.1,0.2,0.3,0.8,12,1", "line 1: timestamp 'x' is not a time"),
         ("a,1,0.1,b,0.3,0.8,12,1", "line 1: y1 'b' is not a number"),
         ("a,1,0.1,0.2", "line 1: 4 fields, expected"),
         (",1,0.1,0.2,0.3,0.8,12,1", "line 1: video_id is empty"),

@@ -1,0 +1,43 @@
+"""Something-Something v2: `{"id", "label", "template", "placeholders"}` a video, classes `{template: index}`.
+
+Source: the JSON files of the release, `something-something-v2-validation.json` and so on; the later download calls them
+`validation.json` in a folder `labels`. A template without its brackets is the name of a class. Videos are
+`<id>.webm`.
+"""
+
+from __future__ import annotations
+
+from core_encoder.clip_plan import Clip
+from core_encoder.errors import InputError
+from tasks.readers.dataset_folder import DatasetFolder
+from tasks.readers.official_json import read_entries, read_object
+from tasks.sample import Sample
+
+_PREFIX = "something-something-v2-"
+
+
+def read_something_something(data: DatasetFolder, split: str) -> list[Sample]:
+    """The videos of `train` or `validation`.
+
+    Raises:
+        InputError: one line with file, entry, field and the fix.
+    """
+    samples = []
+    for entry in read_entries(data.file(f"{_PREFIX}{split}.json", f"{split}.json")):
+        name = entry.text("id")
+        label = entry.text("template").replace("[", "").replace("]", "")
+        samples.append(Sample(name, Clip(data.video(name)), (label,), split))
+    return samples
+
+
+def something_something_classes(data: DatasetFolder) -> tuple[str, ...]:
+    """The classes in the order of their indices.
+
+    Raises:
+        InputError: the indices are not 0, 1, 2, ...
+    """
+    entry = read_object(data.file(f"{_PREFIX}labels.json", "labels.json"))
+    index = {name: entry.whole(name) for name in entry.values}
+    if sorted(index.values()) != list(range(len(index))):
+        raise InputError(f"{entry.where}: the indices of its {len(index)} classes are not 0 to {len(index) - 1}")
+    return tuple(sorted(index, key=index.__getitem__))

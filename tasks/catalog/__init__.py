@@ -22,6 +22,8 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         "charades-zs",
         "charades-sta-mc",
     ),
+    "captioning": ("msrvtt-cap", "vatex-cap", "youcook2-cap"),
+    "qa": ("msrvtt-qa", "msvd-qa"),
 }
 """The names of each suite's benchmarks; its module bears its name."""
 

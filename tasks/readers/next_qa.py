@@ -13,7 +13,7 @@ import csv
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
@@ -82,7 +82,7 @@ def read_atp_hard(data: DatasetFolder, split: str) -> list[ChoiceSample]:
     file = data.file("NExT-QA/dataset/nextqa/val.csv", "mc/val.csv", "val.csv")
     own = data.has_file(ATP_HARD)
     rows = data.file(ATP_HARD) if own else Path(__file__).with_name("next_qa_atp_hard.txt")
-    asked = _asked(data, file)
+    asked = asked_videos(data, file)
     if not own and len(asked) != ROWS:
         raise InputError(
             f"{file}: holds {len(asked)} questions, not the {ROWS:,} whose numbers ATP-Hard lists; get the whole file"
@@ -96,13 +96,17 @@ def read_atp_hard(data: DatasetFolder, split: str) -> list[ChoiceSample]:
         if one.kind[:1] not in ("C", "T") or not one.options:
             raise InputError(f"{where}: row {number} of {file} is no causal or temporal question with options")
         kind = one.kind.replace("TP", "TN")
-        clip = Clip(data.video(one.video, Path(one.video).name))
+        clip = Clip(data.video(one.video, PurePosixPath(one.video).name))
         samples.append(ChoiceSample(one.id, clip, (), split, one.options, one.answer, one.question, kind))
     return samples
 
 
-def _asked(data: DatasetFolder, file: Path) -> list[AskedVideo]:
-    """The questions of a file, by the map beside it or else elsewhere in the folder, if there is one."""
+def asked_videos(data: DatasetFolder, file: Path) -> list[AskedVideo]:
+    """The questions of a file, the videos called as the map beside it says, or the one elsewhere in the folder.
+
+    Raises:
+        InputError: one line with file, line, field and the fix.
+    """
     apart = data.has_file(MAP) and not (file.parent / MAP).is_file()
     return read_next_qa(file, data.file(MAP) if apart else None)
 

@@ -48,6 +48,7 @@ class TextSample(Sample):
     texts: tuple[str, ...] = ()
     question: str = ""
     candidates: tuple[str, ...] = ()  # what the answer is one of, where that is given
+    kind: str = ""  # the type of the question, where its data set tells several apart
 
 
 def read_texts(

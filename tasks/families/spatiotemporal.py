@@ -15,7 +15,7 @@ from adapters.scores import Score, Scores
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest
 from tasks.metrics.bootstrap import bootstrap_interval, value_of
-from tasks.metrics.frame_map import FrameMAP, frame_map, ranked_boxes
+from tasks.metrics.frame_map import MOST_ROWS, FrameMAP, frame_map, ranked_boxes
 from tasks.readers.ava import read_excluded
 from tasks.readers.box_rows import LabelMap, read_label_map
 from tasks.readers.boxes import BoxSample, Moments, asked_about, box_samples, default_label_map, read_box_rows
@@ -36,6 +36,7 @@ class SpatiotemporalTask(Task):
 
     multi_label: bool = True
     label_ids: tuple[int, ...] = ()  # the number of each class in annotation files
+    most_rows: int | None = MOST_ROWS  # of a moment that count, a box and class each; None: all, as ChimpACT's do
     family: ClassVar[str] = "spatiotemporal localization"
     card: ClassVar[CardText] = CardText(
         pipeline_tag="",
@@ -195,7 +196,7 @@ class SpatiotemporalTask(Task):
         return [*super()._given(sample), str(self.describe_target(sample))]
 
     def metric(self, name: str | None = None) -> FrameMAP:
-        return FrameMAP(self.label_names)
+        return FrameMAP(self.label_names, self.most_rows)
 
     def judge(
         self, predictions: Iterable[BoxScores], split: str = "test", *, seed: int = 0, num_draws: int = 1000
@@ -207,7 +208,8 @@ class SpatiotemporalTask(Task):
         """
         given = {one.sample_id: one for one in predictions}
         found, missing = self.predicted(given.values(), split)
-        ranked = ranked_boxes([given[sample.id] for sample in found], self.targets(found), self.label_names)
+        answers = [given[sample.id] for sample in found]
+        ranked = ranked_boxes(answers, self.targets(found), self.label_names, self.most_rows)
 
         def statistic(weights: Any) -> Any:
             return frame_map(ranked, weights)

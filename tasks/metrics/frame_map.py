@@ -63,9 +63,18 @@ class RankedBoxes:
 
 
 def ranked_boxes(
-    predictions: Sequence[BoxScores], truths: Sequence[Sequence[Box]], label_names: Sequence[str]
+    predictions: Sequence[BoxScores],
+    truths: Sequence[Sequence[Box]],
+    label_names: Sequence[str],
+    most_rows: int | None = MOST_ROWS,
 ) -> list[RankedBoxes]:
     """Match the predictions of F frames with the boxes that are right there, for each of the classes.
+
+    Args:
+        predictions: one a frame.
+        truths: the true boxes of each.
+        label_names: the classes.
+        most_rows: so many (box, class) pairs of a frame count, the highest-scored ones; None is all.
 
     Raises:
         InputError: a class that the adapter does not know, or scores that are not finite.
@@ -77,7 +86,7 @@ def ranked_boxes(
     ]
     for frame, (answer, target) in enumerate(zip(predictions, truths, strict=True)):
         scores = _scores_of(answer, label_names)  # (P, K)
-        kept = np.argsort(-scores, axis=None, kind="stable")[:MOST_ROWS]  # of P * K, best first
+        kept = np.argsort(-scores, axis=None, kind="stable")[:most_rows]  # of P * K, best first
         boxes, classes = np.divmod(kept, len(label_names))
         people = [box for box in target if box.label in index]
         does = np.array([index[box.label] for box in people], dtype=np.int64)  # (G,)
@@ -109,8 +118,9 @@ def frame_map(ranked: Sequence[RankedBoxes], weights: NDArray[np.float32]) -> Fl
 class FrameMAP:
     """Frame mAP over answers as they come, to choose between epochs; the target of a sample is its true boxes."""
 
-    def __init__(self, label_names: Sequence[str]) -> None:
+    def __init__(self, label_names: Sequence[str], most_rows: int | None = MOST_ROWS) -> None:
         self.label_names = tuple(label_names)
+        self.most_rows = most_rows
         self._seen: dict[str, tuple[BoxScores, Sequence[Box]]] = {}
 
     def update(self, predictions: Sequence[BoxScores], truths: Sequence[Truth]) -> None:
@@ -125,7 +135,7 @@ class FrameMAP:
             InputError: no class has ground truth.
         """
         answers, targets = zip(*self._seen.values(), strict=True)
-        ranked = ranked_boxes(answers, targets, self.label_names)
+        ranked = ranked_boxes(answers, targets, self.label_names, self.most_rows)
         return value_of(lambda weights: frame_map(ranked, weights), len(answers))
 
 

@@ -69,6 +69,11 @@ class DatasetFolder:
         ending = "" if names[0].lower().endswith(tuple(VIDEO_SUFFIXES)) else ".mp4"
         return str(self.path / (names[0] + ending))
 
+    def files(self, ending: str, under: str = "") -> list[Path]:
+        """The files whose names end so, sorted; with `under` those that have a folder of this name above them."""
+        found = [path for path in self._all if path.endswith(ending) and not _is_video(path)]
+        return sorted(self.path / path for path in found if not under or under in PurePosixPath(path).parts[:-1])
+
     @property
     def videos(self) -> list[str]:
         """The paths of all videos that are there."""

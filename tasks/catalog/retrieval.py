@@ -43,7 +43,8 @@ _MSRVTT: dict[str, Any] = {
     "videos": "video<number>.mp4, MSRVTT.zip of github.com/m-bain/frozen-in-time",
     "sizes": {"test": 1_000},
     "unverified": (
-        "the pickled list of captions was not seen: it is taken for a dictionary of video ids and numbers from 0",
+        "the pickled choice of captions was not seen: by the code that reads and writes it, it is a dictionary of video "
+        "ids and numbers from 0; it is read without being run",
     ),
 }
 _VATEX: dict[str, Any] = {
@@ -60,6 +61,7 @@ _VATEX: dict[str, Any] = {
     "unverified": (
         "the paper does not say which videos it searched: the 1,500 of HGR's test half are taken, as in the work it is "
         "compared with; all validation videos and the public test set can be read as splits of their own",
+        "HGR's list was not seen: one id a line is expected in test_list.txt or vatex_test_list.txt",
         "that any of the ten captions of a video counts from video to text is inferred from the published scores",
         "R@5 from video to text ranks captions, as UMT and Frozen in Time do; CLIP4Clip ranks videos, which is higher",
     ),

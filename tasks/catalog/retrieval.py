@@ -43,8 +43,8 @@ _MSRVTT: dict[str, Any] = {
     "videos": "video<number>.mp4, MSRVTT.zip of github.com/m-bain/frozen-in-time",
     "sizes": {"test": 1_000},
     "unverified": (
-        "the pickled choice of captions was not seen: by the code that reads and writes it, it is a dictionary of video "
-        "ids and numbers from 0; it is read without being run",
+        "the pickled choice of captions was not seen: by the code that reads and writes it, it is a dictionary of "
+        "video ids and numbers from 0; it is read without being run",
     ),
 }
 _VATEX: dict[str, Any] = {

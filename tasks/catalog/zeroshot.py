@@ -64,6 +64,7 @@ KINETICS600_ZS = Benchmark(
     metrics=("top5", "top1@sets", "top1@sets_sd", "top5@sets", "top5@sets_sd"),
     options={"class_sets": _unseen()},
     protocol="zero-shot-clip-kinetics-v1",
+    folder="kinetics600",
     licence="CC BY 4.0 (annotations)",
     citation="Carreira et al., A Short Note about Kinetics-600, arXiv 1808.01340; class sets: Chen and Huang, "
     "Elaborative Rehearsal, ICCV 2021, arXiv 2108.02833",

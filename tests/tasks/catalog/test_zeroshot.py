@@ -20,7 +20,7 @@ from tests.tasks.miniatures import charades, charades_sta, kinetics, next_qa, vi
 SOME_OF_600 = ("abseiling", "arguing", "sleeping", "yarn spinning", "tai chi", "zumba", "weaving fabric")
 WRITERS: dict[str, Callable[[Path], Path]] = {
     "kinetics400": kinetics.write,
-    "kinetics600-zs": lambda folder: kinetics.write(folder, SOME_OF_600, train=0, val=2),
+    "kinetics600": lambda folder: kinetics.write(folder, SOME_OF_600, train=0, val=2),
     "ssv2": videocon.write,
     "nextqa": next_qa.write,
     "charades": charades_sta.write,
@@ -30,7 +30,7 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
 def opened(name: str, folder: Path) -> Any:
     benchmark = find_benchmark(name)
     assert benchmark.zero_shot and benchmark.suite == "zeroshot"
-    return benchmark.open(WRITERS[benchmark.folder or name](folder))
+    return benchmark.open(WRITERS[benchmark.folder](folder))
 
 
 def answers(task: ZeroShotTask) -> tuple[np.ndarray, list[ClassScores]]:
@@ -116,4 +116,4 @@ def test_multiple_choice(name: str, tmp_path: Path) -> None:
 
 
 def test_every_benchmark_of_the_suite_is_here() -> None:
-    assert {find_benchmark(name).folder or name for name in SUITES["zeroshot"]} == set(WRITERS)
+    assert {find_benchmark(name).folder for name in SUITES["zeroshot"]} == set(WRITERS)

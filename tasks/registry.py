@@ -1,4 +1,4 @@
-"""Which benchmarks are known by name: registered here, in the catalog, or plugged in; imported when asked for."""
+"""Which benchmarks are known: by name, registered here, in the catalog or plugged in; or declared in a YAML file."""
 
 from __future__ import annotations
 
@@ -32,11 +32,15 @@ def benchmark_names() -> list[str]:
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """The benchmark of a name; a plug-in is imported when it is the one asked for.
+    """The benchmark of a name, or of a YAML file; a plug-in is imported when it is the one asked for.
 
     Raises:
-        InputError: no such benchmark (the nearest name is offered), or its plug-in gives none.
+        InputError: the file declares none, no such benchmark (the nearest name is offered), or its plug-in gives none.
     """
+    if name.lower().endswith((".yaml", ".yml")):
+        from tasks.benchmark_file import read_benchmark_file
+
+        return read_benchmark_file(name)
     if name in _registered:
         return _registered[name]
     if (known := from_catalog(name)) is not None:

@@ -12,7 +12,7 @@ from tasks.families.spatiotemporal import SpatiotemporalTask
 from tasks.readers.calms21 import BEHAVIOURS as MOUSE_BEHAVIOURS
 from tasks.readers.calms21 import read_calms21
 from tasks.readers.chimpact import BEHAVIOURS as CHIMPANZEE_BEHAVIOURS
-from tasks.readers.chimpact import LABELS, read_chimpact
+from tasks.readers.chimpact import read_chimpact
 from tasks.readers.crim13 import crim13_classes, read_crim13
 from tasks.readers.fly_vs_fly import BEHAVIOURS as FLY_BEHAVIOURS
 from tasks.readers.fly_vs_fly import read_fly_vs_fly
@@ -131,7 +131,7 @@ CHIMPACT = Benchmark(
     protocol="chimpact-frame-map-v1, boxes: ground truth",
     plan=ClipPlan(16),
     head="spatiotemporal_localizer",
-    options={"label_ids": LABELS.ids, "most_rows": None},
+    options={"most_rows": None},
     licence="CC BY 4.0",
     citation="Ma et al., ChimpACT, arXiv 2310.16447",
     annotations="{train,val,test}_action.csv, by tools/create_ava_dataset.py of github.com/ShirleyMaxx/ChimpACT",

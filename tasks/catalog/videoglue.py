@@ -13,7 +13,7 @@ from tasks.readers.charades import charades_classes, read_charades
 from tasks.readers.diving48 import diving48_classes, read_diving48
 from tasks.readers.kinetics import kinetics_classes, read_kinetics
 from tasks.readers.moments_in_time import moments_in_time_classes, read_moments_in_time
-from tasks.readers.official_ava import AVA_IDS, ava_classes, read_ava_kinetics_split, read_ava_split
+from tasks.readers.official_ava import ava_classes, read_ava_kinetics_split, read_ava_split
 from tasks.readers.something_something import read_something_something, something_something_classes
 
 KINETICS400 = Benchmark(
@@ -170,7 +170,6 @@ AVA = Benchmark(
     protocol="ava-frame-map-v1, boxes: SlowFast's detector at 0.8",
     plan=ClipPlan(16),
     head="spatiotemporal_localizer",
-    options={"label_ids": AVA_IDS},
     licence="CC BY 4.0 (annotations)",
     citation="Gu et al., AVA, arXiv 1705.08421 (version 2.2)",
     annotations=(
@@ -197,7 +196,6 @@ AVA_KINETICS = Benchmark(
     protocol="ava-frame-map-v1, boxes: ground truth",
     plan=ClipPlan(16),
     head="spatiotemporal_localizer",
-    options={"label_ids": AVA_IDS},
     licence="CC BY 4.0 (annotations)",
     citation="Li et al., The AVA-Kinetics Localized Human Actions Video Dataset, arXiv 2005.00214",
     annotations="ava_kinetics_v1_0.tar.gz and the label map of ava_v2.2.zip, research.google.com/ava",

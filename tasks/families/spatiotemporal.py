@@ -35,7 +35,7 @@ class SpatiotemporalTask(Task):
     """Moments of videos with given boxes, each of one class or of several."""
 
     multi_label: bool = True
-    label_ids: tuple[int, ...] = ()  # the number of each class in annotation files
+    label_ids: tuple[int, ...] = ()  # the number of each class in annotation files; by default those of the samples
     most_rows: int | None = MOST_ROWS  # of a moment that count, a box and class each; None: all, as ChimpACT's do
     family: ClassVar[str] = "spatiotemporal localization"
     card: ClassVar[CardText] = CardText(
@@ -161,8 +161,10 @@ class SpatiotemporalTask(Task):
     @property
     def record(self) -> Mapping[str, Any]:
         """The numbers of the classes in annotation files, and how much video was looked at around a moment."""
-        contexts = {sample.context_s for sample in self.samples("train") if isinstance(sample, BoxSample)}
-        return {"label_ids": list(self.label_ids), "context_s": max(contexts)}
+        moments = [sample for sample in self.samples("train") if isinstance(sample, BoxSample)]
+        maps = (sample.label_map for sample in moments)
+        ids = self.label_ids or next((one.ids for one in maps if one.names == self.label_names), ())
+        return {"label_ids": list(ids), "context_s": max(sample.context_s for sample in moments)}
 
     def check(self, sample: Sample) -> None:
         """One of K means one class a box."""

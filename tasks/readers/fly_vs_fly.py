@@ -76,7 +76,7 @@ def _lost(track: Path) -> NDArray[np.bool_]:
         positions = np.asarray(_read_mat(track)["trk"][0, 0]["data"], dtype=np.float64)[:, :, :2]  # (flies, frames, xy)
     except (KeyError, IndexError, ValueError) as error:
         raise InputError(f"{track}: there are no positions trk.data of (flies, frames, features)") from error
-    return np.isnan(positions).any(axis=(0, 2))
+    return np.asarray(np.isnan(positions).any(axis=(0, 2)))
 
 
 def _read_mat(file: Path) -> Any:

@@ -27,7 +27,7 @@ def boxes(sample: object) -> list[tuple[float, ...]]:
 
 def test_the_official_files_are_read_as_they_are(folder: Path) -> None:
     task = find_benchmark("ava").open(folder)
-    assert len(task.label_names) == 60 and task.label_ids == AVA_IDS  # type: ignore[attr-defined]
+    assert len(task.label_names) == 60 and task.record["label_ids"] == list(AVA_IDS)  # type: ignore[attr-defined]
     assert ava_labels(DatasetFolder(folder)).ids == AVA_IDS
     train, test = task.samples("train"), task.samples("test")
     assert [one.id for one in train] == [

@@ -32,7 +32,7 @@ class MultipleChoiceTask(Task):
     """
 
     wording: str = "{question} {option}"
-    family: ClassVar[str] = "multiple_choice"
+    family: ClassVar[str] = "multiple choice"
     card: ClassVar[CardText] = CardText(
         pipeline_tag="video-classification",
         answers="label",

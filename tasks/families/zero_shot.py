@@ -17,6 +17,10 @@ from tasks.families.classification import ClassificationTask, Judged
 from tasks.metrics.bootstrap import Floats, Statistic
 from tasks.metrics.class_statistics import MULTI_LABEL, STATISTICS, RunningScore
 
+PROTOCOL = "zero-shot-v1"
+"""A class is the mean of the unit vectors of its name in every template, of unit length again; videos are named by the
+highest cosine, and ranked by cosines, not by a softmax over them; the rest as in `classification-v1`."""
+
 OF_SETS = "@sets"
 SPREAD = "@sets_sd"
 
@@ -35,7 +39,7 @@ class ZeroShotTask(ClassificationTask):
 
     templates: str = "clip-kinetics-v1"
     class_sets: tuple[tuple[str, ...], ...] = ()
-    family: ClassVar[str] = "zero_shot"
+    family: ClassVar[str] = "zero-shot classification"
     card: ClassVar[CardText] = ClassificationTask.card
 
     def __post_init__(self) -> None:

@@ -27,3 +27,13 @@ class SegmentSample(Sample):
 
     timeline: Timeline = field(default_factory=lambda: Timeline(()))
     moments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ChoiceSample(Sample):
+    """One clip, texts of which one is right, and what is asked, if anything; `kind` is the type of the question."""
+
+    options: tuple[str, ...] = ()
+    answer: str = ""
+    question: str = ""
+    kind: str = ""

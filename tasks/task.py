@@ -239,7 +239,7 @@ class Task(ABC):
     def _given(self, sample: Sample) -> list[str]:
         """The inputs of a sample as text, nothing where there are none."""
         inputs = self.inputs(sample)
-        return [f"{name}={_as_text(inputs[name])}" for name in sorted(inputs)]
+        return [f"{name}={as_text(inputs[name])}" for name in sorted(inputs)]
 
     def __repr__(self) -> str:
         read = self.splits.was_read if isinstance(self.splits, LazySplits) else lambda split: True
@@ -248,6 +248,6 @@ class Task(ABC):
         return f"{type(self).__name__}({self.name!r}: {classes}{sizes}; {self.main_metric})"
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
     """All of a value, arrays and tensors in full."""
     return json.dumps(value, default=lambda one: one.tolist() if hasattr(one, "tolist") else str(one))

@@ -231,8 +231,8 @@ class LitText(Adapter):
         """Which of its candidates each video shows."""
         answers: list[Prediction] = []
         for name, row, several in zip(ids, video, candidates, strict=True):
-            if len(several) < 2 or len(set(several)) < len(several):
-                raise InputError(f"{name}: candidates must be at least two different texts, not {list(several)[:5]}")
+            if not several or len(set(several)) < len(several):
+                raise InputError(f"{name}: candidates must be different texts, not {list(several)[:5]}")
             logits = float(self.similarity_scale) * self._detached(list(several)) @ row  # (C,)
             answers.append(ClassScores(name, logits.softmax(-1), tuple(several)))
         return answers

@@ -12,6 +12,13 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         *("kinetics400", "moments-in-time", "ssv2", "diving48", "charades"),
         *("activitynet", "ava", "ava-kinetics"),
     ),
+    "retrieval": ("msrvtt-t2v", "msrvtt-v2t", "vatex-t2v", "vatex-v2t", "activitynet-t2v", "activitynet-v2t"),
+    "zeroshot": (
+        *("kinetics400-zs", "kinetics600-zs", "ssv2-temporal", "ssv2-events"),
+        *("nextqa-atp-hard", "charades-zs", "charades-sta-mc"),
+    ),
+    "captioning": ("msrvtt-cap", "vatex-cap", "youcook2-cap"),
+    "qa": ("msrvtt-qa", "msvd-qa"),
     "science": ("fly-vs-fly", "calms21", "crim13-side", "crim13-top", "kabr", "chimpact"),
 }
 """The names of each suite's benchmarks; its module bears its name."""

@@ -17,7 +17,7 @@ from adapters.predictions import ClassScores
 from adapters.scores import Score, Scores
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest
-from tasks.metrics.bootstrap import bootstrap_interval, value_of
+from tasks.metrics.bootstrap import Statistic, bootstrap_interval, value_of
 from tasks.metrics.class_statistics import MULTI_LABEL, STATISTICS, RunningScore, average_views, confusion_matrix
 from tasks.readers.annotations import is_multi_label, label_names, name_labels, read_class_list, read_samples
 from tasks.sample import Sample
@@ -44,10 +44,14 @@ class ClassificationTask(Task):
 
     def __post_init__(self) -> None:
         for name in self.metrics:
-            if name not in STATISTICS or (name in MULTI_LABEL) != self.multi_label:
-                fitting = [known for known in STATISTICS if (known in MULTI_LABEL) == self.multi_label]
-                raise InputError(f"task {self.name}: no metric {name!r} for these labels{nearest(name, fitting)}")
+            if name not in self._fitting:
+                raise InputError(f"task {self.name}: no metric {name!r} for these labels{nearest(name, self._fitting)}")
         super().__post_init__()
+
+    @property
+    def _fitting(self) -> list[str]:
+        """The metrics of such labels."""
+        return [name for name in STATISTICS if (name in MULTI_LABEL) == self.multi_label]
 
     def check(self, sample: Sample) -> None:
         unknown = next((label for label in sample.labels if label not in self._index), None)
@@ -174,7 +178,7 @@ class ClassificationTask(Task):
         groups = [sample.clip.path for sample in judged.samples]
         values = {}
         for name in self.metrics:
-            statistic = functools.partial(STATISTICS[name], judged.scores, judged.targets)
+            statistic = self._statistic(name, judged)
             try:
                 value = value_of(statistic, len(groups))
             except InputError as error:
@@ -184,6 +188,10 @@ class ClassificationTask(Task):
         total = len(judged.samples) + len(judged.missing)
         return Scores(values, self.main_metric, len(judged.samples), total, split, tuple(judged.missing))
 
+    def _statistic(self, name: str, judged: Judged) -> Statistic:
+        """A metric as a function of weights of the samples that were judged."""
+        return functools.partial(STATISTICS[name], judged.scores, judged.targets)
+
     def confusion(self, predictions: Iterable[ClassScores], split: str = "test") -> NDArray[np.int64]:
         """Counts `(K, K)` of true class (row) and predicted class (column), in the predictions' class order."""
         if self.multi_label:
@@ -191,7 +199,7 @@ class ClassificationTask(Task):
         judged = self._judged(predictions, split)
         return confusion_matrix(judged.scores, judged.targets)
 
-    def _judged(self, predictions: Iterable[ClassScores], split: str) -> _Judged:
+    def _judged(self, predictions: Iterable[ClassScores], split: str) -> Judged:
         """The samples predicted, in the order of their ids, with their mean scores and targets."""
         predictions = list(predictions)
         _, missing = self.predicted(predictions, split)
@@ -209,11 +217,14 @@ class ClassificationTask(Task):
         ids, scores = average_views([prediction.sample_id for prediction in predictions], rows)
         by_id = {sample.id: sample for sample in self.samples(split)}
         samples = [by_id[one] for one in ids]
-        return _Judged(samples, missing, scores, self.targets(samples, names))
+        return Judged(samples, missing, names, scores, self.targets(samples, names))
 
 
-class _Judged(NamedTuple):
+class Judged(NamedTuple):
+    """What is judged: `names` are the classes in the order of the scores."""
+
     samples: list[Sample]
     missing: list[str]
+    names: tuple[str, ...]
     scores: NDArray[np.float64]  # (n, K)
     targets: NDArray[np.int64]  # (n,) or (n, K)

@@ -26,7 +26,7 @@ from tasks.metrics.wordnet import find_wordnet
 from tasks.readers.texts import TextSample, read_texts
 from tasks.sample import Sample
 from tasks.splits import split_samples, split_warnings
-from tasks.task import Task
+from tasks.task import Task, as_text
 
 PROTOCOL = "language-v1"
 """CIDEr-D, BLEU and ROUGE-L of captions as pycocoevalcap computes them, on tokens of our own PTB tokenizer, CIDEr-D
@@ -37,8 +37,14 @@ intervals are 95 % percentile bootstraps of 1000 draws of whole videos."""
 
 @dataclass(frozen=True, repr=False)
 class LanguageTask(Task):
-    """Clips with captions, with questions and their answers, or both; each judged by metrics of its own."""
+    """Clips with captions, with questions and their answers, or both; each judged by metrics of its own.
 
+    `label_names`, where there are some, are the answers that every question is answered with one of: right answers that
+    are not among them cannot be given, and count as wrong. `examples` are questions with answers that stand, as text,
+    before every question; without any an adapter takes those that it learned.
+    """
+
+    examples: tuple[tuple[str, str], ...] = ()
     family: ClassVar[str] = "language"
     card: ClassVar[CardText] = CardText(
         pipeline_tag="video-text-to-text",
@@ -117,8 +123,10 @@ class LanguageTask(Task):
 
     def inputs(self, sample: Sample) -> Mapping[str, Any]:
         """The question, "" where a caption is wanted, and what the answer is one of, if that is known."""
-        candidates = sample.candidates if isinstance(sample, TextSample) else ()
-        return {"question": _question(sample), "candidates": candidates}
+        asked = _asked(sample)
+        if asked["question"] and not asked["candidates"]:
+            asked["candidates"] = self.label_names
+        return asked | ({"examples": self.examples if asked["question"] else ()} if self.examples else {})
 
     def describe_target(self, sample: Sample) -> list[str]:
         return list(_texts(sample))
@@ -150,13 +158,18 @@ class LanguageTask(Task):
         return Scores(values, self.main_metric, len(samples), total, split, tuple(missing))
 
     def _given(self, sample: Sample) -> list[str]:
-        """What decides a sample beside its id: the question, and what is right."""
-        return [*super()._given(sample), *_texts(sample)]
+        """What decides a sample beside its id: the question, what is its own to choose from, and what is right."""
+        asked = _asked(sample)
+        return [*(f"{name}={as_text(asked[name])}" for name in sorted(asked)), *_texts(sample)]
 
 
 def _judges(metric: str, sample: Sample) -> bool:
     """Whether a metric is one of the sample's kind: of captions, or of answers."""
     return (metric in CAPTION_METRICS) != bool(_question(sample))
+
+
+def _asked(sample: Sample) -> dict[str, Any]:
+    return {"question": _question(sample), "candidates": sample.candidates if isinstance(sample, TextSample) else ()}
 
 
 def _texts(sample: Sample) -> tuple[str, ...]:

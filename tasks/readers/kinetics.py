@@ -16,7 +16,7 @@ from tasks.readers.official_tables import read_table
 from tasks.sample import Sample
 
 _CLIP = re.compile(r"(.+)_(\d{6})_(\d{6})")
-_NAMES = {"train": ("train.csv",), "val": ("validate.csv", "val.csv", "validation.csv")}
+_NAMES = {"train": ("train.csv",), "val": ("validate.csv", "val.csv", "validation.csv"), "test": ("test.csv",)}
 
 
 def read_kinetics(data: DatasetFolder, split: str) -> list[Sample]:
@@ -34,9 +34,9 @@ def read_kinetics(data: DatasetFolder, split: str) -> list[Sample]:
     return samples
 
 
-def kinetics_classes(data: DatasetFolder) -> tuple[str, ...]:
-    """The classes of the training split, in alphabetical order."""
-    rows = read_table(data.file(*_NAMES["train"]), ("label",))
+def kinetics_classes(data: DatasetFolder, split: str = "train") -> tuple[str, ...]:
+    """The classes of a split, in alphabetical order; in the official lists every split has all of them."""
+    rows = read_table(data.file(*_NAMES[split]), ("label",))
     return tuple(sorted({row.text("label") for row in rows}))
 
 

@@ -43,15 +43,19 @@ def read_msr_vtt(source: str | Path, videos: str | Path | None = None) -> list[T
     file = Path(os.path.normpath(Path(source).expanduser().absolute()))
     finder = Videos(file, videos)
     told = [
-        ToldVideo(name, Clip(finder.path_of(name, f"{file}: video {name!r}")), split, captions)
-        for name, split, captions in _entries(file)
+        ToldVideo(name, Clip(finder.path_of(name, f"{file}: video {name!r}")), split, tuple(dict.fromkeys(captions)))
+        for name, split, captions in told_captions(file)
     ]
     refuse_absent(file, [one.clip for one in told], "say where they are with --videos")
     return told
 
 
-def _entries(file: Path) -> list[tuple[str, str | None, tuple[str, ...]]]:
-    """Name, split and captions of every video that has captions."""
+def told_captions(file: Path) -> list[tuple[str, str | None, tuple[str, ...]]]:
+    """Name, split and captions of every video that has captions, one that is written twice as often.
+
+    Raises:
+        InputError: one line with file, entry, field and the fix.
+    """
     content = read_json(file)
     entries = {name: content.get(name) if isinstance(content, dict) else None for name in ("videos", "sentences")}
     for name, given in entries.items():
@@ -71,7 +75,7 @@ def _entries(file: Path) -> list[tuple[str, str | None, tuple[str, ...]]]:
         if name not in captions:
             raise InputError(f"{where}: video {name!r} is not among 'videos'{nearest(name, captions)}")
         captions[name].append(_text(entry, "caption", where))
-    return [(name, splits[name], tuple(dict.fromkeys(several))) for name, several in captions.items() if several]
+    return [(name, splits[name], tuple(several)) for name, several in captions.items() if several]
 
 
 def _placed(file: Path, what: str, entries: Sequence[Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -12,7 +12,7 @@ A manifest may hold both: rows of JSON lines as they are, and columns of a table
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,15 @@ from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from core_encoder.files.storage import is_folder
 from tasks.readers.annotations import clip_id, row_split, splits_from_folders
-from tasks.readers.captions import clip_place, is_empty_text, refuse_same_ids, row_texts, text_manifests
+from tasks.readers.captions import (
+    CaptionedSample,
+    clip_place,
+    is_empty_text,
+    refuse_same_ids,
+    row_texts,
+    text_manifests,
+)
+from tasks.readers.dataset_folder import DatasetFolder
 from tasks.readers.events import Videos
 from tasks.readers.manifests import Columns, Row, read_rows, refuse_absent
 from tasks.readers.msr_vtt import is_msr_vtt, read_msr_vtt
@@ -29,6 +37,7 @@ from tasks.readers.next_qa import is_next_qa, read_next_qa
 from tasks.sample import Sample
 from tasks.splits import split_name
 
+CaptionReader = Callable[[DatasetFolder, str], Sequence[CaptionedSample]]
 _CAPTIONS, _QUESTIONS = "MSR_VTT.json", "nextqa"  # of a folder that holds both
 
 
@@ -39,6 +48,7 @@ class TextSample(Sample):
     texts: tuple[str, ...] = ()
     question: str = ""
     candidates: tuple[str, ...] = ()  # what the answer is one of, where that is given
+    kind: str = ""  # the type of the question, where its data set tells several apart
 
 
 def read_texts(
@@ -105,6 +115,11 @@ def read_texts(
     samples = splits_from_folders([sample for _, sample in found.values()], folder)
     refuse_absent(manifests[0][0], [sample.clip for sample in samples])
     return samples
+
+
+def texts_of(reader: CaptionReader, data: DatasetFolder, split: str) -> list[TextSample]:
+    """What a reader of captions reads, for those who say captions rather than find videos by them."""
+    return [TextSample(one.id, one.clip, (), one.split, one.captions) for one in reader(data, split)]
 
 
 def _both(folder: Path, videos: str | Path | None) -> list[TextSample]:

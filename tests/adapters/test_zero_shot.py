@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adapters.zero_shot import TEMPERATURE, class_scores, class_vectors, name_videos, prompts
+from adapters.predictions import ClassScores, Embedding, Truth
+from adapters.zero_shot import TEMPERATURE, answer_by_words, class_scores, class_vectors, name_videos, prompts
 from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.encoder import load_encoder
 from core_encoder.errors import InputError
@@ -113,3 +114,46 @@ def test_videos_are_named_as_by_hand(video_file: Callable[..., Path], tmp_path: 
         expected = [sum(column) / 3 for column in zip(*views, strict=True)]
         assert answer.scores.tolist() == pytest.approx(expected, abs=1e-3)
     assert [one.sample_id for one in found if not isinstance(one, Failure)] == ["a", "c", "d"]
+
+
+def test_independent_scores_are_cosines_that_other_classes_do_not_touch() -> None:
+    words, videos = random(3, 2, 8, seed=0), random(4, 8, seed=1)
+    vectors = class_vectors(words)
+    answers = class_scores(videos, vectors, ["x", "y", "z"], list("abcd"), independent=True)
+    for answer, video in zip(answers, videos.double().tolist(), strict=True):
+        cosines = [sum(a * b for a, b in zip(unit(video), one, strict=True)) for one in vectors.double().tolist()]
+        assert answer.multi_label and answer.scores.tolist() == pytest.approx([(1 + c) / 2 for c in cosines], abs=1e-6)
+    fewer = class_scores(videos, vectors[:2], ["x", "y"], list("abcd"), independent=True)
+    for one, two in zip(fewer, answers, strict=True):
+        torch.testing.assert_close(one.scores, two.scores[:2], atol=1e-6, rtol=0)
+
+
+def test_words_answer_as_an_adapter_of_texts_does(video_file: Callable[..., Path], tmp_path: Path) -> None:
+    """Candidates are chosen from, captions bring their vectors, each against embeddings made by hand."""
+    encoder, plan = load_encoder("nano"), ClipPlan(8, views=2)
+    clips = [Clip(str(video_file(f"{i}.mp4", num_frames=30, seed=i))) for i in range(3)] + [Clip(str(tmp_path / "no"))]
+    texts = ("red circle", "blue star", "green square")
+    source = FeatureSource(encoder, spec_for(encoder, plan, kind="embedding", dtype="fp32"), tmp_path / "none")
+    known = [
+        Truth("a", inputs={"candidates": texts}),
+        Truth("b", inputs={"captions": texts[1:]}),
+        Truth("c"),
+        Truth("d", inputs={"candidates": texts}),
+    ]
+    chosen, captioned, bare, failed = answer_by_words(encoder.embed_text, clips, known, source, batch_size=2)
+    words = [unit(encoder.embed_text([text])[0].tolist()) for text in texts]
+
+    def seen(clip: Clip, view: int) -> Vector:
+        frames = to_video_tensor(read_clip(clip, plan, encoder.preprocessing, view=view))
+        return unit(encoder.embed_video(frames[None])[0].tolist())
+
+    views = [[seen(clip, view) for view in range(2)] for clip in clips[:3]]
+    assert isinstance(chosen, ClassScores) and chosen.label_names == texts
+    each = [plain_scores(view, words, TEMPERATURE) for view in views[0]]
+    assert chosen.scores.tolist() == pytest.approx([sum(column) / 2 for column in zip(*each, strict=True)], abs=1e-3)
+    assert isinstance(captioned, Embedding) and isinstance(bare, Embedding) and isinstance(failed, Failure)
+    assert captioned.texts is not None and bare.texts is None
+    for row, word in zip(captioned.texts.tolist(), words[1:], strict=True):
+        assert row == pytest.approx(word, abs=1e-4)
+    for answer, several in ((captioned, views[1]), (bare, views[2])):
+        assert answer.values.tolist() == pytest.approx(plain_class(several), abs=1e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,51 @@ def test_both_at_once_each_by_its_own() -> None:
         assert metric.compute() == pytest.approx(expected)
     with pytest.raises(InputError, match="no score of metric 'accuracy'"):
         task.judge(answers[4:])
+
+
+def test_a_closed_vocabulary_and_examples_stand_beside_every_question() -> None:
+    own = replace(questions(1)[0], id="own", candidates=("star", "bar"))
+    plain = LanguageTask("x", {"test": (*captions(1), *questions(2), own)}, (), ("accuracy",), "accuracy", "p")
+    closed = replace(plain, label_names=("dog", "man"), examples=(("who talks?", "man"), ("what is it?", "dog")))
+    assert plain.inputs(questions()[0]) == {"question": "what is it?", "candidates": ()}
+    given = [closed.inputs(sample) for sample in closed.samples("test")]
+    assert [one["candidates"] for one in given] == [(), ("dog", "man"), ("dog", "man"), ("star", "bar")]
+    assert [len(one["examples"]) for one in given] == [0, 2, 2, 2]
+    said = [Text("q0", "dog"), Text("q1", "man"), Text("own", "dog")]
+    assert closed.judge(said).main.value == pytest.approx(2 / 3)  # a cat cannot be said, and is wrong
+    assert closed.digest("test") != plain.digest("test")
+    assert replace(plain, examples=closed.examples).digest("test") == plain.digest("test")
+
+
+def test_a_language_model_is_given_both(tmp_path: Path) -> None:
+    """It answers with a word of the vocabulary, and what stands before a question changes how likely each is."""
+    import torch
+
+    from adapters.context import Context
+    from adapters.features import InMemoryFeatures, read_batch
+    from adapters.kinds.llm_decoder import LlmDecoder
+    from adapters.predicting import answer_batch
+    from tests.language_models import tiny_llm
+
+    plain = LanguageTask("x", {"test": tuple(questions(2))}, (), ("accuracy",), "accuracy", "p")
+    closed = replace(plain, label_names=("red", "man"))
+    primed = replace(closed, examples=(("who is it?", "man"), ("what is it?", "man")))
+    context = Context(8, TargetSchema("text"))
+    adapter = LlmDecoder.build({"llm": str(tiny_llm(tmp_path / "llm")), "max_new_tokens": 3}, context, seed=1)
+
+    def answers(task: LanguageTask) -> list[Text]:
+        samples = task.samples("test")
+        inputs = [task.inputs(sample) for sample in samples]
+        columns = {name: [one[name] for one in inputs] for name in inputs[0]}
+        known = [task.targets(samples), None, [sample.id for sample in samples], columns]
+        features = InMemoryFeatures(torch.ones(2, 3, 4, 8), *known)
+        adapter.calibrate(features)
+        return [one for one in answer_batch(adapter, read_batch(features, range(2))) if isinstance(one, Text)]
+
+    free, chosen, led = answers(plain), answers(closed), answers(primed)
+    assert all(not one.ranked for one in free)
+    assert all({text for text, _ in one.ranked} == {"red", "man"} for one in (*chosen, *led))
+    assert [one.score for one in chosen] != [one.score for one in led]
 
 
 def test_what_is_right_is_part_of_the_data() -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from tasks.benchmark import Benchmark
 from tests.tasks.miniatures import (
     activitynet,
+    activitynet_captions,
     ava,
     calms21,
-    charades,
+    charades_sta,
     chimpact,
     crim13,
     diving48,
@@ -18,18 +19,44 @@ from tests.tasks.miniatures import (
     kabr,
     kinetics,
     moments_in_time,
+    next_qa,
     something_something,
+    vatex,
+    video_qa,
+    videocon,
+    youcook2,
 )
+
+KINETICS600 = ("abseiling", "arguing", "sleeping", "yarn spinning")  # three are not in Kinetics-400
+
+
+def _write_ssv2(folder: Path) -> Path:
+    return videocon.write(something_something.write(folder))
+
+
+def _write_activitynet(folder: Path) -> Path:
+    return activitynet_captions.write(activitynet.write(folder))
+
+
+def _write_kinetics600(folder: Path) -> Path:
+    return kinetics.write(folder, KINETICS600, train=0, val=1, test=1)
+
 
 WRITERS: Mapping[str, Callable[[Path], Path]] = {
     "kinetics400": kinetics.write,
+    "kinetics600": _write_kinetics600,
     "moments-in-time": moments_in_time.write,
-    "ssv2": something_something.write,
+    "ssv2": _write_ssv2,
     "diving48": diving48.write,
-    "charades": charades.write,
-    "activitynet": activitynet.write,
+    "charades": charades_sta.write,
+    "activitynet": _write_activitynet,
     "ava": ava.write,
     "ava-kinetics": ava.write_with_kinetics,
+    "msrvtt": video_qa.write_msrvtt_qa,
+    "msvd": video_qa.write_msvd_qa,
+    "nextqa": next_qa.write,
+    "vatex": vatex.write,
+    "youcook2": youcook2.write,
     "fly-vs-fly": fly_vs_fly.write,
     "calms21": calms21.write,
     "crim13": crim13.write,

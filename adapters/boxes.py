@@ -99,12 +99,17 @@ _ROUNDING = 1e-3  # how far a rounded edge may lie outside the picture
 
 def overlaps(boxes: NDArray[np.floating[Any]], others: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """The intersection over union `(A, B)` of boxes `(A, 4)` and `(B, 4)`; 0 where both are empty."""
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])  # (A, B, 2)
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(-1)  # (A, B)
-    areas = [(one[:, 2:] - one[:, :2]).prod(-1) for one in (boxes, others)]
-    union = areas[0][:, None] + areas[1][None] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared, dtype=np.float64), where=union > 0)
+    return overlaps_of_pairs(boxes[:, None], others[None])
+
+
+def overlaps_of_pairs(boxes: NDArray[np.floating[Any]], others: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """The intersection over union of boxes `(..., 4)`, pair by pair where their leading axes are the same."""
+    low = np.maximum(boxes[..., :2], others[..., :2])
+    high = np.minimum(boxes[..., 2:], others[..., 2:])
+    shared = np.clip(high - low, 0, None).astype(np.float64).prod(-1)
+    areas = [(one[..., 2:] - one[..., :2]).prod(-1) for one in (boxes, others)]
+    union = areas[0] + areas[1] - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,6 +40,7 @@ _JOBS = {
     "zero_shot": "ZeroShotSettings",
     "rank": "RankSettings",
     "embed": "EmbedSettings",
+    "score": "ScoreSettings",
 }
 __all__ = [
     "load_encoder",
@@ -60,6 +61,7 @@ __all__ = [
     "zero_shot",
     "rank",
     "embed",
+    "score",
     "InputError",
 ]
 
@@ -113,6 +115,14 @@ def embed(**options: Any) -> Any:
     Without `out` nothing is written but the store; `Embeddings.save` writes a file later.
     """
     return _run("embed", options)
+
+
+def score(**options: Any) -> Any:
+    """Judge a file of predictions as the official evaluators do; options are those of `prismhub score`.
+
+    Returns a `tasks.judges.judgement.Judgement`.
+    """
+    return _run("score", options)
 
 
 def _run(job: str, options: dict[str, Any]) -> Any:

@@ -34,6 +34,7 @@ from prismhub.settings import (
     PredictSettings,
     PretrainSettings,
     RankSettings,
+    ScoreSettings,
     ShowSettings,
     TrainSettings,
     ZeroShotSettings,
@@ -264,6 +265,16 @@ def _rank(settings: RankSettings) -> None:
     _exit_for(failures)
 
 
+def _score(settings: ScoreSettings) -> None:
+    """Judge predictions that any program made, by the rules and from the files of the official evaluators.
+
+    Example: prismhub score --task activitynet --truth activity_net.v1-3.min.json --predictions results.json
+    """
+    from prismhub.commands.score import print_score
+
+    print_score(settings)
+
+
 def _answer_records(done: Any, settings: PredictSettings | ZeroShotSettings) -> list[dict[str, Any]]:
     """The answers as JSON has them, and after them the videos that could not be read."""
     rows: list[dict[str, Any]] = []
@@ -389,6 +400,7 @@ app.command("predict")(command_signature(PredictSettings, _predict))
 app.command("zero-shot")(command_signature(ZeroShotSettings, _zero_shot))
 app.command("rank")(command_signature(RankSettings, _rank))
 app.command("embed")(command_signature(EmbedSettings, _embed))
+app.command("score")(command_signature(ScoreSettings, _score))
 app.command("pretrain")(command_signature(PretrainSettings, _pretrain))
 app.command("demo")(command_signature(DemoSettings, _demo))
 app.command("encoders")(command_signature(ShowSettings, _encoders))

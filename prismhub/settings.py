@@ -12,6 +12,7 @@ from adapters.training.training_config import TrainingConfig
 from core_encoder.config import config_to_dict, group, option
 from core_encoder.errors import InputError
 from fit.device import Accelerator
+from tasks.judges import JUDGES
 
 VideoInput = Any
 """A path; in Python also a `Clip`, or an array or tensor (see `core_encoder.array_videos`)."""
@@ -355,6 +356,30 @@ class DemoSettings:
     def __post_init__(self) -> None:
         if self.llm is not None and not self.all:
             raise InputError("llm means nothing without all: the plain demo has no language model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings:
+    """Options of `prismhub score`."""
+
+    task: str = option(help=f"What is judged: {', '.join(JUDGES)}.")
+    truth: Path = option(help="What is right, in the format of the task's official evaluator.")
+    predictions: Path = option(help="What a program said, in the format of the same evaluator.")
+    output: OutputSettings = group()
+    subset: str | None = option(None, "activitynet: which videos count (default: validation).")
+    tokens: Literal["ptb", "whitespace"] | None = option(None, "captions: what a word is (default: ptb).")
+    ties: Literal["mean", "clip4clip"] | None = option(None, "retrieval: how equal similarities rank (default: mean).")
+    references: Path | None = option(None, "nextqa-oe: second right answers, add_reference_answer_test.json.")
+    excluded: Path | None = option(None, "ava, chimpact: file of video,timestamp that do not count.")
+    labels: Path | None = option(None, "ava, chimpact: the classes that count (default: AVA's 60, ChimpACT's 23).")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of single tasks, None where they are not given."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _OF_EVERY_SCORE}
+
+
+_OF_EVERY_SCORE = ("task", "truth", "predictions", "output")
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 WUPS as Malinowski and Fritz (NeurIPS 2014) compute it, over the words of the answers: for every word the most similar
 one of the other answer, similarities below the threshold times 0.1, multiplied, and the lower of both directions. Of
-several right answers the nearest counts. No torch.
+several right answers the nearest counts. `first_sense_wups` is that of NExT-QA, which differs. No torch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tasks.metrics.ptb_tokens import ptb_tokens
 from tasks.metrics.wordnet import WordNet
@@ -40,3 +40,25 @@ def _one_way(words: Sequence[str], others: Sequence[str], wordnet: WordNet, thre
         return 0.0
     best = [max(wordnet.similarity(word, other) for other in others) for word in words]
     return math.prod(one if one >= threshold else DOWN_WEIGHT * one for one in best)
+
+
+def first_sense_wups(
+    said: Sequence[str], right: Sequence[str], similarity: Callable[[str, str], float], threshold: float = 0.0
+) -> float:
+    """WUPS of the words of one answer as `metrics.py` of NExT-OE computes it, from 0 to 1; 0 without words.
+
+    It differs from `wups`: words that are like none of the other answer are skipped, not multiplied, so long as one is
+    like some; and `similarity`, which need not be symmetric, compares first meanings.
+    """
+    return min(_skipping(said, right, similarity, threshold), _skipping(right, said, similarity, threshold))
+
+
+def _skipping(
+    words: Sequence[str], others: Sequence[str], similarity: Callable[[str, str], float], threshold: float
+) -> float:
+    best = []
+    for word in words:
+        each = (1.0 if word == other else similarity(word, other) for other in others)
+        best.append(max((one if one >= threshold else DOWN_WEIGHT * one for one in each), default=0.0))
+    alike = [one for one in best if one > 0]
+    return math.prod(alike) if alike else 0.0

@@ -86,6 +86,20 @@ def average_precisions(
     return values
 
 
+def charades_average_precisions(scores: Floats, targets: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The average precision of each class `(K,)` as `charades_map` computes it, nan for a class without ground truth.
+
+    As `average_precisions` with `unlabelled_last`, but samples of equal scores count one after the other, in the order
+    of NumPy's plain sort, as they do officially.
+    """
+    scores = np.where(targets.any(axis=1, keepdims=True), scores, -np.inf)
+    values = np.full(scores.shape[1], np.nan)
+    for k in np.flatnonzero(targets.any(axis=0)):
+        ranks = np.flatnonzero(targets[np.argsort(-scores[:, k]), k]) + 1  # of the positives
+        values[k] = (np.arange(1, len(ranks) + 1) / ranks).mean()
+    return values
+
+
 STATISTICS: Mapping[str, ClassStatistic] = {
     "top1": top_k_accuracy,
     "top5": functools.partial(top_k_accuracy, k=5),

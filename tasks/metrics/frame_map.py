@@ -7,7 +7,8 @@
   precision over recall (PASCAL VOC, all points). Classes without ground truth are left out of the mean.
 
 One rule is ours: predictions of one score enter the curve together, so that neither the order of the rows nor luck
-decides; without ties the values are the official ones (`Evaluation/get_ava_performance.py` of ActivityNet).
+decides; without ties the values are the official ones (`Evaluation/get_ava_performance.py` of ActivityNet). Only
+`box_average_precisions`, which judges whole files, lets the official sort decide between equals.
 F frames, K classes, R draws. No torch.
 """
 
@@ -15,18 +16,83 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.boxes import BoxScores, overlaps
+from adapters.boxes import BoxScores, overlaps_of_pairs
 from adapters.predictions import Box, Truth
 from core_encoder.errors import InputError
 from tasks.metrics.bootstrap import Floats, value_of
+from tasks.metrics.ranked_detections import interpolated_average_precision, surest_first
 
 MOST_ROWS = 50  # of one frame
 MATCH_IOU = 0.5
 AT_ONCE = 4_000_000  # weights of predictions that are held at a time
+
+
+@dataclass(frozen=True, eq=False)
+class BoxTable:
+    """Boxes of many frames as columns of N rows, one a box and class."""
+
+    frames: NDArray[np.int64]  # (N,) the number of the frame
+    labels: NDArray[np.int64]  # (N,) the number of the class
+    corners: Floats  # (N, 4) left, top, right, bottom
+    scores: Floats  # (N,)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, rows: NDArray[Any]) -> BoxTable:
+        return BoxTable(self.frames[rows], self.labels[rows], self.corners[rows], self.scores[rows])
+
+
+def box_hits(found: BoxTable, truths: BoxTable) -> NDArray[np.bool_]:
+    """Which predictions are right `(N,)`: the first, in the order of `found`, about an individual of their class.
+
+    Each is tied to the individual of its frame and class that it overlaps most, the first of several in `truths`.
+    """
+    most = 1 + max(int(table.labels.max(initial=0)) for table in (found, truths))
+    wanted = truths.frames * most + truths.labels
+    by_group = np.argsort(wanted, kind="stable")
+    groups = found.frames * most + found.labels
+    first = np.searchsorted(wanted[by_group], groups, side="left")
+    number = np.searchsorted(wanted[by_group], groups, side="right") - first
+    person = np.full(len(found), -1)
+    rows = np.flatnonzero(number)
+    for part in np.split(rows, np.flatnonzero(np.diff(np.cumsum(number[rows]) // AT_ONCE)) + 1):
+        if not len(part):
+            continue
+        ends = np.cumsum(number[part])
+        starts = ends - number[part]
+        which = np.repeat(np.arange(len(part)), number[part])  # (M,) of the pairs
+        others = by_group[np.arange(ends[-1]) - starts[which] + first[part][which]]
+        shared = overlaps_of_pairs(found.corners[part[which]], truths.corners[others])
+        best = np.maximum.reduceat(shared, starts)
+        _, place = np.unique(which[at := np.flatnonzero(shared == best[which])], return_index=True)
+        person[part] = np.where(best >= MATCH_IOU, others[at[place]], -1)
+    right = np.zeros(len(found), dtype=np.bool_)
+    near = np.flatnonzero(person >= 0)
+    right[near[np.unique(person[near], return_index=True)[1]]] = True
+    return right
+
+
+def box_average_precisions(found: BoxTable, truths: BoxTable, counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The average precision of each class `(K,)`, NaN without ground truth, as PASCAL's evaluator in AVA's computes it.
+
+    Args:
+        found: in the order of frames and, within a frame, from the surest to the least sure.
+        truths: of every frame that is judged.
+        counts: `(K,)` how many individuals there are to find of each class.
+    """
+    right = box_hits(found, truths)
+    values = np.full(len(counts), np.nan)
+    for label in np.flatnonzero(counts):
+        mine = np.flatnonzero(found.labels == label)
+        hits = right[mine[surest_first(found.scores[mine])]]
+        values[label] = interpolated_average_precision(hits, ~hits, counts[label])
+    return values
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,32 +146,33 @@ def ranked_boxes(
         InputError: a class that the adapter does not know, or scores that are not finite.
     """
     index = {label: k for k, label in enumerate(label_names)}
-    counts = np.zeros((len(label_names), len(truths)), dtype=np.int32)
-    found: list[tuple[NDArray[np.int64], Floats, NDArray[np.bool_]]] = [  # class, score, right: nothing, then by frame
-        (np.zeros(0, np.int64), np.zeros(0), np.zeros(0, bool))
-    ]
-    for frame, (answer, target) in enumerate(zip(predictions, truths, strict=True)):
+    tables = [BoxTable(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0))]
+    for frame, answer in enumerate(predictions):
         scores = _scores_of(answer, label_names)  # (P, K)
         kept = np.argsort(-scores, axis=None, kind="stable")[:most_rows]  # of P * K, best first
         boxes, classes = np.divmod(kept, len(label_names))
-        people = [box for box in target if box.label in index]
-        does = np.array([index[box.label] for box in people], dtype=np.int64)  # (G,)
-        np.add.at(counts[:, frame], does, 1)
-        right = np.zeros(len(kept), dtype=bool)
-        if people and len(kept):
-            shared = overlaps(np.array(answer.corners), np.array([box.corners for box in people]))[boxes]
-            shared[classes[:, None] != does] = -1.0  # (kept, G): an individual for each of its classes
-            person = shared.argmax(1)
-            near = np.flatnonzero(shared.max(1) >= MATCH_IOU)
-            _, first = np.unique(person[near], return_index=True)  # of several that are right about one, the surest
-            right[near[first]] = True
-        found.append((classes, scores.ravel()[kept], right))
-    frames = np.repeat(np.arange(-1, len(truths), dtype=np.int32), [len(classes) for classes, _, _ in found])
-    classes, scores, right = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    order = np.lexsort((-scores, classes))
-    bounds = np.searchsorted(classes[order], np.arange(len(label_names) + 1))
+        corners = np.array(answer.corners, dtype=np.float64).reshape(-1, 4)
+        tables.append(BoxTable(np.full(len(kept), frame), classes, corners[boxes], scores.ravel()[kept]))
+    found = _joined(tables)
+    people = [(frame, box) for frame, target in enumerate(truths) for box in target if box.label in index]
+    known = BoxTable(
+        np.array([frame for frame, _ in people], dtype=np.int64),
+        np.array([index[box.label] for _, box in people], dtype=np.int64),
+        np.array([box.corners for _, box in people], dtype=np.float64).reshape(-1, 4),
+        np.ones(len(people)),
+    )
+    counts = np.zeros((len(label_names), len(truths)), dtype=np.int32)
+    np.add.at(counts, (known.labels, known.frames), 1)
+    right, frames = box_hits(found, known), found.frames.astype(np.int32)
+    order = np.lexsort((-found.scores, found.labels))
+    bounds = np.searchsorted(found.labels[order], np.arange(len(label_names) + 1))
     several = (order[bounds[k] : bounds[k + 1]] for k in range(len(label_names)))
-    return [_ranked(frames[mine], scores[mine], right[mine], counts[k]) for k, mine in enumerate(several)]
+    return [_ranked(frames[mine], found.scores[mine], right[mine], counts[k]) for k, mine in enumerate(several)]
+
+
+def _joined(tables: Sequence[BoxTable]) -> BoxTable:
+    columns = ("frames", "labels", "corners", "scores")
+    return BoxTable(*(np.concatenate([getattr(one, name) for one in tables]) for name in columns))
 
 
 def frame_map(ranked: Sequence[RankedBoxes], weights: NDArray[np.float32]) -> Floats:

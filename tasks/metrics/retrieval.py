@@ -6,6 +6,7 @@ Rules that decide numbers, the same everywhere here:
   any of its texts counts;
 - ties are counted by their mean rank: 1, plus the rivals above, plus half the rivals that score as high;
 - equal texts are one vector, so that those of two videos tie.
+`clip4clip_ranks` alone follows other rules, those of CLIP4Clip's evaluator.
 
 V videos, L texts, E width. Where no two scores are equal, ranks are those of the evaluators of CLIP4Clip (text to
 video) and of UMT and Frozen in Time (both; video to text ranks among texts, not among videos).
@@ -13,7 +14,7 @@ video) and of UMT and Frozen in Time (both; video to text ranks among texts, not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -44,27 +45,74 @@ def retrieval_ranks(videos: Floats, texts: Floats, owners: NDArray[np.int64]) ->
     Raises:
         ValueError: a video without a text, or numbers that are not finite.
     """
-    if set(owners.tolist()) != set(range(len(videos))):
-        raise ValueError("every video needs at least one text, and every text one of the videos")
     if not (np.isfinite(videos).all() and np.isfinite(texts).all()):
         raise ValueError("embeddings must be finite")
-    t2v = np.empty(len(texts))
-    best = np.full(len(videos), -np.inf)
-    step = max(1, _BLOCK // len(videos))
-    for first in range(0, len(texts), step):
-        part = slice(first, first + step)
-        scores = _similarities(texts[part], videos)  # (l, V)
+    return _ranks(lambda part: _similarities(texts[part], videos), len(videos), owners)
+
+
+def similarity_ranks(similarities: Floats, owners: NDArray[np.int64]) -> Ranks:
+    """Ranks by the similarities `(L, V)` themselves.
+
+    Raises:
+        ValueError: a video without a text, or numbers that are not finite.
+    """
+    _check(similarities, owners)
+    return _ranks(lambda part: similarities[part], similarities.shape[1], owners)
+
+
+def _ranks(similarities: Callable[[slice], Floats], num_videos: int, owners: NDArray[np.int64]) -> Ranks:
+    """The ranks by the similarities `(l, V)` of some texts at a time."""
+    if set(owners.tolist()) != set(range(num_videos)):
+        raise ValueError("every video needs at least one text, and every text one of the videos")
+    t2v = np.empty(len(owners))
+    best = np.full(num_videos, -np.inf)
+    step = max(1, _BLOCK // num_videos)
+    parts = [slice(first, first + step) for first in range(0, len(owners), step)]
+    for part in parts:
+        scores = similarities(part)
         own = scores[np.arange(len(scores)), owners[part]]  # (l,)
         t2v[part] = 1 + (scores > own[:, None]).sum(1) + ((scores == own[:, None]).sum(1) - 1) / 2
         np.maximum.at(best, owners[part], own)
-    above, level = np.zeros(len(videos)), np.zeros(len(videos))
-    for first in range(0, len(texts), step):
-        part = slice(first, first + step)
-        scores = _similarities(texts[part], videos)
-        foreign = owners[part][:, None] != np.arange(len(videos))[None]  # (l, V)
+    above, level = np.zeros(num_videos), np.zeros(num_videos)
+    for part in parts:
+        scores = similarities(part)
+        foreign = owners[part][:, None] != np.arange(num_videos)[None]  # (l, V)
         above += ((scores > best) & foreign).sum(0)
         level += ((scores == best) & foreign).sum(0)
     return Ranks(t2v, 1 + above + level / 2, owners)
+
+
+def clip4clip_ranks(similarities: Floats, owners: NDArray[np.int64]) -> dict[Direction, Floats]:
+    """The ranks that CLIP4Clip's `metrics.py` counts, of similarities `(L, V)`; of ties more than one a query.
+
+    Every place of the sorted similarities that equals the own one is a rank (`compute_metrics`). Video to text ranks
+    among videos, each by its best text (`tensor_video_to_text_sim`), not among texts. Of several texts a video the
+    official code leaves ties of text to video to an unstable sort; here they are counted by the same rule.
+
+    Raises:
+        ValueError: a video without a text, or numbers that are not finite.
+    """
+    _check(similarities, owners)
+    order = np.argsort(owners, kind="stable")
+    starts = np.searchsorted(owners[order], np.arange(similarities.shape[1]))
+    best = np.maximum.reduceat(similarities[order], starts, axis=0)  # (V, V), of the texts of a video and of videos
+    return {"t2v": _every_place(similarities, owners), "v2t": _every_place(best.T, np.arange(len(best)))}
+
+
+def _every_place(scores: Floats, own: NDArray[np.int64]) -> Floats:
+    """Ranks, from 1, of all places in each row `(Q, C)` at which the score of the own column `(Q,)` stands."""
+    value = np.take_along_axis(scores, own[:, None], axis=1)
+    above, equal = (scores > value).sum(1), (scores == value).sum(1)
+    row = np.repeat(np.arange(len(scores)), equal)
+    ranks: Floats = (1 + above[row] + np.arange(len(row)) - (np.cumsum(equal) - equal)[row]).astype(np.float64)
+    return ranks
+
+
+def _check(similarities: Floats, owners: NDArray[np.int64]) -> None:
+    if not np.isfinite(similarities).all():
+        raise ValueError("similarities must be finite")
+    if set(owners.tolist()) != set(range(similarities.shape[1])):
+        raise ValueError("every video needs at least one text, and every text one of the videos")
 
 
 def _similarities(texts: Floats, videos: Floats) -> Floats:

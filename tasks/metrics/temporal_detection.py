@@ -3,7 +3,8 @@
 Both follow the official ActivityNet evaluator (`eval_detection.py`, `eval_proposal.py`): each prediction of a class,
 the surest first, takes the free ground truth of its video that it overlaps most, if their tIoU reaches the threshold;
 average precision is interpolated (VOC 2011); recall at a mean number of proposals takes the same share of each video's.
-Equal scores keep the order of samples and segments.
+Equal scores keep the order of samples and segments, except in `detection_average_precisions`, which is the official
+value of whole files: there they come as the official sort leaves them.
 
 What is only partly labelled is judged by what is known: a prediction that hits nothing is a false alarm only if its
 class was looked for and at least half of it lies in time that was annotated.
@@ -18,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.predictions import PROPOSAL, Segments, Timeline, Truth
+from adapters.predictions import PROPOSAL, Segment, Segments, Timeline, Truth
 from core_encoder.errors import InputError
+from tasks.metrics.ranked_detections import interpolated_average_precision, places_in_groups, surest_first
 
 Floats = NDArray[np.float64]
 TIOUS: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
@@ -28,10 +30,99 @@ MOST_PROPOSALS = 100  # a video, on average: where the curve of average recall e
 
 def temporal_iou(found: Floats, truths: Floats) -> Floats:
     """The tIoU of spans `(P, 2)` and `(G, 2)`, start and end in seconds -> `(P, G)`."""
-    shared = np.minimum(found[:, None, 1], truths[None, :, 1]) - np.maximum(found[:, None, 0], truths[None, :, 0])
+    return _span_iou(found[:, None], truths[None])
+
+
+def _span_iou(found: Floats, truths: Floats) -> Floats:
+    """The tIoU of spans `(..., 2)`, of which each pair of leading axes broadcasts; NaN for two of no length."""
+    shared = np.minimum(found[..., 1], truths[..., 1]) - np.maximum(found[..., 0], truths[..., 0])
     shared = shared.clip(min=0)
-    lengths = (found[:, 1] - found[:, 0])[:, None] + (truths[:, 1] - truths[:, 0])[None]
-    return shared / (lengths - shared)
+    union = (truths[..., 1] - truths[..., 0]) + (found[..., 1] - found[..., 0]) - shared
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return shared / union
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentTable:
+    """Segments of many videos as columns of N rows: the number of the video, that of the label, the span, the score."""
+
+    videos: NDArray[np.int64]  # (N,)
+    labels: NDArray[np.int64]  # (N,)
+    spans: Floats  # (N, 2), seconds
+    scores: Floats  # (N,)
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[int, int, float, float, float]]) -> SegmentTable:
+        """A table of rows `(video, label, start, end, score)`."""
+        columns = np.array(rows, dtype=np.float64).reshape(-1, 5)
+        return cls(columns[:, 0].astype(np.int64), columns[:, 1].astype(np.int64), columns[:, 2:4], columns[:, 4])
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, rows: NDArray[Any]) -> SegmentTable:
+        return SegmentTable(self.videos[rows], self.labels[rows], self.spans[rows], self.scores[rows])
+
+
+def detection_average_precisions(
+    found: SegmentTable, truths: SegmentTable, num_labels: int, tious: Sequence[float] = TIOUS
+) -> Floats:
+    """Average precision of each label at each threshold `(K, X)`, as ActivityNet's `eval_detection.py` computes it.
+
+    A label without a prediction has 0, one without ground truth NaN. Rows of `found` are in the order of their file,
+    which decides between equal scores.
+    """
+    by_label = [np.flatnonzero(found.labels == label) for label in range(num_labels)]
+    ordered = [rows[surest_first(found.scores[rows])] for rows in by_label]
+    hits = greedy_hits(found[np.concatenate([*ordered, np.zeros(0, np.int64)])], truths, tious)
+    bounds = np.cumsum([0, *map(len, ordered)])
+    wanted = np.bincount(truths.labels, minlength=num_labels)
+    values = np.full((num_labels, len(tious)), np.nan)
+    for label in np.flatnonzero(wanted):
+        right = hits[bounds[label] : bounds[label + 1]]
+        values[label] = interpolated_average_precision(right, ~right, wanted[label])
+    return values
+
+
+def greedy_hits(found: SegmentTable, truths: SegmentTable, tious: Sequence[float]) -> NDArray[np.bool_]:
+    """Which predictions find a free ground truth of their video and label at X thresholds -> `(N, X)`.
+
+    Each in the order of `found` takes the free one that it overlaps most. Of several that it overlaps equally it is the
+    first of the official `argsort()[::-1]`. Videos with equally many ground truths of a label are worked on together.
+    """
+    most = 1 + max(int(table.labels.max(initial=0)) for table in (found, truths))
+    wanted = truths.videos * most + truths.labels
+    by_group = np.argsort(wanted, kind="stable")
+    groups = found.videos * most + found.labels
+    first = np.searchsorted(wanted[by_group], groups, side="left")
+    number = np.searchsorted(wanted[by_group], groups, side="right") - first
+    hits = np.zeros((len(found), len(tious)), dtype=np.bool_)
+    for size in np.unique(number[number > 0]):
+        rows = np.flatnonzero(number == size)
+        known = truths.spans[by_group[first[rows][:, None] + np.arange(size)]]  # (P, G, 2)
+        overlaps = _span_iou(found.spans[rows][:, None], known)  # (P, G)
+        reaching = ~(overlaps < min(tious)).all(axis=1)  # all others miss whatever is free
+        rows, overlaps = rows[reaching], overlaps[reaching]
+        hits[rows] = _in_turns(groups[rows], overlaps, np.array(tious))
+    return hits
+
+
+def _in_turns(groups: NDArray[np.int64], overlaps: Floats, tious: Floats) -> NDArray[np.bool_]:
+    """Greedy hits `(P, X)` of overlaps `(P, G)`: the first prediction of all groups at once, then the second, ..."""
+    hits = np.zeros((len(groups), len(tious)), dtype=np.bool_)
+    liked = np.argsort(overlaps, axis=1)[:, ::-1]  # (P, G), the most overlapping first
+    _, group = np.unique(groups, return_inverse=True)
+    free = np.ones((group.max(initial=-1) + 1, len(tious), overlaps.shape[1]), dtype=np.bool_)
+    turns = places_in_groups(group)
+    by_turn = np.argsort(turns, kind="stable")
+    for rows in np.split(by_turn, np.flatnonzero(np.diff(turns[by_turn])) + 1):
+        open_to = free[group[rows]] & ~(overlaps[rows][:, None] < tious[:, None])  # (p, X, G); NaN is open, too
+        open_to = np.take_along_axis(open_to, liked[rows][:, None], axis=2)
+        hits[rows] = open_to.any(axis=2)
+        taken = np.take_along_axis(liked[rows], open_to.argmax(axis=2), axis=1)  # (p, X)
+        row, tiou = np.nonzero(hits[rows])
+        free[group[rows][row], tiou, taken[row, tiou]] = False
+    return hits
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +140,7 @@ class Ranking:
         if not wanted:
             return np.full(self.hits.shape[1], np.nan)
         weight = weights[self.videos][:, None]  # (P, 1)
-        right = np.cumsum(self.hits * weight, axis=0)
-        wrong = np.cumsum((~self.hits & self.counts[:, None]) * weight, axis=0)
-        precision = right / np.maximum(right + wrong, 1e-12)
-        best_from_here = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-        return (np.diff(right, axis=0, prepend=0) / wanted * best_from_here).sum(axis=0)
+        return interpolated_average_precision(self.hits * weight, (~self.hits & self.counts[:, None]) * weight, wanted)
 
 
 def rankings(
@@ -61,24 +148,22 @@ def rankings(
 ) -> dict[str, Ranking]:
     """One ranking for each class with ground truth; of proposals without a class, one in all."""
     truths = known_as_proposals(predictions, truths)
-    labels = sorted({one.label for truth in truths for one in truth.segments})
-    found: dict[str, Ranking] = {}
-    for label in labels:
-        scores, videos, hits, counts = [], [], [], []
-        for video, (prediction, truth) in enumerate(zip(predictions, truths, strict=True)):
-            mine = sorted((one for one in prediction.segments if one.label == label), key=lambda one: -one.score)
-            spans = spans_of(mine)
-            overlaps = temporal_iou(spans, spans_of([one for one in truth.segments if one.label == label]))
-            scores += [one.score for one in mine]
-            videos += [video] * len(mine)
-            hits.append(_greedy_hits(overlaps, tious))
-            counts.append(_counts(spans, label, truth))
-        order = np.argsort(-np.array(scores, dtype=np.float64), kind="stable")
-        number = np.array([sum(one.label == label for one in truth.segments) for truth in truths])
-        found[label] = Ranking(
-            np.array(videos, dtype=np.int64)[order], np.concatenate(hits)[order], np.concatenate(counts)[order], number
-        )
-    return found
+    labels = {label: k for k, label in enumerate(sorted({one.label for truth in truths for one in truth.segments}))}
+    known = _table([truth.segments for truth in truths], labels)
+    found = _table([prediction.segments for prediction in predictions], labels)
+    found = found[np.argsort(-found.scores, kind="stable")]
+    hits, counts = greedy_hits(found, known, tious), np.ones(len(found), dtype=np.bool_)
+    for video, truth in enumerate(truths):
+        if truth.annotated is not None or truth.classes is not None:
+            mine = np.flatnonzero(found.videos == video)
+            for label, k in labels.items():
+                rows = mine[found.labels[mine] == k]
+                counts[rows] = _counts(found.spans[rows], label, truth)
+    each = {label: (found.labels == k, known.videos[known.labels == k]) for label, k in labels.items()}
+    return {
+        label: Ranking(found.videos[rows], hits[rows], counts[rows], np.bincount(videos, minlength=len(truths)))
+        for label, (rows, videos) in each.items()
+    }
 
 
 def mean_average_precision(found: dict[str, Ranking], weights: Floats) -> Floats:
@@ -184,16 +269,16 @@ def known_as_proposals(predictions: Sequence[Segments], truths: Sequence[Timelin
     return [truth.without_classes(known) for truth in truths]
 
 
-def _greedy_hits(overlaps: Floats, tious: Sequence[float]) -> NDArray[np.bool_]:
-    """Which of P predictions, the surest first, find a free ground truth at X thresholds: `(P, G)` -> `(P, X)`."""
-    hits = np.zeros((len(overlaps), len(tious)), dtype=np.bool_)
-    free = np.ones((len(tious), overlaps.shape[1]), dtype=np.bool_)
-    for row, overlap in enumerate(overlaps):
-        for place, tiou in enumerate(tious):
-            open_to = np.where(free[place] & (overlap >= tiou), overlap, -1.0)
-            if len(open_to) and (best := int(open_to.argmax())) >= 0 and open_to[best] >= 0:
-                hits[row, place], free[place, best] = True, False
-    return hits
+def _table(several: Sequence[Sequence[Segment]], labels: dict[str, int]) -> SegmentTable:
+    """The segments of each video that have one of the labels, in their order."""
+    return SegmentTable.of(
+        [
+            (video, labels[one.label], one.start_s, one.end_s, one.score)
+            for video, segments in enumerate(several)
+            for one in segments
+            if one.label in labels
+        ]
+    )
 
 
 def _counts(spans: Floats, label: str, truth: Timeline) -> NDArray[np.bool_]:

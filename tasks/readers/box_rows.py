@@ -63,21 +63,24 @@ _ID = re.compile(r"\b(?:id|label_id)\s*:\s*(\d+)")
 
 
 def read_label_map(path: str | Path) -> LabelMap:
-    """Read the classes that count: a label map `.pbtxt` as AVA's, or names one a line, which are numbered from 1.
+    """Read the classes that count: a label map such as AVA's `.pbtxt`, or names one a line, numbered from 1.
+
+    A label map is known by its ending or by its items: ChimpACT's is called `action_list.txt`.
 
     Raises:
         InputError: unreadable, an item without name or id, or one that is there twice.
     """
     path = Path(path)
-    if path.suffix.lower() != ".pbtxt" and not path.name.lower().endswith(".pbtxt.txt"):
-        names = read_class_list(path)
-        return LabelMap(names, tuple(range(1, len(names) + 1)))
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a label map ({error})") from error
+    text = re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE)
+    if not (path.suffix.lower() == ".pbtxt" or _ITEM.search(text)):
+        names = read_class_list(path)
+        return LabelMap(names, tuple(range(1, len(names) + 1)))
     found: list[tuple[str, int]] = []
-    for number, item in enumerate(_ITEM.findall(re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE)), start=1):
+    for number, item in enumerate(_ITEM.findall(text), start=1):
         name, index = _NAME.search(item), _ID.search(item)
         if name is None or index is None:
             raise InputError(f"{path}: item {number} has no {'name' if name is None else 'id'}")

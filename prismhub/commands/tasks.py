@@ -28,7 +28,7 @@ app = typer.Typer(help="Benchmarks: what is known, and whether its data is there
 class TaskListSettings:
     """Options of `prismhub tasks list`."""
 
-    pattern: str = option("*", "Names of benchmarks or suites to list; * and ? match.", positional=True)
+    pattern: str = option("all", "Names of benchmarks or suites to list; * and ? match.", positional=True)
     json: bool = option(False, "The result as JSON on stdout.")
 
 
@@ -71,7 +71,8 @@ def tasks_list(settings: TaskListSettings) -> None:
             about = find_benchmark(name).describe()
         except InputError as error:  # a broken plug-in must not hide the others
             about = {"name": name, "suite": "-", "family": "-", "metric": "-", "protocol": str(error), "folder": "-"}
-        if any(fnmatch.fnmatchcase(about[field], settings.pattern) for field in ("name", "suite")):
+        names = (about["name"], about["suite"], "all")
+        if any(fnmatch.fnmatchcase(known, settings.pattern) for known in names):
             rows.append(about)
     rows.sort(key=lambda row: row["suite"])
     if not rows:
@@ -153,7 +154,7 @@ def _print_check(found: DataCheck, source: str) -> None:
         for path, reason in one.unreadable:
             print(f"{one.split}: not read: {one_line(path)}: {reason}", file=sys.stderr)
     if any(one.missing for one in found.splits) and source:
-        print(f"where videos come from, and what they are called: {source}", file=sys.stderr)
+        print(f"looked for by name anywhere below {found.folder}; they are: {source}", file=sys.stderr)
 
 
 def _row(one: SplitCheck) -> list[str]:

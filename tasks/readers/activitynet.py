@@ -7,6 +7,7 @@ without any annotation is one whose labels are kept secret: it is left out, and 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,25 @@ log = logging.getLogger(__name__)
 def read_activitynet_subset(data: DatasetFolder, split: str) -> list[SegmentSample]:
     """The videos of the subset `training` or `validation` of the official file; they are called `v_<id>` or `<id>`.
 
+    Segments are taken as they are written, whatever the file says of the video's duration, as the official evaluator
+    takes them; those that end before they start are left out, and said.
+
     Raises:
-        InputError: as `read_activitynet`; the subset holds no video, or a segment is none of its video.
+        InputError: as `read_activitynet`; the subset holds no video.
     """
     file = data.file(*OFFICIAL)
     ours = split_name(split)
     found = [one for one in _videos(file) if one.split == ours]
     if not found:
         raise InputError(f"{file}: the subset {split!r} holds no video")
-    return [sample_of(one, data.video(f"v_{one.video}", one.video)) for one in found]
+    samples = []
+    for one in found:
+        kept = tuple(event for event in one.events if (event.end_s or 0.0) > event.start_s)
+        for event in (event for event in one.events if event not in kept):
+            log.warning("%s: %r ends before it starts; left out", event.where, event.label)
+        path = data.video(f"v_{one.video}", one.video)
+        samples.append(sample_of(replace(one, events=kept, duration_s=None), path))
+    return samples
 
 
 def activitynet_classes(data: DatasetFolder) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ def check(root: Path, capsys: pytest.CaptureFixture[str], *options: str) -> tupl
 def test_benchmarks_are_listed_by_suite_and_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["tasks", "list"]) == 0
     assert "kinetics400" in (everything := capsys.readouterr().out) and "ava-frame-map-v1" in everything
+    assert run(["tasks", "list", "all"]) == 0 and capsys.readouterr().out == everything
     assert run(["tasks", "list", "videoglue", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {row["suite"] for row in rows} == {"videoglue"} and len(rows) == 8
@@ -73,7 +74,9 @@ def test_missing_and_unreadable_videos_are_named(root: Path, capsys: pytest.Capt
     assert run(["tasks", "check", "kinetics400", "--root", str(root)]) == 3
     err = capsys.readouterr().err
     assert f"train: missing: {root / 'kinetics400' / gone.name}" in err and "web page" in err
-    assert "six digits" in err  # what videos are called, and where one gets them
+    assert (
+        f"anywhere below {root / 'kinetics400'}; they are: " in err and "six digits" in err
+    )  # what videos are called, and where one gets them
     gone_too = [path.unlink() for path in (root / "kinetics400" / "train").rglob("*.mp4")]
     code, found, _ = check(root, capsys, "--open", "0")
     assert code == 3 and len(gone_too) == 5 and (found["splits"][0]["opened"], found["splits"][1]["opened"]) == (0, 0)

@@ -51,7 +51,9 @@ def write(folder: Path) -> Path:
 
 
 def write_with_kinetics(folder: Path) -> Path:
+    """AVA-Kinetics, which asks about the true boxes."""
     write(folder)
+    (folder / "ava_val_predicted_boxes.csv").unlink()
     for split, rows in KINETICS.items():
         (folder / f"kinetics_{split}_v1.0.csv").write_text(rows)
     for name in CLIPS:

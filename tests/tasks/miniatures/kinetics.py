@@ -10,10 +10,12 @@ CLASSES = ("abseiling", "massaging person's head", "tai chi")
 HEADER = "label,youtube_id,time_start,time_end,split\n"
 
 
-def write(folder: Path, classes: tuple[str, ...] = CLASSES, train: int = 2, val: int = 1) -> Path:
-    """So many videos a class in train and in val; one id begins with a hyphen, as many do."""
-    for split, written, count in (("train", "train", train), ("val", "validate", val)):
-        rows = []
+def write(folder: Path, classes: tuple[str, ...] = CLASSES, train: int = 2, val: int = 1, test: int = 0) -> Path:
+    """So many videos a class in train, val and test, no file where none; one id begins with a hyphen, as many do."""
+    for split, written, count in (("train", "train", train), ("val", "validate", val), ("test", "test", test)):
+        rows: list[str] = []
+        if not count:
+            continue
         for number, label in enumerate(classes):
             for place in range(count):
                 film, start = f"-{split}_{number}{place}xy", 7 * place + 1

@@ -47,10 +47,23 @@ def test_damage_is_named(folder: Path) -> None:
     change(folder, "kXDDxhi7RCo", annotations=[{"segment": [1.0, 2.0], "label": "Archry"}])
     with pytest.raises(InputError, match=r"video 'kXDDxhi7RCo': annotation 1: label 'Archry' is not in the taxonomy"):
         find_benchmark("activitynet").open(folder)
-    change(folder, "kXDDxhi7RCo", annotations=[{"segment": [5.0, 2.0], "label": "Archery"}])
-    with pytest.raises(InputError, match=r"annotation 1: 'Archery' ends at 2 s, not after its start at 5 s"):
+    change(folder, "kXDDxhi7RCo", annotations=[{"segment": [5.0, "x"], "label": "Archery"}])
+    with pytest.raises(InputError, match=r"video 'kXDDxhi7RCo': annotation 1: segment 'x' is not a time"):
         find_benchmark("activitynet").open(folder).samples("test")
+    change(folder, "kXDDxhi7RCo", annotations=[])
     for video in activitynet.VIDEOS["validation"]:
         change(folder, video, subset="testing", annotations=[])
     with pytest.raises(InputError, match=r"min.json: the subset 'validation' holds no video"):
         find_benchmark("activitynet").open(folder).samples("test")
+
+
+def test_segments_are_those_of_the_official_evaluator(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The official file has segments that end after the video does; they count as they are written."""
+    segments = [[2.0, 60.0], [5.0, 2.0], [7.0, 9.0]]
+    change(folder, "kXDDxhi7RCo", annotations=[{"segment": one, "label": "Archery"} for one in segments])
+    task = find_benchmark("activitynet").open(folder)
+    sample = task.samples("test")[1]
+    assert isinstance(sample, SegmentSample)
+    assert [(one.start_s, one.end_s) for one in sample.timeline.segments] == [(2.0, 60.0), (7.0, 9.0)]
+    assert "video 'kXDDxhi7RCo': annotation 2: 'Archery' ends before it starts; left out" in caplog.text
+    task.check_length(sample, activitynet.LENGTH_S)

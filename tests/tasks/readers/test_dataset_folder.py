@@ -41,6 +41,7 @@ def test_a_video_is_found_by_its_name_with_or_without_ending(tmp_path: Path, pla
     touch(tmp_path / "ab.mp4")
     data = DatasetFolder(tmp_path)
     assert data.video("a") == data.video("other", "a") == data.video(video.name) == str(video)
+    assert data.video("a.flv") == str(video)  # the official ending, which a mirror has changed
 
 
 def test_a_name_with_a_folder_tells_videos_apart(tmp_path: Path) -> None:

@@ -30,13 +30,14 @@ def read_vatex(data: DatasetFolder, split: str) -> list[CaptionedSample]:
         InputError: one line with file, entry, field and the fix.
     """
     half = split == "validation_half"
-    file = data.file(*_NAMES["validation" if half else split])
+    whole = "validation" if half else split
+    file = data.file(*_NAMES[whole])
     found: dict[str, CaptionedSample] = {}
     for one in read_entries(file):
         name = one.text("videoID")
         if name in found:
             raise one.error(f"videoID {name!r} comes twice; remove one")
-        clip = Clip(data.video(name, name.rsplit("_", 2)[0], under=split))
+        clip = Clip(data.video(name, name.rsplit("_", 2)[0], under=whole))
         found[name] = CaptionedSample(name, clip, (), split, one.texts("enCap"))
     if not half:
         return list(found.values())

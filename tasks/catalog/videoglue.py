@@ -122,7 +122,10 @@ CHARADES = Benchmark(
     options={"multi_label": True},
     licence="Charades licence: non-commercial",
     citation="Sigurdsson et al., Hollywood in Homes, arXiv 1604.01753",
-    annotations="Charades_v1_{train,test,classes}.{csv,txt} of Charades.zip, prior.allenai.org/projects/charades",
+    annotations=(
+        "Charades_v1_train.csv, Charades_v1_test.csv and Charades_v1_classes.txt of Charades.zip, "
+        "prior.allenai.org/projects/charades"
+    ),
     videos="<id>.mp4 of Charades_v1_480.zip or Charades_v1.zip, prior.allenai.org/projects/charades",
     sizes={"train": 7_811, "test": 1_814},
     unverified=(

@@ -6,10 +6,9 @@ Source: `annotation/train.csv`, `annotation/val.csv` and `classes.json` of image
 
 from __future__ import annotations
 
-from core_encoder.errors import InputError
 from tasks.readers.dataset_folder import DatasetFolder
 from tasks.readers.labelled_frames import Labels, Windows, frame_samples
-from tasks.readers.official_json import read_object
+from tasks.readers.official_json import read_class_index
 from tasks.readers.official_tables import read_table
 from tasks.sample import Sample
 
@@ -42,13 +41,5 @@ def read_kabr(data: DatasetFolder, split: str) -> list[Sample]:
 
 
 def kabr_classes(data: DatasetFolder) -> tuple[str, ...]:
-    """The behaviours in the order of their indices.
-
-    Raises:
-        InputError: the indices are not 0, 1, 2, ...
-    """
-    entry = read_object(data.file("classes.json"))
-    index = {name: entry.whole(name) for name in entry.values}
-    if sorted(index.values()) != list(range(len(index))):
-        raise InputError(f"{entry.where}: the indices of its {len(index)} classes are not 0 to {len(index) - 1}")
-    return tuple(sorted(index, key=index.__getitem__))
+    """The behaviours in the order of their indices."""
+    return read_class_index(data.file("classes.json"))

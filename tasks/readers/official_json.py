@@ -149,6 +149,19 @@ def read_object(file: Path) -> Entry:
     return entry
 
 
+def read_class_index(file: Path) -> tuple[str, ...]:
+    """The class names of a file `{name: index}` in the order of their indices.
+
+    Raises:
+        InputError: the indices are not 0, 1, 2, ...
+    """
+    entry = read_object(file)
+    index = {name: entry.whole(name) for name in entry.values}
+    if sorted(index.values()) != list(range(len(index))):
+        raise InputError(f"{file}: the indices of its {len(index)} classes are not 0 to {len(index) - 1}")
+    return tuple(sorted(index, key=index.__getitem__))
+
+
 def read_entries(file: Path) -> list[Entry]:
     """The objects of the list that a file is.
 

@@ -8,9 +8,8 @@ Source: the JSON files of the release, `something-something-v2-validation.json` 
 from __future__ import annotations
 
 from core_encoder.clip_plan import Clip
-from core_encoder.errors import InputError
 from tasks.readers.dataset_folder import DatasetFolder
-from tasks.readers.official_json import read_entries, read_object
+from tasks.readers.official_json import read_class_index, read_entries
 from tasks.sample import Sample
 
 _PREFIX = "something-something-v2-"
@@ -31,13 +30,5 @@ def read_something_something(data: DatasetFolder, split: str) -> list[Sample]:
 
 
 def something_something_classes(data: DatasetFolder) -> tuple[str, ...]:
-    """The classes in the order of their indices.
-
-    Raises:
-        InputError: the indices are not 0, 1, 2, ...
-    """
-    entry = read_object(data.file(f"{_PREFIX}labels.json", "labels.json"))
-    index = {name: entry.whole(name) for name in entry.values}
-    if sorted(index.values()) != list(range(len(index))):
-        raise InputError(f"{entry.where}: the indices of its {len(index)} classes are not 0 to {len(index) - 1}")
-    return tuple(sorted(index, key=index.__getitem__))
+    """The classes in the order of their indices."""
+    return read_class_index(data.file(f"{_PREFIX}labels.json", "labels.json"))

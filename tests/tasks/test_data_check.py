@@ -9,6 +9,7 @@ import pytest
 from tasks.catalog import SUITES
 from tasks.data_check import check_data
 from tasks.registry import find_benchmark
+from tests.tasks.miniatures.clips import with_windows_ends
 from tests.tasks.miniatures.every import write_data_of
 
 NAMES = [name for names in SUITES.values() for name in names]
@@ -36,6 +37,19 @@ def test_every_miniature_is_whole_until_a_video_is_taken_away(name: str, tmp_pat
         [f"v_{gone.stem}"],
     )
     assert again.samples == next(one.samples for one in found.splits if one.split == "test")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_from_windows_mean_the_same(name: str, tmp_path: Path) -> None:
+    benchmark = find_benchmark(name)
+    folder = write_data_of(benchmark, tmp_path)
+    plain = benchmark.open(folder)
+    digests = {split: plain.digest(split) for split in plain.splits}
+    for file in folder.rglob("*"):
+        if file.suffix in (".csv", ".json", ".txt", ".pbtxt"):
+            with_windows_ends(file)
+    task = benchmark.open(folder)
+    assert {split: task.digest(split) for split in task.splits} == digests
 
 
 @pytest.mark.parametrize("name", NAMES)

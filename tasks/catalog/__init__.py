@@ -18,7 +18,7 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         *("nextqa-atp-hard", "charades-zs", "charades-sta-mc"),
     ),
     "captioning": ("msrvtt-cap", "vatex-cap", "youcook2-cap"),
-    "qa": ("msrvtt-qa", "msvd-qa"),
+    "qa": ("msrvtt-qa", "msvd-qa", "nextqa-oe"),
     "science": ("fly-vs-fly", "calms21", "crim13-side", "crim13-top", "kabr", "chimpact"),
 }
 """The names of each suite's benchmarks; its module bears its name."""

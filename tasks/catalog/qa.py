@@ -8,6 +8,8 @@ from core_encoder.clip_plan import ClipPlan
 from tasks.benchmark import Benchmark
 from tasks.catalog.published import published_scores
 from tasks.families.language import LanguageTask
+from tasks.families.open_answers import OpenAnswersTask
+from tasks.readers.next_oe import read_next_oe
 from tasks.readers.video_qa import frequent_answers, read_msrvtt_qa, read_msvd_qa
 
 _SHARED: dict[str, Any] = {
@@ -21,11 +23,14 @@ _SHARED: dict[str, Any] = {
     "head": "llm_decoder",
     "licence": "none stated; research",
 }
+_OTHER_DATA = (
+    "the published scores are zero-shot: their decoder learned from other videos, with PaLM-2 as language model, and "
+    "took nothing of this data set but the two examples and the vocabulary, if any"
+)
 _UNVERIFIED = (
     "the closed vocabulary is the 250 most frequent answers of one word of train and val; the paper counts tokens of "
     "its own language model",
-    "the published scores are zero-shot: their decoder learned from other videos, with PaLM-2 as language model, and "
-    "took nothing of this data set but the two examples and the vocabulary",
+    _OTHER_DATA,
     "answers are compared in lower case, without a full stop at the end",
 )
 
@@ -62,4 +67,31 @@ MSVD_QA = Benchmark(
     **_SHARED,
 )
 
-BENCHMARKS = (MSRVTT_QA, MSVD_QA)
+NEXTQA_OE = Benchmark(
+    name="nextqa-oe",
+    suite="qa",
+    family=OpenAnswersTask,
+    reader=read_next_oe,
+    splits={"train": "train", "val": "val", "test": "test"},
+    metric="wups",
+    metrics=tuple(f"wups@{kind}" for kind in ("C", "CW", "CH", "T", "TN", "TC", "D", "DB", "DC", "DL", "DO")),
+    protocol="nextqa-oe-wups-v1",
+    plan=ClipPlan(16),
+    head="llm_decoder",
+    folder="nextqa",
+    licence="MIT (annotations)",
+    citation="Xiao et al., NExT-QA, CVPR 2021, arXiv 2105.08276",
+    annotations="train.csv, val.csv, test.csv and add_reference_answer_test.json, github.com/doc-doc/NExT-OE; "
+    "map_vid_vidorID.json, github.com/doc-doc/NExT-QA",
+    videos="<id>.mp4, or as map_vid_vidorID.json calls them; VidOR's",
+    sizes={"train": 37_523, "val": 5_343, "test": 9_178},
+    unverified=(
+        "the paper names two-shot prompts but no examples for this data set: none are given, llm_decoder's option "
+        "shots=2 takes two of the train split",
+        "that the test split is meant is inferred from 'test splits'",
+        _OTHER_DATA,
+    ),
+    published=published_scores("nextqa-oe"),
+)
+
+BENCHMARKS = (MSRVTT_QA, MSVD_QA, NEXTQA_OE)

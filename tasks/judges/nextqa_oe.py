@@ -18,14 +18,13 @@ from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest, read_json
 from tasks.judges.judgement import NAMED, Judgement, id_note
 from tasks.judges.tables import read_table
-from tasks.metrics.answers import first_sense_wups
+from tasks.metrics.answers import open_answer_score
 from tasks.metrics.lemmas import Lemmatizer, nltk_tagging
 from tasks.metrics.lexicon import Lexicon
 
 PROTOCOLS = {True: "nextqa-oe-wups-v1", False: "nextqa-oe-wups-guessed-v1"}
 """With parts of speech from NLTK's tagger, as officially, or guessed from the words alone."""
 TYPES = ("CW", "CH", "TN", "TC", "DB", "DC", "DL", "DO")
-_EXACT = ("DB", "DC")
 
 Answers = dict[str, dict[str, str]]
 
@@ -64,11 +63,7 @@ def judge_nextqa_oe(truth: Path, predictions: Path, references: str | Path | Non
     scores: dict[str, list[float]] = defaultdict(list)
     for (video, qid), (kind, answer) in asked.items():
         right = [words(one) for one in (answer, more.get(video, {}).get(qid)) if one is not None]
-        mine = words(said[video][qid])
-        if kind in _EXACT:
-            score = float(mine in right)
-        else:
-            score = max(first_sense_wups(mine, one, lexicon.similarity) for one in right)
+        score = open_answer_score(words(said[video][qid]), right, kind, lexicon.similarity)
         for name in ("WUPS", f"WUPS_{kind}", f"WUPS_{kind[0]}"):
             scores[name].append(score)
     names = ["WUPS", *(f"WUPS_{kind}" for kind in TYPES), "WUPS_C", "WUPS_T", "WUPS_D"]

@@ -53,6 +53,16 @@ def first_sense_wups(
     return min(_skipping(said, right, similarity, threshold), _skipping(right, said, similarity, threshold))
 
 
+def open_answer_score(
+    said: Sequence[str], right: Sequence[Sequence[str]], kind: str, similarity: Callable[[str, str], float]
+) -> float:
+    """What NExT-OE gives the words of an answer, from 0 to 1, by the type of its question: yes-no and counting
+    questions (DB, DC) are right or wrong, of the others the nearest right answer counts."""
+    if kind in ("DB", "DC"):
+        return float(tuple(said) in [tuple(one) for one in right])
+    return max(first_sense_wups(said, one, similarity) for one in right)
+
+
 def _skipping(
     words: Sequence[str], others: Sequence[str], similarity: Callable[[str, str], float], threshold: float
 ) -> float:

@@ -23,7 +23,7 @@ from pretrain.stages.masking import batch_masks, block_mask
 
 def main() -> None:
     parser = arguments("The student of stage 2 on masked clips.", rounds=9)
-    parser.add_argument("--recipe", default="nano", choices=["nano", "base", "large", "giant"])
+    parser.add_argument("--recipe", default="ablation", choices=["ablation", "base", "large", "giant"])
     parser.add_argument("--clips", type=int, default=64, help="clips of a step")
     parser.add_argument("--image-size", type=int, help="side of a frame in pixels, if not the recipe's")
     options = parser.parse_args()

@@ -1,7 +1,7 @@
 """A training step of stage 2, its arithmetic as the dry run counts it, against plain matrix products of this device.
 
     python -m benchmarks.speed.stage2_utilisation --device cuda --bf16 --json stage2_utilisation.json
-    python -m benchmarks.speed.stage2_utilisation --recipe nano --clips 64 --side 1024
+    python -m benchmarks.speed.stage2_utilisation --recipe ablation --clips 64 --side 1024
 
 The share is that of the rate of large square products, measured in the same run and in the same precision: what the
 step would reach if it did nothing else. Teacher, decoders, loss and optimizer are in the step; frames are in memory.
@@ -40,7 +40,7 @@ def square_products(side: int, device: torch.device, dtype: torch.dtype) -> Call
 
 def main() -> None:
     parser = arguments("A training step of stage 2 against plain matrix products.", rounds=9)
-    parser.add_argument("--recipe", default="base", choices=["nano", "base", "large", "giant"])
+    parser.add_argument("--recipe", default="base", choices=["ablation", "base", "large", "giant"])
     parser.add_argument("--clips", type=int, default=32, help="clips of a step")
     parser.add_argument("--side", type=int, default=8192, help="side of the plain matrices")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")

@@ -18,7 +18,6 @@ from prismhub import zero_shot
 from tests.pretrain.world.other_world import MOTIONS, draw_clip
 
 CLIPS = {"train": 480, "validation": 120, "test": 600}
-NOT_YET = pytest.mark.xfail(strict=True, reason="the nano that ships was made before the curriculum of motions")
 SETTINGS = ProbeSettings(CLIPS, ({"lr": 1e-3}, {"lr": 3e-3}))
 
 
@@ -31,7 +30,6 @@ def test_it_is_small(nano: Encoder) -> None:
     assert sum(weight.numel() for weight in nano.model.parameters()) <= 2_500_000
 
 
-@NOT_YET
 @pytest.mark.slow
 def test_a_head_on_480_clips_names_motions_of_unseen_objects(nano: Encoder) -> None:
     clips = {split: draw_clips(split, count, 48, 8, shown=SIX_MOTIONS) for split, count in CLIPS.items()}
@@ -39,7 +37,6 @@ def test_a_head_on_480_clips_names_motions_of_unseen_objects(nano: Encoder) -> N
     assert probe(features, clips, "motion", positions=True, settings=SETTINGS).accuracy >= 0.85
 
 
-@NOT_YET
 @pytest.mark.slow
 def test_a_head_on_480_clips_names_motions_of_a_world_drawn_otherwise(nano: Encoder) -> None:
     features: dict[str, Tensor] = {}
@@ -51,7 +48,6 @@ def test_a_head_on_480_clips_names_motions_of_a_world_drawn_otherwise(nano: Enco
     assert train_probe(features, targets, MOTIONS, positions=True, settings=SETTINGS).accuracy >= 0.85
 
 
-@NOT_YET
 @pytest.mark.slow
 def test_it_names_the_demos_motions_by_words_alone() -> None:
     clips = draw_clips("zero_shot_motion", 400, 48, 8, shown=DEMO_MOTIONS)

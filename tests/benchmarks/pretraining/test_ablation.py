@@ -54,7 +54,7 @@ def test_the_shipped_recipe_is_the_declared_experiment() -> None:
     check_recipe(recipe)
     assert recipe.stage1 is not None and recipe.stage2 is not None
     assert recipe.stage2.steps * recipe.stage2.batch_size >= 100_000
-    assert recipe.stage2.center_targets, "as in the recipe of nano"
+    assert recipe.stage2.center_targets, "the mean token is most of every token"
     assert recipe.stage2.shuffle and recipe.stage2.global_distillation and recipe.stage2.token_distillation
     assert recipe.compute.devices == 1
     nano = Recipe.load(RECIPE.with_name("nano.yaml"))

@@ -45,7 +45,7 @@ def test_the_counted_arithmetic_is_that_of_the_step(
     compiled: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, threads = tmp_path / "out.json", torch.get_num_threads()
-    options = ["--recipe", "nano", "--clips", "2", "--side", "64", "--rounds", "1", "--threads", "1", "--bf16"]
+    options = ["--recipe", "ablation", "--clips", "2", "--side", "64", "--rounds", "1", "--threads", "1", "--bf16"]
     monkeypatch.setattr(sys, "argv", ["script", *options, "--json", str(out), *(["--compile"] if compiled else [])])
     # Traced and taken apart as for a compiler, without its code: tests/pretrain/run/test_part_loop.py has it written.
     monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="aot_eager"))
@@ -55,7 +55,7 @@ def test_the_counted_arithmetic_is_that_of_the_step(
     rows = {row["what"]: row["value"] for row in written["results"]}
     assert written["settings"]["compiled"] is compiled
     counted = rows["TFLOP/s of the step"] * 1e12 * written["times"]["step of stage 2"]["median_s"]
-    recipe = Recipe.load(RECIPES / "nano.yaml")
+    recipe = Recipe.load(RECIPES / "ablation.yaml")
     assert recipe.stage2 is not None
     step = training_step(recipe, recipe.stage2, clips=2)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # it knows no fused attention

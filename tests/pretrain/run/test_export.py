@@ -172,7 +172,7 @@ def test_nano_was_made_by_the_recipe_that_ships() -> None:
     recipe = Recipe.load(file)
     assert published(Recipe.from_dict(record["recipe"], file)) == published(recipe)
     assert [tier["name"] for tier in record["corpus"]] == [tier.name for tier in Manifest.load(recipe.corpus).tiers]
-    assert sum(part["seconds"] for part in record["parts"].values()) <= 90 * 60, "on two cores"
+    assert sum(part["seconds"] for part in record["parts"].values()) <= 6 * 3600, "on two cores"
 
 
 def test_the_record_is_written_last(tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:

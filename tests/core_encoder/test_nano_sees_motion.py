@@ -17,7 +17,7 @@ from pretrain.world.synthetic_world import DEMO_MOTIONS
 from prismhub import zero_shot
 from tests.pretrain.world.other_world import MOTIONS, draw_clip
 
-CLIPS = {"train": 480, "validation": 120, "test": 600}
+CLIPS = {"train": 480, "validation": 240, "test": 1000}
 SETTINGS = ProbeSettings(CLIPS, ({"lr": 1e-3}, {"lr": 3e-3}))
 
 

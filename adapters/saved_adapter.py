@@ -110,9 +110,10 @@ def _card_with_results(file: Path, info: AdapterInfo) -> str:
         raise InputError(
             f"{file}: the front matter of the card cannot be read ({reason}); mend or remove it"
         ) from error
-    card.data.eval_results = eval_results(info)
-    card.data.model_name = card.data.get("model_name") or card.text.strip().partition("\n")[0].lstrip("# ")
-    card.data.metrics = metric_names(info)
+    front: Any = card.data
+    front.eval_results = eval_results(info)
+    front.model_name = front.model_name or card.text.strip().partition("\n")[0].lstrip("# ")
+    front.metrics = metric_names(info)
     section = results_section(info) + "\n\n"
     text, found = re.subn(r"^## Results\n.*?(?=^## |\Z)", lambda _: section, card.text, count=1, flags=re.M | re.S)
     card.text = text if found else f"{card.text.rstrip()}\n\n{section}"

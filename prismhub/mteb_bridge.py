@@ -11,7 +11,7 @@ import functools
 import importlib.util
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -74,10 +74,12 @@ class MtebModel:
 
     @functools.cached_property
     def mteb_model_meta(self) -> Any:
-        """What mteb records: the encoder's name and fingerprint, and how its features are made."""
+        """What mteb records: the encoder's name and fingerprint; as an experiment, how features are made otherwise."""
         from mteb.models import ModelMeta
 
         name, spec = self.encoder.name, self.spec
+        usual = feature_spec(self.encoder, EncodingSettings(), vector_kind(self.encoder, SILENT), ())
+        otherwise = {"kind": spec.kind, "features": spec.folder_name.rpartition("-")[2]}
         parameters = self.encoder.num_parameters
         texts = self.encoder.has_text and spec.kind == "embedding"
         return ModelMeta(
@@ -99,7 +101,7 @@ class MtebModel:
             use_instructions=False,
             training_datasets=None,
             modalities=["video", "text"] if texts else ["video"],
-            experiment_kwargs={"kind": spec.kind, "features": spec.folder_name.rpartition("-")[2]},
+            experiment_kwargs=None if spec == replace(usual, precision="fp32") else otherwise,
         )
 
     def encode(

@@ -75,7 +75,7 @@ class AdapterAddResultsSettings:
     """Options of `prismhub adapters add-results`."""
 
     ref: str = option(help="Registry name[@version], or folder.", positional=True)
-    results: tuple[Path, ...] = option(help="Results that `evaluate` or `bench` wrote.", positional=True)
+    results: tuple[Path, ...] = option(help="Results, as `evaluate` writes them.", positional=True)
     dataset_id: str = option("", "Hub id, owner/name, of the data set whose leaderboard shall list them.")
     task_id: str = option("default", "Its task there, as its eval.yaml names it.")
     source_url: str = option("", "Address where more is told of the results.")

@@ -165,8 +165,10 @@ def test_what_mteb_records(tmp_path: Path) -> None:
     meta = prismhub.mteb_model(encoder="nano").mteb_model_meta
     assert (meta.name, meta.revision) == ("prismhub/nano", nano.fingerprint[:12])
     assert (meta.embed_dim, meta.modalities, meta.n_parameters) == (128, ["video", "text"], nano.num_parameters)
-    other = prismhub.mteb_model(encoder="nano", views=2).mteb_model_meta
-    assert meta == prismhub.mteb_model(encoder="nano").mteb_model_meta and meta != other, "another plan, other results"
+    assert meta == prismhub.mteb_model(encoder="nano").mteb_model_meta and meta.experiment_kwargs is None
+    others = [{"views": 2}, {"kind": "clip"}, {"encoder_dtype": "bf16"}, {"feature_dtype": "fp32"}]
+    names = {prismhub.mteb_model(encoder="nano", **one).mteb_model_meta.experiment_name for one in others}
+    assert len(names) == 4 and None not in names, "what is made otherwise is another experiment"
     silent = prismhub.mteb_model(encoder=str(save(vision_model(), tmp_path / "silent")))
     assert silent.spec.kind == "clip" and silent.mteb_model_meta.modalities == ["video"]
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from adapters.context import TargetSchema
 from adapters.scores import Score, Scores
+from adapters.task_scores import TaskScores, eval_results, main_first
 from core_encoder.config import config_from_dict
 from core_encoder.errors import EncoderMismatch, InputError
 from core_encoder.features.feature_spec import FeatureSpec
@@ -55,6 +56,7 @@ class AdapterInfo:
     dataset: str = ""
     card: CardText = field(default_factory=CardText)
     evaluations: tuple[Scores, ...] = ()
+    results: tuple[TaskScores, ...] = ()  # on tasks beside its own data, added later
     blind: Scores | None = None  # those of a twin that sees no video, beside the first evaluation
     training: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
@@ -166,32 +168,19 @@ def model_card(info: AdapterInfo, name: str, parts: Mapping[str, str] | None = N
 
     `parts` are options of the head that name what the folder does not hold (`Adapter.parts_elsewhere`).
     """
-    from huggingface_hub import EvalResult, ModelCardData
+    from huggingface_hub import ModelCardData
 
+    results = eval_results(info)
     front = ModelCardData(
         license=info.license,
         library_name="prismhub",
         base_model=info.encoder or None,
         datasets=[info.dataset] if info.dataset else None,
-        metrics=sorted({metric for scores in info.evaluations for metric in scores.values}) or None,
+        metrics=metric_names(info) or None,
         pipeline_tag=info.card.pipeline_tag or None,
         tags=["prismhub", "video", "frozen-encoder", info.kind],
-        model_name=name if info.evaluations else None,
-        eval_results=[
-            EvalResult(
-                task_type=info.card.pipeline_tag or info.task,
-                task_name=info.task,
-                dataset_type=info.dataset or "unnamed",
-                dataset_name=info.dataset or "unnamed",
-                dataset_split=scores.split,
-                metric_type=metric,
-                metric_name=metric,
-                metric_value=score.value,
-            )
-            for scores in info.evaluations
-            for metric, score in _main_first(scores)
-        ]
-        or None,
+        model_name=name if results else None,
+        eval_results=results or None,
     )
     paragraphs = [f"---\n{front.to_yaml()}\n---", f"# {name}"]
     paragraphs.append(
@@ -210,10 +199,29 @@ def model_card(info: AdapterInfo, name: str, parts: Mapping[str, str] | None = N
         shown = ", ".join(info.label_names[:50]) + (", ..." if len(info.label_names) > 50 else "")
         paragraphs.append(f"{len(info.label_names)} classes: {shown}")
     paragraphs.append(f"## Protocol\n\n{_protocol(info)}")
-    paragraphs.append(f"## Results\n\n{_results(info)}")
+    paragraphs.append(results_section(info))
     limits = "The scores hold for videos like those of the data above, sampled by the protocol above."
     paragraphs.append(f"## Limits\n\n{' '.join(part for part in (limits, info.card.limits) if part)}")
     return "\n\n".join(paragraphs) + "\n"
+
+
+def metric_names(info: AdapterInfo) -> list[str]:
+    """The metrics of which the adapter has scores, by name."""
+    judged = (*info.evaluations, *(one.scores for one in info.results))
+    return sorted({metric for scores in judged for metric in scores.values})
+
+
+def results_section(info: AdapterInfo) -> str:
+    """The section of a model card that holds every score."""
+    paragraphs = ["## Results", _results(info)]
+    if info.results:
+        rows = ["| task | metric | split | value | 95 % interval | n evaluated of n | protocol |", "|" + " --- |" * 7]
+        for one in info.results:
+            for name, score in main_first(one.scores):
+                cells = [one.task, name, one.scores.split, f"{score.value:.4f}", _interval(score), _count(one.scores)]
+                rows.append(f"| {' | '.join([*cells, one.protocol])} |")
+        paragraphs += ["On other data, and judged again:", "\n".join(rows)]
+    return "\n\n".join(paragraphs)
 
 
 def _part_elsewhere(name: str, option: str, place: str) -> str:
@@ -256,10 +264,6 @@ def _label_digest(names: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(list(names), ensure_ascii=False).encode()).hexdigest()
 
 
-def _main_first(scores: Scores) -> list[tuple[str, Score]]:
-    return sorted(scores.values.items(), key=lambda item: item[0] != scores.main_metric)
-
-
 def _protocol(info: AdapterInfo) -> str:
     if info.features is None:
         return "The features' origin was not recorded."
@@ -280,13 +284,19 @@ def _results(info: AdapterInfo) -> str:
     titles += ["blind twin, which sees no video"] if info.blind else []
     rows = [f"| {' | '.join(titles)} |", "|" + " --- |" * len(titles)]
     for number, scores in enumerate(info.evaluations):
-        of = f"{scores.n_evaluated} of {scores.n_total}" if scores.n_total else "not recorded"
-        for name, score in _main_first(scores):
-            ends = score.interval
-            interval = f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else "not computed"
-            row = [name, scores.split, f"{score.value:.4f}", interval, of]
+        for name, score in main_first(scores):
+            row = [name, scores.split, f"{score.value:.4f}", _interval(score), _count(scores)]
             if info.blind:
                 twin = None if number else info.blind.values.get(name)
                 row.append(f"{twin.value:.4f}" if twin else "")
             rows.append(f"| {' | '.join(row)} |")
     return "\n".join(rows)
+
+
+def _interval(score: Score) -> str:
+    ends = score.interval
+    return f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else "not computed"
+
+
+def _count(scores: Scores) -> str:
+    return f"{scores.n_evaluated} of {scores.n_total}" if scores.n_total else "not recorded"

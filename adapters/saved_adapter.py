@@ -3,6 +3,7 @@
     adapter_model.safetensors   what the head saves
     adapter_config.json         all that is known about it, the digest of every other file among it
     README.md                   the model card
+    .eval_results/              its results, for leaderboards on the Hub; where there are any
     ...                         assets, as listed in adapter_config.json
 
 A folder is whole or not there, and is copied, pushed and pulled by the list in its configuration.
@@ -12,17 +13,29 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from adapters.card import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, AdapterInfo, current_versions, model_card, read_info
+from adapters.card import (
+    CARD_FILE,
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    AdapterInfo,
+    current_versions,
+    metric_names,
+    model_card,
+    read_info,
+    results_section,
+)
 from adapters.context import Context
+from adapters.task_scores import EVAL_RESULTS_FILE, TaskScores, eval_results, eval_results_text, with_results
 from core_encoder.config import config_from_dict
 from core_encoder.errors import InputError
 from core_encoder.files.hub import named_elsewhere
@@ -32,7 +45,7 @@ if TYPE_CHECKING:
     from adapters.adapter import Adapter
 
 Kind = TypeVar("Kind", bound="Adapter")
-OWN_FILES = frozenset({WEIGHTS_FILE, CONFIG_FILE, CARD_FILE})
+OWN_FILES = frozenset({WEIGHTS_FILE, CONFIG_FILE, CARD_FILE, EVAL_RESULTS_FILE})
 ASSET_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".md")  # nothing that could be run, nothing pickled
 
 
@@ -59,6 +72,52 @@ def write_adapter(adapter: Adapter, folder: Path, name: str) -> None:
     )
     write_json(folder / CONFIG_FILE, adapter.info.to_json())
     write_text(folder / CARD_FILE, model_card(adapter.info, name, adapter.parts_elsewhere()))
+    _write_eval_results(folder, adapter.info)
+
+
+def _write_eval_results(folder: Path, info: AdapterInfo) -> None:
+    if text := eval_results_text(info):
+        write_text(folder / EVAL_RESULTS_FILE, text)
+    else:
+        (folder / EVAL_RESULTS_FILE).unlink(missing_ok=True)
+
+
+def add_results(folder: Path, results: Sequence[TaskScores], name: str) -> AdapterInfo:
+    """Record results in a saved adapter: its configuration, its model card, and the file for leaderboards.
+
+    Of the card the scores are written anew, and what people wrote into the rest of it stays. `name` heads a card that
+    is missing.
+
+    Raises:
+        InputError: no adapter there, a card that cannot be read, or the disk is full.
+    """
+    info = with_results(read_info(folder), results)
+    card = _card_with_results(folder / CARD_FILE, info) if (folder / CARD_FILE).exists() else model_card(info, name)
+    write_json(folder / CONFIG_FILE, info.to_json())
+    write_text(folder / CARD_FILE, card)
+    _write_eval_results(folder, info)
+    return info
+
+
+def _card_with_results(file: Path, info: AdapterInfo) -> str:
+    from huggingface_hub import ModelCard
+    from yaml import YAMLError
+
+    try:
+        card = ModelCard(file.read_text(encoding="utf-8"), ignore_metadata_errors=True)
+    except (ValueError, YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{file}: the front matter of the card cannot be read ({reason}); mend or remove it"
+        ) from error
+    front: Any = card.data
+    front.eval_results = eval_results(info)
+    front.model_name = front.model_name or card.text.strip().partition("\n")[0].lstrip("# ")
+    front.metrics = metric_names(info)
+    section = results_section(info) + "\n\n"
+    text, found = re.subn(r"^## Results\n.*?(?=^## |\Z)", lambda _: section, card.text, count=1, flags=re.M | re.S)
+    card.text = text if found else f"{card.text.rstrip()}\n\n{section}"
+    return str(card)
 
 
 def save_adapter(adapter: Adapter, folder: str | Path) -> Path:

@@ -348,6 +348,7 @@ def judge_cell(
         data_digest=task.digest(split),
         label_names=list(adapter.label_names),
         adapter=name,
+        adapter_sha256=adapter.info.weights_sha256 or None,
         encoder=spec.encoder,
         encoder_fingerprint=spec.fingerprint,
         clip_plan=spec.plan.describe(),

@@ -140,6 +140,7 @@ class Result:
     skipped: list[Skipped] = field(default_factory=list)
     also_in_train: Count | None = None  # videos of the split whose bytes are in the training split too
     near_train: NearClips | None = None  # where near duplicates were asked for
+    adapter_sha256: str | None = None  # of the saved weights that answered
     blind: Blind | None = None  # beside captions and answers, where a blind adapter was trained
     clip_plan: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)

@@ -62,6 +62,7 @@ __all__ = [
     "rank",
     "embed",
     "score",
+    "mteb_model",
     "InputError",
 ]
 
@@ -112,7 +113,8 @@ def rank(**options: Any) -> Any:
 def embed(**options: Any) -> Any:
     """Features of videos as arrays; options are those of `prismhub embed`. Returns `Embeddings`; `videos` as above.
 
-    Without `out` nothing is written but the store; `Embeddings.save` writes a file later.
+    Without `out` nothing is written but the store; `Embeddings.save` writes a file later. With `format="opentad"` the
+    folder `out` is written, and an `OpenTadFolder` returned.
     """
     return _run("embed", options)
 
@@ -123,6 +125,17 @@ def score(**options: Any) -> Any:
     Returns a `tasks.judges.judgement.Judgement`.
     """
     return _run("score", options)
+
+
+def mteb_model(**options: Any) -> Any:
+    """A frozen encoder as a model for `mteb.evaluate`, on cached features; options are those of `MtebSettings`.
+
+    Returns a `prismhub.mteb_bridge.MtebModel`; mteb must be installed.
+    """
+    from core_encoder.config import config_from_dict
+    from prismhub.mteb_bridge import MtebModel, MtebSettings
+
+    return MtebModel(config_from_dict(MtebSettings, options, "prismhub.mteb_model"))
 
 
 def _run(job: str, options: dict[str, Any]) -> Any:

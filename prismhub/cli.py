@@ -285,24 +285,13 @@ def _score(settings: ScoreSettings) -> None:
 
 
 def _embed(settings: EmbedSettings) -> None:
-    """Write features of videos to one file, a row a view: for search, clustering, and tools of your own.
+    """Write features of videos to one file, a row a view, or to a folder for OpenTAD: for tools of your own.
 
     Example: prismhub embed my_videos/ --out features.npz --encoder nano --window 2 --step 1
     """
-    from prismhub.commands.embed import embed
-    from prismhub.progress import Show
+    from prismhub.commands.embed import print_embed
 
-    if settings.out is None:
-        raise InputError("option 'out' is missing: the file to write, .npz, .parquet or .safetensors")
-    done = embed(settings, Show(settings.output.quiet))
-    if settings.output.json:
-        written = str(settings.out) if len(done) else None
-        about = {"file": written, "kind": done.about["kind"], "shape": list(done.values.shape)}
-        print_json(about | {"failed": [asdict(failure) for failure in done.failures]})
-    else:
-        if len(done):  # what could not be read was said while encoding
-            print(f"{settings.out}: {done.about['kind']} of {len(set(done.paths))} videos, {done.values.shape}")
-    _exit_for(done.failures)
+    _exit_for(print_embed(settings))
 
 
 def _pretrain(settings: PretrainSettings) -> None:

@@ -11,6 +11,7 @@ from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.files.storage import prismhub_home
 from core_encoder.models.known_encoders import encoder_path
 from fit.device import find_device
+from prismhub.progress import Show
 from prismhub.settings import EncodingSettings, ReadingSettings
 
 if TYPE_CHECKING:
@@ -97,6 +98,13 @@ def feature_spec(encoder: Encoder, settings: EncodingSettings, kind: FeatureKind
         preprocessing=preprocessing,
         decoder=settings.decoder,
     )
+
+
+def vector_kind(encoder: Encoder, show: Show, layers: Sequence[int] = ()) -> FeatureKind:
+    """What one vector of a view is where nobody says: the embedding where the encoder makes one, else `clip`."""
+    if encoder.embedding_dim is None:
+        show.note(f"encoder {encoder.name!r} makes no embeddings: taking clip, the mean of its tokens")
+    return "clip" if encoder.embedding_dim is None or layers else "embedding"
 
 
 def feature_source(

@@ -305,7 +305,10 @@ class EmbedSettings:
     """Options of `prismhub embed`."""
 
     videos: tuple[VideoInput, ...] = option(help="Videos, folders of videos, or manifests.", positional=True)
-    out: Path | None = option(None, "File to write: .npz, .parquet or .safetensors.")
+    out: Path | None = option(None, "File to write: .npz, .parquet or .safetensors; with --format a folder.")
+    format: Literal["opentad"] | None = option(
+        None, "Write a folder that OpenTAD reads instead: dense windows, a .npy file a video."
+    )
     kind: Literal["embedding", "clip", "frames", "tokens"] | None = option(
         None, "What to take of each view (default: embedding where the encoder makes one, else clip)."
     )
@@ -319,6 +322,14 @@ class EmbedSettings:
     def __post_init__(self) -> None:
         if self.step is not None and self.window is None:
             raise InputError("step needs window: it is the time from one window to the next")
+        if self.format is not None and self.kind == "tokens":
+            raise InputError(
+                f"format {self.format} holds a vector a row: kind is embedding, clip or frames, not tokens"
+            )
+        if self.format is not None and self.encoding.layers:
+            raise InputError(f"format {self.format} holds a vector a row: leave layers out")
+        if self.format is not None and self.encoding.sampling not in ("uniform", "dense"):
+            raise InputError(f"format {self.format} is of dense windows: leave sampling out, or take dense")
         own = ("sampling", "fps", "stride", "window_stride", "views")
         default = EncodingSettings()
         for name in own if self.window is not None else ():

@@ -1,8 +1,9 @@
-"""`prismhub adapters kinds|list|show|rm|push|pull`."""
+"""`prismhub adapters kinds|list|show|rm|add-results|push|pull`."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -67,6 +68,17 @@ class AdapterPullSettings:
     ref: str = option(help="Hub id[@revision], or folder.", positional=True)
     name: str | None = option(None, "Name in the registry (default: its own).")
     parts: PartsSettings = group()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterAddResultsSettings:
+    """Options of `prismhub adapters add-results`."""
+
+    ref: str = option(help="Registry name[@version], or folder.", positional=True)
+    results: tuple[Path, ...] = option(help="Results, as `evaluate` writes them.", positional=True)
+    dataset_id: str = option("", "Hub id, owner/name, of the data set whose leaderboard shall list them.")
+    task_id: str = option("default", "Its task there, as its eval.yaml names it.")
+    source_url: str = option("", "Address where more is told of the results.")
 
 
 def adapters_kinds(settings: AdapterKindsSettings) -> None:
@@ -145,6 +157,25 @@ def adapters_rm(settings: AdapterRemoveSettings) -> None:
         print(f"removed {path}")
 
 
+def adapters_add_results(settings: AdapterAddResultsSettings) -> None:
+    """Record results in an adapter: its model card (model-index) and, for a leaderboard on the Hub, .eval_results/.
+
+    Example: prismhub adapters add-results my-adapter result.json --dataset-id owner/benchmark
+    """
+    from adapters.registry import find_adapter, registry_folder
+    from benchmarks.adapter_results import record_results
+
+    if "/" in settings.ref and not Path(settings.ref).expanduser().is_dir():
+        raise InputError(
+            f"{settings.ref}: no such folder; an adapter on the Hub is pulled first: prismhub adapters pull"
+        )
+    folder = find_adapter(settings.ref)
+    name = folder.parent.name if folder.parent.parent == registry_folder() else folder.name
+    hub = {"dataset_id": settings.dataset_id, "task_id": settings.task_id, "source_url": settings.source_url}
+    info = record_results(folder, settings.results, name, **hub)
+    print(f"{folder}: holds {len(info.results)} results")
+
+
 def adapters_push(settings: AdapterPushSettings) -> None:
     """Publish an adapter on the Hub.
 
@@ -173,5 +204,6 @@ app.command("kinds")(command_signature(AdapterKindsSettings, adapters_kinds))
 app.command("list")(command_signature(AdapterListSettings, adapters_list))
 app.command("show")(command_signature(AdapterShowSettings, adapters_show))
 app.command("rm")(command_signature(AdapterRemoveSettings, adapters_rm))
+app.command("add-results")(command_signature(AdapterAddResultsSettings, adapters_add_results))
 app.command("push")(command_signature(AdapterPushSettings, adapters_push))
 app.command("pull")(command_signature(AdapterPullSettings, adapters_pull))

@@ -92,11 +92,17 @@ def spoken(decoder: LlmDecoder) -> Callable[[], object]:
     return speak
 
 
+def ask(hub: Hub, video: Any) -> Any:
+    """The answers of a hub, which is told of boxes where one of its adapters reads them."""
+    reads = any("boxes" in (one.input_names or ()) for one in hub.adapters.values())
+    return hub.predict(video, given=GIVEN if reads else None)
+
+
 def largest_difference(hub: Hub, video: Any, alone: dict[str, Hub]) -> float:
     """How far numbers in the answers of a hub are from those of its adapters alone."""
-    (found,) = hub.predict(video, given=GIVEN)
+    (found,) = ask(hub, video)
     pairs = (
-        (found[name].describe(all_scores=True), one.predict(video, given=GIVEN)[0][name].describe(all_scores=True))
+        (found[name].describe(all_scores=True), ask(one, video)[0][name].describe(all_scores=True))
         for name, one in alone.items()
     )
     return max(abs(a - b) for ours, theirs in pairs for a, b in zip(_numbers(ours), _numbers(theirs), strict=True))
@@ -121,9 +127,7 @@ def measure(encoder: Encoder, classifiers: int, llm: str, rounds: int) -> Report
     differences = largest_difference(many, video, apart), largest_difference(every, video, alone)
 
     hubs = {f"{len(heads)} classifiers": many, f"{len(kinds)} kinds": every, **alone}
-    asks: dict[str, Callable[[], object]] = {
-        name: partial(hub.predict, video, given=GIVEN) for name, hub in hubs.items()
-    }
+    asks: dict[str, Callable[[], object]] = {name: partial(ask, hub, video) for name, hub in hubs.items()}
     decoder = kinds["llm_decoder"]
     assert isinstance(decoder, LlmDecoder)
     timings = take_turns(asks | {SPOKEN: spoken(decoder)}, rounds)

@@ -26,7 +26,7 @@ class EncoderInfo:
 
 
 _KNOWN = (
-    EncoderInfo("nano", "video-text", 1_963_648, 8, 48, text=True, bundled=True),
+    EncoderInfo("nano", "video-text", 2_360_192, 8, 48, text=True, bundled=True),
     EncoderInfo("google/videoprism-base-f16r288", "video", 114_365_184, 16, 288, text=False, bundled=False),
     EncoderInfo("google/videoprism-large-f8r288", "video", 353_965_056, 8, 288, text=False, bundled=False),
     EncoderInfo("google/videoprism-lvt-base-f16r288", "video-text", 247_623_424, 16, 288, text=True, bundled=False),

@@ -200,9 +200,9 @@ def test_another_encoder_and_another_decoder_are_refused(nano: Encoder, videos: 
         extract(nano, videos, replace(spec, decoder="pyav-1.0"), tmp_path)
     with pytest.raises(InputError, match="computed in bf16, but the encoder is in torch.float32"):
         extract(nano, videos, replace(spec, precision="bf16"), tmp_path)
-    with pytest.raises(InputError, match="has no layer 6: take 0 to 5"):
-        spec_for(nano, layers=(6,))
-    assert spec_for(nano, layers=(-1, 0)).layers == (5, 0)
+    with pytest.raises(InputError, match="has no layer 8: take 0 to 7"):
+        spec_for(nano, layers=(8,))
+    assert spec_for(nano, layers=(-1, 0)).layers == (7, 0)
     with pytest.raises(InputError, match="at least 1"):
         extract(nano, videos, spec, tmp_path, batch_size=0)
 

@@ -55,7 +55,7 @@ def test_nano_ships_whole_and_small() -> None:
     encoder = load_encoder("nano")
     assert record["fingerprint"] == encoder.fingerprint
     assert encoder.fingerprint in (folder / "README.md").read_text()
-    assert list(record["parts"]) == ["images", "stage1", "stage2", "alignment"]
+    assert list(record["parts"]) == ["images", "stage1", "alignment"]
 
 
 def test_nano_opens_in_transformers(nano: Encoder) -> None:
@@ -81,7 +81,7 @@ def test_nano_shapes_and_scale(nano: Encoder) -> None:
     assert features.frame_mask is None
     assert set(features.hidden) == {1, -1}
     assert 0.5 < features.tokens.std() < 2
-    assert all(0.3 < hidden.std() < 5 for hidden in features.hidden.values())
+    assert all(0.3 < hidden.std() < 10 for hidden in features.hidden.values())
     other_frames = nano(clip_of().flip(1)).tokens.flip(1)
     assert (other_frames - features.tokens).abs().mean() > 0.05  # the order of the frames matters
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterator
@@ -27,10 +28,8 @@ class Stopwatch:
 
 def reset_peak_memory() -> None:
     """Begin to look for the most memory anew, where the system can: Linux, and on GPUs."""
-    try:
+    with contextlib.suppress(OSError):  # another system, or forbidden: the peak is then that of the process so far
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass  # another system, or forbidden: the peak is then that of the process so far
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.encoding import Reading, Watch
-from benchmarks.matrix import OpenTasks, finished, with_some_kept
+from benchmarks.matrix import OpenTasks, finished
 from benchmarks.matrix_cells import MatrixCell
+from benchmarks.scoring import with_some_kept
 from core_encoder.errors import InputError
 from core_encoder.files.storage import readable_bytes
 from tasks.readers.dataset_folder import MissingData

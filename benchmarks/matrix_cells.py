@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from adapters.card import AdapterInfo
     from core_encoder.encoder import Encoder
     from core_encoder.features.feature_spec import FeatureSpec, StoredDtype
+    from tasks.task import Task
 
 How = Literal["trained", "saved", "words"]
 OWN_HEADS, WORDS = "own heads", "words"
@@ -50,6 +51,11 @@ class AdapterChoice:
         if benchmark.zero_shot:
             return learned == "pairs"
         return learned == target_kind(benchmark.head) and (learned == "text" or self.info.dataset == benchmark.name)
+
+    def reads(self, encoder: Encoder) -> bool:
+        """Whether it reads the features of an encoder; a kind reads those of any."""
+        features = self.info.features if self.info else None
+        return features is None or features.fingerprint == encoder.fingerprint
 
 
 @dataclass(frozen=True)
@@ -98,8 +104,7 @@ class MatrixCell:
     @property
     def splits(self) -> tuple[str, ...]:
         """The splits whose videos it needs."""
-        wanted = ("train", "val", "test") if self.how == "trained" else ("test",)
-        return tuple(split for split in wanted if split in self.benchmark.splits)
+        return needed_splits(self.how, self.benchmark)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -160,9 +165,32 @@ class Column:
     cells: Mapping[str, tuple[MatrixCell, ...]]
 
 
+def needed_splits(how: str, benchmark: Benchmark) -> tuple[str, ...]:
+    """The splits of a benchmark that whoever answers it needs."""
+    wanted = ("train", "val", "test") if how == "trained" else ("test",)
+    return tuple(split for split in wanted if split in benchmark.splits)
+
+
 def digest(value: Any) -> str:
     """The sha256 of a value of JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def identity(
+    settings: Mapping[str, Any], encoder: str, seed: int, benchmark: Benchmark, task: Task, data: Mapping[str, str]
+) -> str:
+    """The sha256 of all that decides the scores of a cell: its settings, encoder, seed, protocol, and data by split."""
+    return digest(
+        {
+            "settings": settings,
+            "encoder": encoder,
+            "seed": seed if settings["how"] == "trained" else 0,
+            "protocol": task.protocol,
+            "metrics": task.metrics,
+            "options": benchmark.options,
+            "data": data,
+        }
+    )
 
 
 def folder_name(benchmark: Benchmark) -> str:
@@ -207,14 +235,9 @@ def matrix_columns(
     """
     columns = []
     for source, encoder in encoders:
-        for choice in choices or [None]:
-            if choice and choice.info and choice.info.features:
-                if choice.info.features.fingerprint != encoder.fingerprint:
-                    continue  # it reads the features of another encoder
-            cells = {
-                one.name: tuple(_cells(source, encoder, one, [choice] if choice else [], options)) for one in benchmarks
-            }
-            columns.append(Column(encoder.name, choice.name if choice else OWN_HEADS, cells))
+        for own in [[one] for one in choices if one.reads(encoder)] if choices else [[]]:
+            cells = {one.name: tuple(_cells(source, encoder, one, own, options)) for one in benchmarks}
+            columns.append(Column(encoder.name, own[0].name if own else OWN_HEADS, cells))
     for choice in choices:
         if not any(column.adapter == choice.name for column in columns):
             of = choice.info.encoder if choice.info else ""
@@ -248,9 +271,7 @@ def shard_of(cells: Sequence[MatrixCell], shard: tuple[int, int]) -> list[Matrix
     return [cell for cell in cells if owner[cell.batch] == number - 1]
 
 
-def _answerers(
-    benchmark: Benchmark, choices: Sequence[AdapterChoice]
-) -> list[tuple[How, str, AdapterInfo | None]]:
+def _answerers(benchmark: Benchmark, choices: Sequence[AdapterChoice]) -> list[tuple[How, str, AdapterInfo | None]]:
     """Who answers a benchmark: the choices that fit, else its own head, or the encoder's words."""
     fitting: list[tuple[How, str, AdapterInfo | None]] = [
         ("saved" if one.info else "trained", one.name, one.info) for one in choices if one.fits(benchmark)

@@ -1,4 +1,4 @@
-"""Answers by words alone: an encoder with a text tower, or an adapter of videos and texts, is asked and never trained."""
+"""Answers by words alone: an encoder with a text tower, or an adapter of videos and texts, is asked."""
 
 from __future__ import annotations
 

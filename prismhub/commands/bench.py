@@ -23,6 +23,7 @@ from prismhub.settings import OutputSettings, ReadingSettings, at_least_one, run
 if TYPE_CHECKING:
     from benchmarks.forecast import Forecast
     from benchmarks.matrix_cells import AdapterChoice, Column
+    from benchmarks.rescoring import Rejudged
     from benchmarks.results import Result
     from tasks.benchmark import Benchmark
 
@@ -107,7 +108,10 @@ class Benched:
         from benchmarks.matrix_table import averages
 
         cells = [{"file": str(path), **asdict(result)} for path, result in self.results.items()]
-        return {"cells": cells, "averages": [asdict(one) for one in averages(self.columns, self.benchmarks, self.results)]}
+        return {
+            "cells": cells,
+            "averages": [asdict(one) for one in averages(self.columns, self.benchmarks, self.results)],
+        }
 
 
 def bench(settings: BenchSettings, show: Show = SILENT) -> Benched | list[Forecast]:
@@ -157,8 +161,8 @@ def bench(settings: BenchSettings, show: Show = SILENT) -> Benched | list[Foreca
         return forecast(own, reading, show)
     from benchmarks.matrix import recorded, run_matrix
 
-    about = {"config": settings_record(settings), "command": run_command()}
-    results = dict(zip((cell.path for cell in own), run_matrix(own, reading, show, about), strict=True))
+    found = run_matrix(own, reading, show, settings_record(settings), run_command())
+    results = dict(zip((cell.path for cell in own), found, strict=True))
     for cell in cells:  # what other shards have done by now
         if cell.path not in results and (result := recorded(cell)) is not None:
             results[cell.path] = result
@@ -268,3 +272,53 @@ def _print_forecast(found: Sequence[Forecast], settings: BenchSettings) -> None:
         if one.reason:
             print(f"{one.cell}: {one.state}: {one.reason}")
     print(total_line(found, free_bytes(reading_of(settings.reading).root)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RescoreSettings:
+    """Options of `prismhub rescore`."""
+
+    results: Path = option(help="Folder of results of `prismhub bench`.", positional=True)
+    data_root: Path | None = option(None, "Folder of all data sets (default: where it was); no video is read.")
+    ties: Literal["mean", "clip4clip"] | None = option(
+        None, "Retrieval: how equal similarities rank (default: mean, as the benchmarks have it)."
+    )
+    output: Path | None = option(None, "Folder for the new results (default: in place).")
+    show: OutputSettings = group()
+
+
+def rescore(settings: RescoreSettings, show: Show = SILENT) -> list[Rejudged]:
+    """Judge the predictions of finished cells again, and write their results; no model is run.
+
+    Raises:
+        InputError: there is no such folder, it holds no results, or a file in it is none.
+    """
+    from benchmarks.rescoring import rescore as judge_again
+
+    if not settings.results.is_dir():
+        raise InputError(f"{settings.results}: no such folder; give that of the results of `prismhub bench`")
+    return list(judge_again(settings.results, show, settings.data_root, settings.ties, settings.output))
+
+
+def print_rescore(settings: RescoreSettings) -> None:
+    """Judge kept predictions again, by the metrics of this version or another tie rule, without running a model.
+
+    Example: prismhub rescore results/ --ties clip4clip --output rescored/
+    """
+    found = rescore(settings, Show(settings.show.quiet))
+    if settings.show.json:
+        records = [asdict(one) for one in found]
+        print_json([record | {"path": str(record["path"])} for record in records])
+    else:
+        header = ["benchmark", "encoder", "adapter", "metric", "before", "after", "protocol"]
+        print_table(header, [_row(one) for one in found])
+    if any(one.after is None for one in found):
+        raise typer.Exit(FAILED_ITEMS)
+
+
+def _row(one: Rejudged) -> list[str]:
+    before, after = one.before, one.after
+    cell = [before.task, before.encoder, before.adapter, before.main_metric, str(before.scores[before.main_metric])]
+    if after is None:
+        return [*cell, "-", one.reason]
+    return [*cell, str(after.scores[after.main_metric]), after.protocol]

@@ -26,7 +26,7 @@ _PROBED = 4  # clips that are encoded, and trained on, to see how long it takes
 
 @dataclass(frozen=True)
 class Forecast:
-    """What one cell will take. What several cells read is counted at the first of them.
+    """What one cell will take; of its clips, `cached` are in the store, `shared` are counted at a cell before.
 
     `state` is `to run`, `done`, `no data` or `failed`, the last two with a reason. Seconds are None where they could
     not be measured.
@@ -39,6 +39,7 @@ class Forecast:
     test: int = 0
     clips: int = 0
     cached: int = 0
+    shared: int = 0
     views: int = 0
     disk_bytes: int = 0
     encode_s: float | None = 0.0
@@ -47,14 +48,13 @@ class Forecast:
     def row(self) -> list[str]:
         """The forecast as text, under `FORECAST_HEADER`."""
         if self.state != "to run":
-            return [self.cell, self.state, *[""] * 7]
-        counts = (self.train, self.test, self.clips, self.cached, self.views)
-        times = [_duration(one) for one in (self.encode_s, self.train_s)]
-        return [self.cell, self.state, *map(str, counts[:2]), f"{counts[2]} ({counts[3]} cached)", str(counts[4]),
-                readable_bytes(self.disk_bytes), *times]  # fmt: skip
+            return [self.cell, self.state, *[""] * 8]
+        counts = (self.train, self.test, self.clips, self.clips - self.cached - self.shared, self.views)
+        times = (_duration(one) for one in (self.encode_s, self.train_s))
+        return [self.cell, self.state, *map(str, counts), readable_bytes(self.disk_bytes), *times]
 
 
-FORECAST_HEADER = ["cell", "state", "train", "test", "clips", "views to encode", "disk", "encoding", "training"]
+FORECAST_HEADER = ["cell", "state", "train", "test", "clips", "to encode", "views", "disk", "encoding", "training"]
 
 
 def forecast(cells: Sequence[MatrixCell], reading: Reading, watch: Watch) -> list[Forecast]:
@@ -106,7 +106,8 @@ def forecast(cells: Sequence[MatrixCell], reading: Reading, watch: Watch) -> lis
                     train=len(task.samples("train")) if "train" in cell.splits else 0,
                     test=len(task.samples("test")),
                     clips=len(clips),
-                    cached=size.num_cached + len(clips) - len(new),
+                    cached=size.num_cached,
+                    shared=len(clips) - len(new),
                     views=size.num_views,
                     disk_bytes=size.total_bytes,
                     encode_s=None if pace is None else pace * size.num_views * share,
@@ -174,7 +175,8 @@ def _training_s(cell: MatrixCell, task: Task, reading: Reading) -> float | None:
             [task.inputs(one) for one in some],
             whole_clips=kind.reads_whole_clips,
         )
-        settings = resolve_settings(kind, cell.head, cell.options.training, cell.grid)
+        options = {**cell.head, **kind.options_for(task.schema)}
+        settings = resolve_settings(kind, options, cell.options.training, cell.grid)
         context = Context(cell.encoder.dim, task.schema, cell.spec, encoder_source=cell.source)
         head = kind.build(settings[0].head, context).to(cell.encoder.device)
         head.calibrate(data)

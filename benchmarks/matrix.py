@@ -147,6 +147,8 @@ def run_matrix(
                 watch.note(f"[{number} of {len(cells)}] {cell.name}")
                 about = cell_fields(cell, config or {}, command)
                 result = _run_alone(cell, encoded, tasks, reading, watch, about)
+            elif cell.run_folder.exists():  # killed between the last two steps
+                shutil.rmtree(cell.run_folder, ignore_errors=True)
             yield result
 
 
@@ -217,6 +219,8 @@ def _run_alone(
             result.write(cell.path)
             if result.state == "done":
                 shutil.rmtree(cell.run_folder, ignore_errors=True)
+            elif not any(cell.run_folder.iterdir()):
+                cell.run_folder.rmdir()
             return result
     except BlockingIOError:
         return without_scores(cell, "failed", "another process is running it", about)
@@ -233,8 +237,7 @@ def _run(
             raise InputError(cell.problem)
         task = with_some_kept(cell, tasks(cell.benchmark), watch)
         features = encoded.features_of(cell, task, reading, watch)
-        known, report = _identity(cell, tasks), features.report
-        return score_cell(cell, task, features, watch, report.elapsed_s, report.n_encoded, identity=known, **about)
+        return score_cell(cell, task, features, watch, {**about, "identity": _identity(cell, tasks)})
     except MissingData as error:
         state, reason = "no data", str(error)
     except (InputError, TrainingDiverged) as error:

@@ -22,15 +22,12 @@ if TYPE_CHECKING:
     from tasks.sample import Sample
 
 
-def score_cell(
-    cell: MatrixCell, task: Task, features: CellFeatures, watch: Watch, encode_s: float, encoded: int, **about: Any
-) -> Result:
+def score_cell(cell: MatrixCell, task: Task, features: CellFeatures, watch: Watch, about: Mapping[str, Any]) -> Result:
     """Train, answer and judge a cell; every answer is on the disk before the next, a trained adapter at the end.
 
     Args:
         task: with val, where something of train is kept apart for it (`with_some_kept`).
         features: of the splits of the task that the cell needs.
-        encode_s, encoded: what its features took, for the record.
         about: the fields of its result that `cell_fields` gives, and its `identity`.
 
     Raises:
@@ -67,8 +64,8 @@ def score_cell(
             seed=cell.seed,
         ),
         cost=Cost(
-            encode_s=round(encode_s, 3),
-            encoded=encoded,
+            encode_s=round(features.report.elapsed_s, 3),
+            encoded=features.report.n_encoded,
             train_s=round(clock.seconds.get("train", 0.0), 3),
             predict_s=round(clock.seconds["predict"], 3),
             judge_s=round(clock.seconds["judge"], 3),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,13 +95,13 @@ def test_saved_adapters_fit_what_they_learned() -> None:
 
 
 def test_an_adapter_of_an_encoder_that_is_not_there_is_refused(nano: Encoder) -> None:
-    from dataclasses import replace
-
     (cell,) = cells_of(nano, ["ssv2"])
     assert cell.spec is not None
     choice = saved("pairs")
     assert choice.info is not None
-    foreign = replace(choice, info=replace(choice.info, features=replace(cell.spec, encoder="eve", fingerprint="0" * 64)))
+    foreign = replace(
+        choice, info=replace(choice.info, features=replace(cell.spec, encoder="eve", fingerprint="0" * 64))
+    )
     with pytest.raises(InputError, match="'mine@v1' reads features of encoder 'eve': name that encoder"):
         matrix_columns([("nano", nano)], [find_benchmark("ssv2")], [foreign], options())
 

@@ -152,9 +152,7 @@ def test_what_is_wrong_without_a_model_is_said_before_torch_is_imported(tmp_path
         "adapter 'linea' is no kind": [
             *("bench", "--task", "ssv2", "--encoder", "nano", "--data-root", str(whole), "--adapter", "linea")
         ],
-        "no encoder is called 'nanu'": [
-            *("bench", "--task", "ssv2", "--encoder", "nanu", "--data-root", str(whole))
-        ],
+        "no encoder is called 'nanu'": [*("bench", "--task", "ssv2", "--encoder", "nanu", "--data-root", str(whole))],
         "shard must be i/n": [
             *("bench", "--task", "ssv2", "--encoder", "nano", "--data-root", str(whole), "--shard", "0/2")
         ],

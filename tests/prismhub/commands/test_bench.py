@@ -19,11 +19,12 @@ import benchmarks.words
 import prismhub
 from benchmarks.rescoring import result_files
 from benchmarks.results import Result
-from core_encoder.encoder import load_encoder
+from core_encoder.encoder import Encoder, load_encoder
 from core_encoder.files.storage import read_json
 from core_encoder.files.storage import write_json as write
 from prismhub.cli import run
 from tests.prismhub.commands.matrices import bench_words, results_in, write_root
+from tests.prismhub.small_data import given_splits
 from tests.prismhub.small_data import read_json as json_of
 
 NAMES = ("ssv2", "ssv2-temporal", "ava", "msrvtt-t2v", "msrvtt-v2t", "nextqa-atp-hard")
@@ -326,3 +327,76 @@ def test_what_is_wrong_is_said_at_once(root: Path, tmp_path: Path, says: Callabl
     for line, words in wrong.items():
         assert line in says(2, *words)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_saved_adapter_of_texts_answers_in_words(root: Path, tmp_path: Path) -> None:
+    from adapters.card import AdapterInfo
+    from adapters.context import Context, TargetSchema
+    from adapters.kinds.lit_text import LitText
+    from adapters.registry import save_to_registry
+    from core_encoder.extraction import spec_for
+
+    nano = load_encoder("nano")
+    spec = spec_for(nano)
+    context = Context(nano.dim, TargetSchema("pairs"), spec, encoder_source="nano")
+    adapter: Any = LitText.build({"tune": "projection", "width": 8}, context, seed=3)
+    save_to_registry(adapter.described_as(AdapterInfo(features=spec, encoder_source="nano")), "mine")
+    output = tmp_path / "results"
+    names = ["ssv2", "ssv2-temporal", "msrvtt-t2v", "nextqa-atp-hard"]
+    done = prismhub.bench(
+        task=names, encoder="nano", adapter="mine", data_root=root, output=output, epochs=1, accelerator="cpu"
+    )
+    assert not done.failed and [column.adapter for column in done.columns] == ["mine"]
+    found = results_in(output)
+    assert [found[name].adapter for name in names] == ["map_classifier", "mine", "mine", "mine"]
+    path = next(output.rglob("msrvtt-t2v/*.json"))
+    for one in lines_of(path):
+        video = next(root.rglob(f"{one['id']}.*"))
+        (answer,) = adapter.predict([video], given={"captions": one["target"]}, encoder=nano)
+        assert len(one["embedding"]) == 8 and np.allclose(one["embedding"], answer.values, atol=2e-3)
+        assert np.allclose(one["texts"], answer.texts, atol=1e-5)
+    again = prismhub.rescore(results=output)
+    assert all(one.after is not None and one.after.scores == one.before.scores for one in again)
+
+
+def test_an_encoder_without_words_fails_where_words_are_needed(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Encoder, "has_text", property(lambda _: False))
+    assert run(bench_words(root, tmp_path / "results", ["ssv2", "msrvtt-t2v", "ssv2-events"], "--quiet")) == 3
+    found = results_in(tmp_path / "results")
+    assert [found[name].state for name in ("ssv2", "msrvtt-t2v", "ssv2-events")] == ["done", "failed", "failed"]
+    assert "'nano' has no text tower" in found["msrvtt-t2v"].reason
+    assert "0 of 7" in capsys.readouterr().out
+
+
+def test_a_surprise_in_one_cell_does_not_stop_the_others(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = benchmarks.matrix.score_cell
+
+    def score(cell: Any, *given: Any) -> Any:
+        if cell.benchmark.name == "ssv2":
+            raise ZeroDivisionError("of a plug-in")
+        return real(cell, *given)
+
+    monkeypatch.setattr(benchmarks.matrix, "score_cell", score)
+    output = tmp_path / "results"
+    assert run(bench_words(root, output, ["ssv2", "ssv2-temporal"], "--quiet")) == 3
+    found = results_in(output)
+    assert found["ssv2"].reason == "ZeroDivisionError: of a plug-in" and found["ssv2-temporal"].state == "done"
+
+
+def test_a_benchmark_in_yaml_is_run_and_judged_again(tmp_path: Path) -> None:
+    given_splits(tmp_path / "root" / "letters")
+    file = tmp_path / "letters.yaml"
+    file.write_text("name: letters\nfamily: classification\nmetric: top1\nsplits: {train: train, test: test}\n")
+    output = tmp_path / "results"
+    done = prismhub.bench(
+        task=str(file), encoder="nano", data_root=tmp_path / "root", output=output, epochs=1, accelerator="cpu"
+    )
+    (result,) = done.results.values()
+    assert result.state == "done" and result.suite == "own" and result.n_total == 6
+    assert done.table()[1][-1][1:3] == ["average", ""]
+    (again,) = prismhub.rescore(results=output)
+    assert again.after is not None and again.after.scores == result.scores

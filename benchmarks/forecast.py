@@ -72,7 +72,7 @@ def forecast(cells: Sequence[MatrixCell], reading: Reading, watch: Watch) -> lis
             bar.update(place, len(cells), cell.name)
             assert tasks is not None
             try:
-                task = tasks(cell.benchmark)
+                task = tasks(cell)
             except MissingData as error:
                 found.append(Forecast(cell.name, "no data", str(error)))
                 continue

@@ -11,7 +11,7 @@ import itertools
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,47 +42,48 @@ class OpenTasks:
 
     def __init__(self, data_root: str | Path) -> None:
         self._root = data_root
-        self._known: dict[str, Task | InputError] = {}
-        self._digests: dict[tuple[str, str], str] = {}
+        self._known: dict[tuple[str, str], Task | str | InputError] = {}
 
-    def __call__(self, benchmark: Benchmark) -> Task:
-        """The task of a benchmark.
+    def __call__(self, cell: MatrixCell) -> Task:
+        """The task of a cell, of which the splits that it needs were read.
 
         Raises:
-            MissingData: its folder, an annotation file, or every video to be judged is not there.
+            MissingData: the folder of its data, an annotation file, or every video of a split is not there.
             InputError: its files cannot be read.
         """
-        if benchmark.name not in self._known:
-            try:
-                self._known[benchmark.name] = self._open(benchmark)
-            except InputError as error:
-                self._known[benchmark.name] = error
-        found = self._known[benchmark.name]
-        if isinstance(found, InputError):
-            raise found
-        return found
+        self.digests(cell)
+        return self._task(cell.benchmark)
 
-    def digest(self, benchmark: Benchmark, split: str) -> str:
-        """The digest of a split, computed once: it may have a million samples.
+    def digests(self, cell: MatrixCell) -> dict[str, str]:
+        """The digest of each split that a cell needs.
 
         Raises:
             InputError: as in opening the task.
         """
-        key = (benchmark.name, split)
-        if key not in self._digests:
-            self._digests[key] = self(benchmark).digest(split)
-        return self._digests[key]
+        return {split: self._once((cell.benchmark.name, split), self._digest, cell, split) for split in cell.splits}
 
-    def _open(self, benchmark: Benchmark) -> Task:
-        task = benchmark.open(benchmark.folder_in(self._root))
-        for split in ("train", "val", "test"):
-            if split not in task.splits:
-                continue
-            paths = dict.fromkeys(sample.clip.path for sample in task.samples(split))
-            if not any(os.path.exists(path) for path in paths):  # noqa: PTH110 (a Path raises on names too long)
-                first = one_line(next(iter(paths), "none is named"))
-                raise MissingData(f"none of the {len(paths)} videos of the {split} split is there; the first: {first}")
-        return task
+    def _task(self, benchmark: Benchmark) -> Task:
+        return self._once((benchmark.name, ""), lambda one: one.open(one.folder_in(self._root)), benchmark)
+
+    def _digest(self, cell: MatrixCell, split: str) -> str:
+        task = self._task(cell.benchmark)
+        paths = dict.fromkeys(sample.clip.path for sample in task.samples(split))
+        if not any(os.path.exists(path) for path in paths):  # noqa: PTH110 (a Path raises on names too long)
+            first = one_line(next(iter(paths), "none is named"))
+            raise MissingData(f"none of the {len(paths)} videos of the {split} split is there; the first: {first}")
+        return task.digest(split)
+
+    def _once(self, key: tuple[str, str], make: Callable[..., Any], *given: Any) -> Any:
+        """What `make` gives or raises, the same each time: a split may have a million samples."""
+        if key not in self._known:
+            try:
+                self._known[key] = make(*given)
+            except InputError as error:
+                self._known[key] = error
+        found = self._known[key]
+        if isinstance(found, InputError):
+            raise found
+        return found
 
 
 @dataclass(frozen=True)
@@ -176,8 +177,8 @@ def recorded(cell: MatrixCell) -> Result | None:
 
 def _identity(cell: MatrixCell, tasks: OpenTasks) -> str:
     """The sha256 of all that decides the scores of a cell: settings, encoder, protocol and data."""
-    data = {split: tasks.digest(cell.benchmark, split) for split in cell.splits}
-    return identity(cell.settings, cell.encoder.fingerprint, cell.seed, cell.benchmark, tasks(cell.benchmark), data)
+    task, data = tasks(cell), tasks.digests(cell)
+    return identity(cell.settings, cell.encoder.fingerprint, cell.seed, cell.benchmark, task, data)
 
 
 def _encode_together(cells: Sequence[MatrixCell], tasks: OpenTasks, reading: Reading, watch: Watch) -> Encoded:
@@ -185,7 +186,7 @@ def _encode_together(cells: Sequence[MatrixCell], tasks: OpenTasks, reading: Rea
     wanted: dict[Clip, set[FeatureSpec]] = {}
     for cell in cells:
         try:
-            task = tasks(cell.benchmark)
+            task = tasks(cell)
         except InputError:
             continue  # the cell says so itself
         for split in cell.splits:
@@ -235,7 +236,7 @@ def _run(
     try:
         if cell.problem:
             raise InputError(cell.problem)
-        task = with_some_kept(cell, tasks(cell.benchmark), watch)
+        task = with_some_kept(cell, tasks(cell), watch)
         features = encoded.features_of(cell, task, reading, watch)
         return score_cell(cell, task, features, watch, {**about, "identity": _identity(cell, tasks)})
     except MissingData as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.cell import Cell, CellFeatures, answer_samples, data_sets, train_once
 from benchmarks.cost import Stopwatch, peak_memory_bytes
 from benchmarks.encoding import Watch
+from benchmarks.leakage import record_videos, repeated_videos
 from benchmarks.matrix_cells import MatrixCell, digest
 from benchmarks.prediction_log import prediction_log
 from benchmarks.results import Cost, Provenance, Result, State
@@ -48,6 +49,7 @@ def score_cell(cell: MatrixCell, task: Task, features: CellFeatures, watch: Watc
     with clock.measure("judge"):
         scores = task.judge(predictions, "test", seed=cell.seed)
     names = trained.label_names if trained is not None else task.label_names
+    also = repeated_videos(features.samples, "test")[0] if cell.how == "trained" else None
     memory, gpu_memory = peak_memory_bytes()
     result = Result.of(
         scores,
@@ -57,6 +59,7 @@ def score_cell(cell: MatrixCell, task: Task, features: CellFeatures, watch: Watc
         label_names=list(names),
         clip_plan=cell.spec.plan.describe(),
         digests=digests(task, cell.how == "words" or cell.saved is not None),
+        also_in_train=also,
         provenance=Provenance.collect(
             decoder=cell.spec.decoder,
             device=cell.encoder.device.type,
@@ -120,7 +123,7 @@ def _train(cell: MatrixCell, task: Task, features: CellFeatures, watch: Watch) -
         seed=cell.seed,
     )
     adapter = train_once(one, data_sets(one, features), info, cell.run_folder, cell.seed, watch).best
-    record = {"data_digest": task.digest("train"), **one.record}
+    record = {"data_digest": task.digest("train"), **record_videos(features.samples["train"]), **one.record}
     adapter.info = replace(adapter.info, training=adapter.info.training | record)
     return adapter.to(cell.encoder.device)
 

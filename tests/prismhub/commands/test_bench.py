@@ -87,6 +87,7 @@ def test_every_cell_is_a_file_with_its_provenance(first_run: tuple[Path, list[An
     assert found["ssv2-temporal"].digests["prompts"] == hashlib.sha256(prompts.read_bytes()).hexdigest()
     assert "prompts" in found["nextqa-atp-hard"].digests and "prompts" not in found["ssv2"].digests
     ssv2 = found["ssv2"]
+    assert (ssv2.also_in_train, found["ssv2-temporal"].also_in_train) == (0, None)
     assert ssv2.cost is not None and ssv2.cost.train_s > 0 and (ssv2.cost.parameters or 0) > 1000
     hidden = [path for path in output.rglob("*") if path.name.startswith(".") or path.suffix == ".part"]
     assert not hidden

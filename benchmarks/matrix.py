@@ -80,6 +80,8 @@ class OpenTasks:
                 self._known[key] = make(*given)
             except InputError as error:
                 self._known[key] = error
+            except Exception as error:  # a reader may fail in any way; the other benchmarks must not suffer
+                self._known[key] = InputError(f"{key[0]} cannot be read: {_reason(error)}")
         found = self._known[key]
         if isinstance(found, InputError):
             raise found
@@ -199,8 +201,8 @@ def _encode_together(cells: Sequence[MatrixCell], tasks: OpenTasks, reading: Rea
     try:
         encoder = cells[0].encoder
         return Encoded([encode_missing(encoder, clips, specs, reading, watch) for specs, clips in together.items()])
-    except InputError as error:
-        watch.note(f"note: not encoded together ({error}); each cell tries for itself")
+    except Exception as error:  # no room for all, or out of memory: some of them may still go
+        watch.note(f"note: not encoded together ({_reason(error)}); each cell tries for itself")
         return Encoded()
 
 
@@ -244,8 +246,15 @@ def _run(
     except (InputError, TrainingDiverged) as error:
         reason = str(error)
     except Exception as error:  # a cell may fail in any way; the others must not suffer
-        reason = f"{type(error).__name__}: {' '.join(str(error).split()) or 'no reason given'}"
-        if os.environ.get("PRISMHUB_DEBUG"):
-            log.exception("%s", cell.name)
+        reason = _reason(error)
     watch.note(f"note: {cell.name}: {state}: {reason}")
     return without_scores(cell, state, reason, about)
+
+
+def _reason(error: Exception) -> str:
+    """An error in one line; PRISMHUB_DEBUG=1 shows where it came from."""
+    if isinstance(error, InputError):
+        return str(error)
+    if os.environ.get("PRISMHUB_DEBUG"):
+        log.error("%s", error, exc_info=error)
+    return f"{type(error).__name__}: {' '.join(str(error).split()) or 'no reason given'}"

@@ -23,6 +23,7 @@ from core_encoder.encoder import Encoder, load_encoder
 from core_encoder.files.storage import read_json
 from core_encoder.files.storage import write_json as write
 from prismhub.cli import run
+from tasks.benchmark import Benchmark
 from tests.prismhub.commands.matrices import bench_words, results_in, write_root
 from tests.prismhub.small_data import given_splits
 from tests.prismhub.small_data import read_json as json_of
@@ -381,11 +382,31 @@ def test_a_surprise_in_one_cell_does_not_stop_the_others(
             raise ZeroDivisionError("of a plug-in")
         return real(cell, *given)
 
+    def read(benchmark: Benchmark, folder: Path) -> Any:
+        if benchmark.name == "ava":
+            raise KeyError("a column")
+        return opened(benchmark, folder)
+
+    opened = Benchmark.open
     monkeypatch.setattr(benchmarks.matrix, "score_cell", score)
+    monkeypatch.setattr(Benchmark, "open", read)
     output = tmp_path / "results"
-    assert run(bench_words(root, output, ["ssv2", "ssv2-temporal"], "--quiet")) == 3
+    assert run(bench_words(root, output, ["ava", "ssv2", "ssv2-temporal"], "--quiet")) == 3
     found = results_in(output)
     assert found["ssv2"].reason == "ZeroDivisionError: of a plug-in" and found["ssv2-temporal"].state == "done"
+    assert found["ava"].reason == "ava cannot be read: KeyError: 'a column'"
+
+
+def test_where_all_do_not_fit_together_each_cell_tries(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(benchmarks.matrix, "encode_missing", no_room)
+    assert run(bench_words(root, tmp_path / "results", ["ssv2", "ssv2-temporal"], "--quiet")) == 0
+    cost = results_in(tmp_path / "results")["ssv2"].cost
+    assert cost is not None and cost.encoded == 9
 
 
 def test_a_benchmark_in_yaml_is_run_and_judged_again(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.cell import Cell, CellFeatures, answer_samples, data_sets, train_once
@@ -40,7 +41,8 @@ def score_cell(cell: MatrixCell, task: Task, features: CellFeatures, watch: Watc
     trained = None
     if cell.how == "trained":
         with clock.measure("train"):
-            trained = _train(cell, task, features, watch)
+            run = cell.run_folder / about["identity"][:12]  # what was begun on other data is not gone on with
+            trained = _train(cell, task, features, run, watch)
     samples = features.samples["test"]
     with clock.measure("predict"):
         answers = _answers(cell, trained, task, samples, features, watch)
@@ -96,7 +98,7 @@ def with_some_kept(cell: MatrixCell, task: Task, watch: Watch | None) -> Task:
         return task
 
 
-def _train(cell: MatrixCell, task: Task, features: CellFeatures, watch: Watch) -> Any:
+def _train(cell: MatrixCell, task: Task, features: CellFeatures, run: Path, watch: Watch) -> Any:
     """The head of a cell, trained; a training that was cut off goes on."""
     from adapters.card import AdapterInfo
     from adapters.registry import adapter_kind
@@ -122,7 +124,7 @@ def _train(cell: MatrixCell, task: Task, features: CellFeatures, watch: Watch) -
         card=task.card,
         seed=cell.seed,
     )
-    adapter = train_once(one, data_sets(one, features), info, cell.run_folder, cell.seed, watch).best
+    adapter = train_once(one, data_sets(one, features), info, run, cell.seed, watch).best
     record = {"data_digest": task.digest("train"), **record_videos(features.samples["train"]), **one.record}
     adapter.info = replace(adapter.info, training=adapter.info.training | record)
     return adapter.to(cell.encoder.device)

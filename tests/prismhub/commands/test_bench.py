@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import benchmarks.matrix
+import benchmarks.scoring
 import benchmarks.words
 import prismhub
 from benchmarks.rescoring import result_files
@@ -166,6 +167,24 @@ def test_only_what_is_missing_or_changed_is_run(
     lines.write_text(json.dumps(_ssv2_test(own)[:-1]))  # other data is another cell
     assert run(bench_words(own, finished, NAMES, "--quiet")) == 0
     assert ran == ["ssv2"]
+
+
+def test_a_training_that_was_cut_off_on_other_data_begins_anew(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, output = Path(shutil.copytree(root, tmp_path / "own")), tmp_path / "results"
+
+    def cut_off(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(benchmarks.scoring, "answer_samples", cut_off)
+        assert run(bench_words(own, output, ["ssv2"], "--quiet")) == 130
+    assert list(output.rglob("*.run")) and not result_files(output)
+    train = next((own / "ssv2").rglob("*v2-train.json"))
+    train.write_text(json.dumps(json.loads(train.read_text())[:-1]))
+    assert run(bench_words(own, output, ["ssv2"], "--quiet")) == 0
+    assert results_in(output)["ssv2"].state == "done" and not list(output.rglob("*.run"))
 
 
 def test_cells_without_data_and_failed_ones_say_why(

@@ -35,7 +35,7 @@ ALL = "all"
 class BenchSettings:
     """Options of `prismhub bench`."""
 
-    suite: tuple[str, ...] = option((), "Suites of benchmarks, or all (`prismhub tasks list` shows them).")
+    suite: tuple[str, ...] = option((), "Suites of benchmarks, or all (`prismhub tasks list` shows them).", alone=True)
     task: tuple[str, ...] = option((), "Single benchmarks beside them, by name or YAML file.", alone=True)
     encoder: tuple[str, ...] = option(
         help="Bundled name, Hub id, checkpoint folder or Flax .npz file; several make columns.", alone=True

@@ -307,8 +307,11 @@ class Embedding:
     texts: Tensor | None = None
 
     def describe(self, top: int | None = None, all_scores: bool = False) -> dict[str, Any]:
-        """`{"id", "embedding"}`, all E numbers."""
-        return {"id": self.sample_id, "embedding": self.values.tolist()}
+        """`{"id", "embedding"}`, all E numbers; on request the `texts` given beside the video, as vectors too."""
+        record: dict[str, Any] = {"id": self.sample_id, "embedding": self.values.tolist()}
+        if all_scores and self.texts is not None:
+            record["texts"] = self.texts.tolist()
+        return record
 
     def rows(self, top: int | None = None, all_scores: bool = False) -> list[tuple[str, ...]]:
         """One line with the first numbers, or all of them."""

@@ -55,7 +55,7 @@ def train_blind(
     blind = replace(cell, name=f"{cell.name}-blind", head={**cell.head, "blind": True})
     adapter = train_once(blind, sets, info, run, cell.training.seed, watch, restart).best
     samples = features.samples[split]
-    predictions = answer_samples(adapter, cell.task, samples, features.source, watch)
+    predictions = list(answer_samples(adapter, cell.task, samples, features.source, watch))
     write_predictions(run / "predictions.jsonl", predictions, described_targets(cell.task, samples))
     scores = cell.task.judge(predictions, split)
     adapter.info = replace(adapter.info, evaluations=(replace(scores, split=split, missing=()),))
@@ -87,5 +87,5 @@ def judge_blind(
     except InputError as error:
         watch.note(f"note: the blind adapter {ref} to compare with is not at hand ({error})")
         return None
-    predictions = answer_samples(adapter, task, samples, source, watch)
+    predictions = list(answer_samples(adapter, task, samples, source, watch))
     return Blind(ref, dict(task.judge(predictions, split).values))

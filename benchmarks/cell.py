@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,10 +143,27 @@ def cell_features(
     Raises:
         InputError: the features do not fit on the disk, or too many videos cannot be read.
     """
-    from core_encoder.features.feature_source import FeatureSource
-
     clips = [sample.clip for split in splits if split in task.splits for sample in task.samples(split)]
     report = encode_missing(encoder, clips, [spec], reading, watch)
+    return readable_features(task, splits, encoder, spec, reading, report, max_unreadable)
+
+
+def readable_features(
+    task: Task,
+    splits: Sequence[str],
+    encoder: Encoder,
+    spec: FeatureSpec,
+    reading: Reading,
+    report: ExtractionReport,
+    max_unreadable: float = 0.1,
+) -> CellFeatures:
+    """The features of clips that were encoded, as `report` says.
+
+    Raises:
+        InputError: too many videos cannot be read, or a sample says something of a time after its video ends.
+    """
+    from core_encoder.features.feature_source import FeatureSource
+
     source = FeatureSource(encoder, spec, reading.root, batch_size=reading.clips_per_batch, num_workers=reading.workers)
     readable = readable_samples(task, report.failures, max_unreadable, splits)
     for samples in readable.values():
@@ -210,7 +227,8 @@ def train_cell(
     info = replace(info, features=features.spec, task=task.family, dataset=task.name, card=task.card)
     trainings = [train_once(cell, sets, info, folder, seed, watch, restart) for seed, folder in folders.items()]
     judged = [
-        answer_samples(training.best, task, features.samples[split], features.source, watch) for training in trainings
+        list(answer_samples(training.best, task, features.samples[split], features.source, watch))
+        for training in trainings
     ]
     seeds = tuple(
         SeedScore(seed, training.score, task.judge(predictions, split).main.value)
@@ -302,8 +320,8 @@ def described_targets(task: Task, samples: Sequence[Sample]) -> dict[str, Any]:
 
 def answer_samples(
     adapter: Adapter, task: Task, samples: Sequence[Sample], source: FeatureSource, watch: Watch
-) -> list[Prediction]:
-    """What an adapter says of every sample.
+) -> Iterator[Prediction]:
+    """What an adapter says of every sample, as it is asked for.
 
     Raises:
         InputError: a video that was encoded can no longer be read.
@@ -313,14 +331,13 @@ def answer_samples(
     from core_encoder.features.failures import Failure
 
     known = [Truth(sample.id, None, task.inputs(sample)) for sample in samples]
-    answers: list[Prediction] = []
     with watch.bar("predicting") as bar:
-        for found in predict_clips(adapter, [sample.clip for sample in samples], known, source):
-            if isinstance(found, Failure):
-                raise InputError(f"{found.path}: {found.reason}")
-            answers.append(found)
-            bar.update(len(answers), len(samples))
-    return answers
+        found = predict_clips(adapter, [sample.clip for sample in samples], known, source)
+        for done, answer in enumerate(found, start=1):
+            if isinstance(answer, Failure):
+                raise InputError(f"{answer.path}: {answer.reason}")
+            bar.update(done, len(samples))
+            yield answer
 
 
 def judge_cell(

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -120,8 +120,46 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a cell took here: seconds of each piece of work, the most memory, and how large the trained head is.
+
+    `encode_s` is of all that was encoded together for the tasks that share it, `encoded` clips; cached clips cost none.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    encode_s: float
+    encoded: Count
+    train_s: float
+    predict_s: float
+    judge_s: float
+    peak_memory_bytes: Count | None = None
+    peak_gpu_bytes: Count | None = None
+    parameters: Count | None = None
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """That predictions were judged again later: when, by which version, and what the main score had been."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    created_utc: str
+    prismhub: str
+    commit: str | None
+    protocol_before: str
+    score_before: float
+
+
+State = Literal["done", "failed", "no data"]
+
+
+@dataclass(frozen=True)
 class Result:
-    """One cell of the matrix: an adapter with its encoder on one split of one task."""
+    """One cell of the matrix: an adapter with its encoder on one split of one task.
+
+    A cell that has no score says why: its `state` is `failed` or `no data`, with the `reason`. What follows it is of
+    cells of a matrix alone: `digests` are sha256 of what was judged (`ids`, `class_names`, `prompts`), `identity` is
+    that of all that decides the scores.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     task: str
@@ -145,10 +183,21 @@ class Result:
     clip_plan: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     command: str | None = None
+    state: State = "done"
+    reason: str = ""
+    suite: str = ""
+    identity: str = ""
+    digests: dict[str, str] = field(default_factory=dict)
+    cost: Cost | None = None
+    rescored: Rescored | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        if self.main_metric not in self.scores:
+        if (self.state == "done") == bool(self.reason):
+            raise ValueError(f"a cell that is {self.state!r} has the reason {self.reason!r}")
+        if self.state != "done" and self.scores:
+            raise ValueError(f"a cell that is {self.state!r} has scores")
+        if self.state == "done" and self.main_metric not in self.scores:
             raise ValueError(f"the main metric {self.main_metric!r} is not among the scores")
         if self.n_evaluated + len(self.skipped) != self.n_total:
             raise ValueError(f"{self.n_evaluated} evaluated and {len(self.skipped)} skipped of {self.n_total}")

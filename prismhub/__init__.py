@@ -41,7 +41,10 @@ _JOBS = {
     "rank": "RankSettings",
     "embed": "EmbedSettings",
     "score": "ScoreSettings",
+    "bench": "BenchSettings",
+    "rescore": "RescoreSettings",
 }
+_MODULES = {"rescore": "bench"}  # of commands that share one
 __all__ = [
     "load_encoder",
     "save_encoder",
@@ -63,6 +66,8 @@ __all__ = [
     "embed",
     "score",
     "mteb_model",
+    "bench",
+    "rescore",
     "InputError",
 ]
 
@@ -138,16 +143,29 @@ def mteb_model(**options: Any) -> Any:
     return MtebModel(config_from_dict(MtebSettings, options, "prismhub.mteb_model"))
 
 
+def bench(**options: Any) -> Any:
+    """Run the matrix of encoders, benchmarks and adapters; options are those of `prismhub bench`.
+
+    Returns a `prismhub.commands.bench.Benched`; with `dry_run=True` a list of `benchmarks.forecast.Forecast`.
+    """
+    return _run("bench", options)
+
+
+def rescore(**options: Any) -> Any:
+    """Judge kept predictions again; options are those of `prismhub rescore`. Returns a list of `Rejudged`."""
+    return _run("rescore", options)
+
+
 def _run(job: str, options: dict[str, Any]) -> Any:
     from core_encoder.config import config_from_dict
 
-    settings = importlib.import_module("prismhub.settings")
-    function = getattr(importlib.import_module(f"prismhub.commands.{job}"), job)
+    module = importlib.import_module(f"prismhub.commands.{_MODULES.get(job, job)}")
+    function = getattr(module, job)
     if "videos" in options and job not in ("train", "evaluate"):  # there it is the folder of annotated videos
         from prismhub.clips import listed_videos
 
         options = options | {"videos": listed_videos(options["videos"])}
-    return function(config_from_dict(getattr(settings, _JOBS[job]), options, f"prismhub.{job}"))
+    return function(config_from_dict(getattr(module, _JOBS[job]), options, f"prismhub.{job}"))
 
 
 def __getattr__(name: str) -> Any:

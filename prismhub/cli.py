@@ -21,6 +21,7 @@ from adapters.training.training_config import TrainingDiverged
 from core_encoder.errors import InputError
 from pretrain.run.progress import PretrainingStopped
 from prismhub.commands import adapters as adapters_commands
+from prismhub.commands import bench as bench_commands
 from prismhub.commands import cache as cache_commands
 from prismhub.commands import corpus as corpus_commands
 from prismhub.commands import tasks as tasks_commands
@@ -373,6 +374,8 @@ app.command("zero-shot")(command_signature(ZeroShotSettings, _zero_shot))
 app.command("rank")(command_signature(RankSettings, _rank))
 app.command("embed")(command_signature(EmbedSettings, _embed))
 app.command("score")(command_signature(ScoreSettings, _score))
+app.command("bench")(command_signature(bench_commands.BenchSettings, bench_commands.print_bench))
+app.command("rescore")(command_signature(bench_commands.RescoreSettings, bench_commands.print_rescore))
 app.command("pretrain")(command_signature(PretrainSettings, _pretrain))
 app.command("demo")(command_signature(DemoSettings, _demo))
 app.command("encoders")(command_signature(ShowSettings, _encoders))

@@ -11,7 +11,7 @@ from typing import Any
 from core_encoder.clip_plan import ClipPlan
 from core_encoder.errors import InputError
 from core_encoder.files.storage import check_name
-from tasks.readers.dataset_folder import DatasetFolder
+from tasks.readers.dataset_folder import DatasetFolder, MissingData
 from tasks.sample import Sample
 from tasks.task import LazySplits, Task
 
@@ -87,11 +87,11 @@ class Benchmark:
         """The folder of its data set below that of all data sets.
 
         Raises:
-            InputError: there is none.
+            MissingData: there is none.
         """
         folder = Path(root).expanduser() / (self.folder or self.name)
         if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder; put the files of {self.name} there: {self.annotations}")
+            raise MissingData(f"{folder}: no such folder; put the files of {self.name} there: {self.annotations}")
         return folder
 
     def describe(self) -> dict[str, Any]:

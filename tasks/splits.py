@@ -6,10 +6,15 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
 from core_encoder.errors import InputError
 from tasks.sample import Sample
 
+if TYPE_CHECKING:
+    from tasks.task import Task
+
+AnyTask = TypeVar("AnyTask", bound="Task")
 SPLIT_NAMES: Mapping[str, str] = {
     "train": "train",
     "training": "train",
@@ -64,6 +69,20 @@ def split_samples(
         for name in ("train", "val", "test")
         if splits.get(name)
     }
+
+
+def with_validation(task: AnyTask, fraction: float, seed: int = 0) -> AnyTask:
+    """The task with a share of train kept apart as val, drawn as `split_samples` does; unchanged where it has one.
+
+    Raises:
+        InputError: no class has two videos.
+    """
+    if "train" not in task.splits or "val" in task.splits or not fraction:
+        return task
+    train = [replace(sample, split="train") for sample in task.samples("train")]
+    drawn = split_samples(train, fraction, 0.0, seed)
+    others = {name: task.samples(name) for name in task.splits if name != "train"}
+    return replace(task, splits={name: tuple(some) for name, some in drawn.items()} | others)
 
 
 def split_warnings(splits: Mapping[str, Sequence[Sample]]) -> list[str]:

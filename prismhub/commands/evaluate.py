@@ -77,7 +77,7 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
         videos = len(digests_of(features.samples[split]))
         which = "" if split == "all" else f"{split} "
         show.note(f"note: the adapter was trained on {also} of the {videos} {which}videos (same bytes)")
-    predictions = answer_samples(adapter, task, features.samples[split], features.source, show)
+    predictions = list(answer_samples(adapter, task, features.samples[split], features.source, show))
     name = settings.adapter
     if settings.classifier is not None:
         by_id = {sample.id: sample.clip for sample in features.samples[split]}

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from adapters.language.known_llms import KNOWN_LLMS, check_llm
 from core_encoder.config import parse_grid
 from core_encoder.errors import InputError
 from core_encoder.files.storage import check_name, plain_name, prismhub_home
-from core_encoder.models.known_encoders import encoders, text_source
 from prismhub.features import (
     check_encoding,
     clip_plan,
@@ -22,6 +19,7 @@ from prismhub.features import (
     open_encoder,
     reading_of,
 )
+from prismhub.heads import head_assignments, portable_head, portable_source
 from prismhub.progress import SILENT, Show
 from prismhub.settings import TrainSettings, run_command, settings_record
 
@@ -49,7 +47,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     from tasks.own_data import read_task
 
     dataset, training = settings.dataset, settings.training
-    head, grid = _assignments(settings.head) | settings.head_options, parse_grid(settings.grid)
+    head, grid = head_assignments(settings.head) | settings.head_options, parse_grid(settings.grid)
     if settings.name is not None:
         check_name(settings.name, "adapter name")
     if settings.run is not None and settings.run.exists() and not settings.run.is_dir():
@@ -57,12 +55,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     learns = target_kind(settings.adapter)
     windowed = learns == "segments" and settings.encoding.sampling == "uniform"
     check_encoding(in_windows(settings.encoding, "clip", 4) if windowed else settings.encoding)
-    if "text_tower" in head:
-        text_source(head["text_tower"])
-        head["text_tower"] = _portable_source(head["text_tower"])
-    if "llm" in head:
-        check_llm(head["llm"])
-        head["llm"] = head["llm"] if head["llm"] in KNOWN_LLMS else _portable_source(head["llm"])
+    head = portable_head(head)
     drawn = {"val_fraction": settings.val_fraction, "test_fraction": settings.test_fraction}
     task = read_task(
         dataset.data,
@@ -96,7 +89,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     cell.check()  # whatever else can be wrong with the settings is said here: the features may take hours
     for warning in task.warnings:
         show.note(f"note: {warning}")
-    source = _portable_source(settings.encoding.encoder)
+    source = portable_source(settings.encoding.encoder)
     encoder = open_encoder(settings.encoding.encoder, training.accelerator, settings.encoding.encoder_dtype)
     resolved = resolve_settings(kind, head, cell.training, cell.grid)
     reads = kind.feature_kind_for(resolved[0].head)
@@ -140,21 +133,3 @@ def _identity(settings: TrainSettings, task: Task, sets: Mapping[str, ClipFeatur
     digests = {split: digest_of(features) for split, features in sets.items()}
     whole = json.dumps([decisive, task.label_names, digests], sort_keys=True)
     return hashlib.sha256(whole.encode()).hexdigest()[:10]
-
-
-def _assignments(words: Sequence[str]) -> dict[str, Any]:
-    """`["dropout=0.5", "heads=8"]` as options of a head."""
-    given = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals or not name or not value:
-            raise InputError(f"head option {word!r} is not of the form key=value (for example dropout=0.5)")
-        given[name] = value
-    return given
-
-
-def _portable_source(source: str) -> str:
-    """A folder or file is recorded whole, so that the adapter finds its encoder from wherever it is used."""
-    path = Path(source).expanduser()
-    bundled = source in {info.name for info in encoders() if info.bundled}  # a name wins over a folder called so
-    return str(path.absolute()) if path.exists() and not bundled else source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -57,6 +58,11 @@ class MultipleChoiceTask(Task):
     @property
     def schema(self) -> TargetSchema:
         return TargetSchema("pairs")
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """The wording, with its sha256."""
+        return {"wording": self.wording, "wording_sha256": hashlib.sha256(self.wording.encode()).hexdigest()}
 
     def targets(self, samples: Sequence[Sample]) -> list[tuple[str, ...]]:
         """The text of the right option of each sample."""

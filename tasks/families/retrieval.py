@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from adapters.card import CardText
 from adapters.context import TargetSchema
@@ -14,7 +14,15 @@ from adapters.scores import Score, Scores
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest
 from tasks.metrics.bootstrap import bootstrap_interval, value_of
-from tasks.metrics.retrieval import STATISTICS, RetrievalMetric, rank_predictions, rank_statistic
+from tasks.metrics.retrieval import (
+    STATISTICS,
+    RetrievalMetric,
+    clip4clip_ranks,
+    clip4clip_statistic,
+    predicted_similarities,
+    rank_predictions,
+    rank_statistic,
+)
 from tasks.readers.captions import CaptionedSample, read_captions
 from tasks.sample import Sample
 from tasks.splits import split_samples, split_warnings
@@ -28,8 +36,13 @@ gallery stays as it is."""
 
 @dataclass(frozen=True, repr=False)
 class RetrievalTask(Task):
-    """Clips with one caption or several, judged by recall and rank in both directions."""
+    """Clips with one caption or several, judged by recall and rank in both directions.
 
+    `ties` says how equal similarities rank: by their mean, or as CLIP4Clip's evaluator counts them, then without
+    intervals.
+    """
+
+    ties: Literal["mean", "clip4clip"] = "mean"
     family: ClassVar[str] = "retrieval"
     card: ClassVar[CardText] = CardText(
         pipeline_tag="feature-extraction",
@@ -107,16 +120,32 @@ class RetrievalTask(Task):
         """
         given = {one.sample_id: one for one in predictions}
         samples, missing = self.predicted(given.values(), split)
-        ranks = rank_predictions([given[sample.id] for sample in samples], self.targets(samples))
+        total = len(samples) + len(missing)
+        about = (self.main_metric, len(samples), total, split, tuple(missing))
+        answers, captions = [given[sample.id] for sample in samples], self.targets(samples)
+        if self.ties == "clip4clip":
+            return Scores(self._as_clip4clip(answers, captions), *about)
+        ranks = rank_predictions(answers, captions)
         groups = [sample.clip.path for sample in samples]
         values = {}
         for name in self.metrics:
             statistic = rank_statistic(name, ranks)
             low, high = bootstrap_interval(statistic, len(groups), groups=groups, seed=seed, num_draws=num_draws)
-            unit = "rank" if name.endswith("rank") else "%"
-            values[name] = Score(value_of(statistic, len(groups)), low, high, unit)
-        total = len(samples) + len(missing)
-        return Scores(values, self.main_metric, len(samples), total, split, tuple(missing))
+            values[name] = Score(value_of(statistic, len(groups)), low, high, _unit(name))
+        return Scores(values, *about)
+
+    def _as_clip4clip(self, answers: Sequence[Embedding], captions: Sequence[Sequence[str]]) -> dict[str, Score]:
+        similarities, owners = predicted_similarities(answers, captions)
+        try:
+            ranks = clip4clip_ranks(similarities, owners)
+        except ValueError as error:
+            raise InputError(f"retrieval: {error}") from error
+        several = len(owners) > len(answers)
+        return {name: Score(clip4clip_statistic(name, ranks, several), unit=_unit(name)) for name in self.metrics}
+
+
+def _unit(metric: str) -> str:
+    return "rank" if metric.endswith("rank") else "%"
 
 
 def _captions(sample: Sample) -> tuple[str, ...]:

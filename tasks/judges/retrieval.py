@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest
 from tasks.judges.judgement import Judgement
-from tasks.metrics.retrieval import DIRECTIONS, RECALLS, clip4clip_ranks, similarity_ranks
+from tasks.metrics.retrieval import DIRECTIONS, RECALLS, clip4clip_ranks, clip4clip_statistic, similarity_ranks
 
 PROTOCOLS = {"mean": "retrieval-mean-ties-v1", "clip4clip": "retrieval-clip4clip-v1"}
 
@@ -58,8 +58,7 @@ def judge_retrieval(truth: Path, predictions: Path, ties: Literal["mean", "clip4
     for way in DIRECTIONS:
         ranks_of = found[way]
         metrics |= {f"{way}_R@{k}": float(100 * np.mean(ranks_of <= k)) for k in RECALLS}
-        lower = np.sort(ranks_of)[(len(ranks_of) - 1) // 2]
-        metrics[f"{way}_MedR"] = float(lower if several and way == "t2v" else np.median(ranks_of))
+        metrics[f"{way}_MedR"] = clip4clip_statistic(f"{way}_median_rank", found, several)
         metrics[f"{way}_MeanR"] = float(np.mean(ranks_of))
     return Judgement("retrieval", PROTOCOLS[ties], len(owners), metrics)
 

@@ -145,11 +145,52 @@ def _weighted_median(values: Floats, weights: NDArray[np.float32]) -> Floats:
     return (values[low] + values[np.minimum(high, len(values) - 1)]) / 2
 
 
+def clip4clip_statistic(name: str, ranks: dict[Direction, Floats], several_texts: bool) -> float:
+    """A statistic of `STATISTICS` of ranks that `clip4clip_ranks` counts.
+
+    With several texts a video CLIP4Clip takes the lower of both middle ranks as the median of text to video.
+    """
+    way, _, what = name.partition("_")
+    values: Floats = ranks["t2v"] if way == "t2v" else ranks["v2t"]
+    if what == "mean_rank":
+        return float(values.mean())
+    if what == "median_rank":
+        lower = several_texts and way == "t2v"
+        return float(np.sort(values)[(len(values) - 1) // 2] if lower else np.median(values))
+    return float((values <= int(what[1:])).mean())
+
+
 def rank_predictions(predictions: Sequence[Embedding], captions: Sequence[Sequence[str]]) -> Ranks:
     """The ranks of predicted videos and of their texts; `captions` are those of each, whose vectors it brings.
 
     Raises:
         InputError: a prediction without the vectors of its captions, or one that is not finite.
+    """
+    try:
+        return retrieval_ranks(*predicted_vectors(predictions, captions))
+    except ValueError as error:
+        raise InputError(f"retrieval: {error}") from error
+
+
+def predicted_similarities(
+    predictions: Sequence[Embedding], captions: Sequence[Sequence[str]]
+) -> tuple[Floats, NDArray[np.int64]]:
+    """The similarities `(L, V)` of captions and predicted videos, and to which video each caption belongs `(L,)`.
+
+    Raises:
+        InputError: a prediction without the vectors of its captions.
+    """
+    videos, texts, owners = predicted_vectors(predictions, captions)
+    return _similarities(texts, videos), owners
+
+
+def predicted_vectors(
+    predictions: Sequence[Embedding], captions: Sequence[Sequence[str]]
+) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """Predicted videos `(V, E)`, their captions `(L, E)`, equal ones with one vector, and their owners `(L,)`.
+
+    Raises:
+        InputError: a prediction without the vectors of its captions.
     """
     first: dict[str, Any] = {}
     texts, owners = [], []
@@ -160,10 +201,7 @@ def rank_predictions(predictions: Sequence[Embedding], captions: Sequence[Sequen
             texts.append(first.setdefault(text, vector))
             owners.append(place)
     videos = np.stack([np.asarray(one.values, dtype=np.float64) for one in predictions])
-    try:
-        return retrieval_ranks(videos, np.stack(texts), np.array(owners))
-    except ValueError as error:
-        raise InputError(f"retrieval: {error}") from error
+    return videos, np.stack(texts), np.array(owners)
 
 
 class RetrievalMetric:

@@ -14,6 +14,10 @@ from core_encoder.video.video_files import VIDEO_SUFFIXES, find_files
 _ENDINGS = tuple(VIDEO_SUFFIXES)
 
 
+class MissingData(InputError):
+    """The folder of a data set, or an annotation file in it, is not there: nothing is wrong but that it is lacking."""
+
+
 class DatasetFolder:
     """Finds annotation files and videos by their names, anywhere below a folder, which is walked once.
 
@@ -22,26 +26,27 @@ class DatasetFolder:
         annotations: where one gets the annotation files, said when one is missing.
 
     Raises:
-        InputError: there is no such folder.
+        MissingData: there is no such folder.
     """
 
     def __init__(self, path: str | Path, annotations: str = "") -> None:
         self.path = Path(os.path.normpath(Path(path).expanduser().absolute()))
         self._annotations = annotations
         if not self.path.is_dir():
-            raise InputError(f"{path}: no such folder; put the annotation files and videos of the data set there")
+            raise MissingData(f"{path}: no such folder; put the annotation files and videos of the data set there")
 
     def file(self, *names: str) -> Path:
         """The annotation file of one of these names, the first that is there: in the folder itself, else below it.
 
         Raises:
-            InputError: there is none, or two of one name lie equally deep.
+            MissingData: there is none.
+            InputError: two of one name lie equally deep.
         """
         for name in names:
             if found := self._nearest(self._by_file_name.get(_last(name), ()), name, "keep one"):
                 return self.path / found
         source = f"; get it from {self._annotations}" if self._annotations else ""
-        raise InputError(f"{self.path}: there is no {' or '.join(names)} in it or below it{source}")
+        raise MissingData(f"{self.path}: there is no {' or '.join(names)} in it or below it{source}")
 
     def has_file(self, *names: str) -> bool:
         """Whether one of these annotation files is there."""

@@ -153,10 +153,10 @@ def test_two_clips_of_one_video_are_told_apart(
 
 
 def test_a_bundled_encoder_wins_over_a_folder_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from prismhub.commands.train import _portable_source
+    from prismhub.heads import portable_source
 
     (tmp_path / "nano").mkdir()
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert _portable_source("nano") == "nano"  # what load_encoder takes, too
-    assert _portable_source("mine") == str(tmp_path / "mine")
+    assert portable_source("nano") == "nano"  # what load_encoder takes, too
+    assert portable_source("mine") == str(tmp_path / "mine")

@@ -78,6 +78,8 @@ def test_what_is_wrong_without_a_model_is_said_before_torch_is_imported(tmp_path
     (tmp_path / "boxes.csv").write_text("a,1,0.1\n")
     (tmp_path / "r.yaml").write_text("stage1: {stps: 3}")
     (tmp_path / "corpus.yaml").write_text("tiers: 3")
+    whole = tmp_path / "whole"
+    (whole / "ssv2").mkdir(parents=True)
     (tmp_path / "silent").mkdir()
     (tmp_path / "silent" / "config.json").write_text('{"model_type": "videoprism_vision_model"}')
     none = str(tmp_path / "none")
@@ -143,6 +145,19 @@ def test_what_is_wrong_without_a_model_is_said_before_torch_is_imported(tmp_path
         "none: cannot be read": ["score", "--task", "ava", *files],
         "option 'out' is missing": ["embed", str(data)],
         "one of .npz, .parquet, .safetensors": ["embed", str(data), "--out", none + ".csv"],
+        "give suite, as in --suite": ["bench", "--encoder", "nano", "--data-root", str(data)],
+        "unknown suite 'videoglu'": ["bench", "--suite", "videoglu", "--encoder", "nano", "--data-root", str(data)],
+        "unknown benchmark 'ssv3'": ["bench", "--task", "ssv3", "--encoder", "nano", "--data-root", str(data)],
+        "holds none of the folders ssv2": ["bench", "--task", "ssv2", "--encoder", "nano", "--data-root", str(data)],
+        "adapter 'linea' is no kind": [
+            *("bench", "--task", "ssv2", "--encoder", "nano", "--data-root", str(whole), "--adapter", "linea")
+        ],
+        "no encoder is called 'nanu'": [*("bench", "--task", "ssv2", "--encoder", "nanu", "--data-root", str(whole))],
+        "shard must be i/n": [
+            *("bench", "--task", "ssv2", "--encoder", "nano", "--data-root", str(whole), "--shard", "0/2")
+        ],
+        "give that of the results": ["rescore", none],
+        "holds no results": ["rescore", str(data)],
         "there is no folder": ["embed", str(data), "--out", none + "/a.npz"],
         "step needs window": ["embed", str(data), "--out", none + ".npz", "--step", "1"],
         "is no whole number of frames": ["embed", str(data), "--out", none + ".npz", "--window", "1", "--step", "0.3"],

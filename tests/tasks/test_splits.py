@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
+from tasks.families.classification import ClassificationTask
 from tasks.sample import Sample
-from tasks.splits import split_samples, split_warnings
+from tasks.splits import split_samples, split_warnings, with_validation
+from tasks.task import LazySplits
 
 
 @st.composite
@@ -120,6 +122,20 @@ def test_val_is_taken_out_of_a_given_train() -> None:
     assert {name: len(members) for name, members in splits.items()} == {"train": 16, "val": 4, "test": 20}
     assert {s.id for s in splits["test"]} == {s.id for s in samples if s.split == "test"}
     assert list(split_samples(samples, val_fraction=0)) == ["train", "test"]
+
+
+def test_a_task_keeps_some_of_train_apart() -> None:
+    samples = [Sample(f"{name}{k}", Clip(f"/{name}{k}.mp4"), ("ab"[k % 2],)) for name in "xy" for k in range(20)]
+    splits = LazySplits({"train": lambda: samples[:20], "test": lambda: samples[20:]})
+    task = ClassificationTask("letters", splits, ("a", "b"), ("top1",), "top1", "v1")
+    kept = with_validation(task, 0.1)
+    assert {name: len(some) for name, some in kept.splits.items()} == {"train": 18, "val": 2, "test": 20}
+    assert {s.id for s in (*kept.samples("train"), *kept.samples("val"))} == {s.id for s in samples[:20]}
+    assert kept.digest("test") == task.digest("test") and with_validation(task, 0.1).digest("val") == kept.digest("val")
+    assert with_validation(kept, 0.5) is kept and with_validation(task, 0.0) is task
+    alone = replace(task, splits={"train": samples[:1], "test": samples[20:]})
+    with pytest.raises(InputError, match="no class has two videos"):
+        with_validation(alone, 0.1)
 
 
 def test_what_cannot_be_split() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +14,7 @@ from adapters.predictions import Embedding
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from tasks.families.retrieval import RetrievalTask
+from tasks.judges import judge
 from tasks.own_data import evaluation_split, read_task
 from tasks.readers.captions import CaptionedSample
 from tasks.sample import Sample
@@ -37,6 +40,30 @@ def test_perfect_and_shifted_answers() -> None:
     shifted = [Embedding(one.sample_id, one.values, given[k - 1].texts) for k, one in enumerate(given)]
     assert task.judge(shifted).main.value == 0
     assert task.metric().name == "t2v_r1" and task.schema == TargetSchema("pairs")
+
+
+@pytest.mark.parametrize("texts", [1, 2])
+def test_ties_as_clip4clip_counts_them(texts: int, tmp_path: Path) -> None:
+    """Against the judge of files, which is its evaluator; coarse vectors tie often."""
+    samples = [
+        CaptionedSample(f"v{k}", Clip(f"{k}.mp4"), (), "test", tuple(f"{k} {i}" for i in range(texts)))
+        for k in range(9)
+    ]
+    task = replace(RetrievalTask.from_samples(samples, "pairs"), ties="clip4clip")
+    drawn = torch.Generator().manual_seed(texts)
+    videos, words = (torch.randint(0, 2, (9, *more, 3), generator=drawn).float() for more in ((), (texts,)))
+    scores = task.judge([Embedding(s.id, v, w) for s, v, w in zip(samples, videos, words, strict=True)])
+    np.savez(tmp_path / "said.npz", sim=np.asarray(words.flatten(0, 1) @ videos.T, dtype=np.float64))
+    np.savez(tmp_path / "truth.npz", owner=np.repeat(np.arange(9), texts))
+    judged = judge("retrieval", tmp_path / "truth.npz", tmp_path / "said.npz", ties="clip4clip").metrics
+    for way in ("t2v", "v2t"):
+        assert scores.values[f"{way}_r5"].value == pytest.approx(judged[f"{way}_R@5"] / 100)  # type: ignore[operator]
+        assert scores.values[f"{way}_median_rank"].value == judged[f"{way}_MedR"]
+        assert scores.values[f"{way}_mean_rank"].value == pytest.approx(judged[f"{way}_MeanR"])
+    plain = RetrievalTask.from_samples(samples, "pairs").judge(
+        [Embedding(s.id, v, w) for s, v, w in zip(samples, videos, words, strict=True)]
+    )
+    assert plain.values["t2v_r1"].value != scores.values["t2v_r1"].value and scores.main.interval is None
 
 
 def test_samples_without_a_prediction_are_counted_and_not_searched() -> None:

@@ -14,7 +14,6 @@ from adapters.training.training_config import TrainingConfig
 from core_encoder.config import group, option, parse_grid
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest
-from prismhub.features import open_encoder, reading_of
 from prismhub.heads import head_assignments, portable_head, portable_source
 from prismhub.printing import print_json, print_table
 from prismhub.progress import SILENT, Show
@@ -132,6 +131,7 @@ def bench(settings: BenchSettings, show: Show = SILENT) -> Benched | list[Foreca
     check_encoders(settings.encoder)
 
     from benchmarks.matrix_cells import MatrixOptions, check_options, distinct_cells, matrix_columns, shard_of
+    from prismhub.features import open_encoder, reading_of
 
     options = MatrixOptions(
         data_root=root,
@@ -263,6 +263,7 @@ def print_bench(settings: BenchSettings) -> None:
 def _print_forecast(found: Sequence[Forecast], settings: BenchSettings) -> None:
     from benchmarks.forecast import FORECAST_HEADER, total_line
     from core_encoder.files.storage import free_bytes
+    from prismhub.features import reading_of
 
     if settings.show.json:
         print_json([asdict(one) for one in found])

@@ -67,7 +67,7 @@ def test_it_learns_to_name_object_and_motion_which_a_blind_twin_cannot(
         encoder="nano",
         name="words",
         blind=True,
-        epochs=10,
+        epochs=6,
         batch_size=8,
         lr=2e-3,
         head=["queries=8", "chat=false", "max_new_tokens=10"],

@@ -23,7 +23,7 @@ from pretrain.stages.masking import batch_masks, block_mask
 
 def main() -> None:
     parser = arguments("The student of stage 2 on masked clips.", rounds=9)
-    parser.add_argument("--recipe", default="ablation", choices=["ablation", "base", "large", "giant"])
+    parser.add_argument("--recipe", default="nano", choices=["nano", "base", "large", "giant"])
     parser.add_argument("--clips", type=int, default=64, help="clips of a step")
     parser.add_argument("--image-size", type=int, help="side of a frame in pixels, if not the recipe's")
     options = parser.parse_args()
@@ -31,7 +31,7 @@ def main() -> None:
     recipe = Recipe.load(RECIPES / f"{options.recipe}.yaml")
     if options.image_size:
         recipe = replace(recipe, vision=replace(recipe.vision, image_size=options.image_size))
-    stage2 = recipe.stage2
+    stage2 = recipe.stage2 or Recipe.load(RECIPES / "ablation.yaml").stage2  # nano is made without one
     assert stage2 is not None
     student = fresh_model(recipe.model, seed=0, position_scale=recipe.position_scale).vision
     grid = recipe.vision.grid

@@ -33,12 +33,13 @@ from tasks.metrics.temporal_detection import TIOUS, SegmentTable, detection_aver
 CLASSES, PROPOSALS, BOXES, ACTIONS = 200, 100, 10, 3
 AVA_IDS = (1, *range(3, 16), 17, 20, 22, 24, *range(26, 31))
 _JUDGE = """
-import json, resource, sys, time
+import json, sys, time
+from benchmarks.cost import peak_memory_bytes
 from tasks.judges import judge
 started = time.process_time()
 metrics = judge(*sys.argv[1:4]).metrics
 seconds = time.process_time() - started
-print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, metrics]))
+print(json.dumps([seconds, peak_memory_bytes()[0] / 1e9, metrics]))
 """
 
 

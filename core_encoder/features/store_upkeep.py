@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import shutil
 import stat
 import time
@@ -22,11 +21,11 @@ from core_encoder.features.encoding import EncodingRun, ViewEncoded
 from core_encoder.features.feature_spec import FeatureKey, FeatureSpec, StoredDtype
 from core_encoder.features.feature_store import SPEC_FILE, FeatureStore
 from core_encoder.features.shard import Shard
+from core_encoder.files.storage import half_written
 from core_encoder.video.decoders import decoder_id
 from core_encoder.video.decoding import ClipFailed
 from core_encoder.video.video_files import video_digest
 
-_ASIDE = re.compile(r"\..+\.(\d+)-[0-9a-f]+\.tmp")  # what storage.atomic_path writes to before the rename
 _YOUNG_S = 60.0
 _TOLERANCE: dict[StoredDtype, float] = {"fp32": 1e-4, "fp16": 2e-3, "bf16": 1e-2, "int8": 1e-2}
 
@@ -253,13 +252,12 @@ def prune_stores(
 def _leftovers(folder: Path) -> list[Path]:
     """Half-written files whose writer is gone; on a shared disk it may live on another machine, so young ones stay."""
     found = []
-    for path in folder.glob(".*.tmp"):
-        match = _ASIDE.fullmatch(path.name)
+    for path, writer in half_written(folder):
         try:
             age_s = time.time() - path.stat().st_mtime
         except FileNotFoundError:
             continue  # finished since the listing
-        if match and age_s > _YOUNG_S and (age_s > 86400 or not _alive(int(match[1]))):
+        if age_s > _YOUNG_S and (age_s > 86400 or not _alive(writer)):
             found.append(path)
     return found
 

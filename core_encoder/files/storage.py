@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_ASIDE = re.compile(r"\..+\.(\d+)-[0-9a-f]+\.tmp")  # what `atomic_path` writes to before the rename
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
@@ -120,6 +121,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             _fsync_folder(path.parent)
         finally:
             aside.unlink(missing_ok=True)
+
+
+def half_written(folder: str | Path) -> list[tuple[Path, int]]:
+    """What `atomic_path` began in `folder` and has not finished, each with the process id of its writer."""
+    found = ((path, _ASIDE.fullmatch(path.name)) for path in Path(folder).glob(".*.tmp"))
+    return [(path, int(match[1])) for path, match in found if match]
 
 
 def _fsync_folder(folder: Path) -> None:

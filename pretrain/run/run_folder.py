@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from core_encoder.errors import InputError
-from core_encoder.files.storage import atomic_path, locked, writing_to
+from core_encoder.files.storage import atomic_path, half_written, locked, writing_to
 from pretrain.recipe import PARTS
 from pretrain.run.export import RECORD
 
@@ -96,8 +96,11 @@ def forget(out: Path, names: Sequence[str]) -> None:
 
 
 def sweep(out: Path) -> None:
-    """Remove what lies aside, from now or from a run that was killed."""
+    """Remove what lies aside, from now or from a run that was killed; no other run may be at work in `out`."""
     with writing_to(out):
+        for folder in (out, *(out / part for part in PARTS)):
+            for file, _ in half_written(folder):
+                file.unlink(missing_ok=True)
         for left in out.glob(f".*-????????{_ASIDE}"):
             if left.is_dir() and not left.is_symlink():
                 shutil.rmtree(left, ignore_errors=True)

@@ -128,6 +128,16 @@ def test_an_encoder_is_published_whole_or_not_at_all(tmp_path: Path, monkeypatch
     assert not list(tmp_path.glob(".*"))
 
 
+def test_what_a_killed_run_had_half_written_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "stage2").mkdir()
+    half = [tmp_path / ".recipe.json.17-431fa8ee.tmp", tmp_path / "stage2" / ".run.json.17-431fa8ee.tmp"]
+    mine = [tmp_path / ".notes.tmp", tmp_path / "stage2" / "run.json"]
+    for file in (*half, *mine):
+        file.write_text("{}")
+    sweep(tmp_path)
+    assert not any(file.exists() for file in half) and all(file.exists() for file in mine)
+
+
 def test_a_linked_part_goes_without_what_it_points_to(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "disk" / "run.json").write_text("{}")

@@ -26,7 +26,7 @@ from tasks.metrics.wordnet import find_wordnet
 from tasks.readers.texts import TextSample, read_texts
 from tasks.sample import Sample
 from tasks.splits import split_samples, split_warnings
-from tasks.task import Task, as_text
+from tasks.task import Task, as_text, part_of
 
 PROTOCOL = "language-v1"
 """CIDEr-D, BLEU and ROUGE-L of captions as pycocoevalcap computes them, on tokens of our own PTB tokenizer, CIDEr-D
@@ -158,9 +158,9 @@ class LanguageTask(Task):
         return Scores(values, self.main_metric, len(samples), total, split, tuple(missing))
 
     def _given(self, sample: Sample) -> list[str]:
-        """What decides a sample beside its id: the question, what is its own to choose from, and what is right."""
+        """What decides a sample beside its id: question and choices, what is right, and the part of the video it is."""
         asked = _asked(sample)
-        return [*(f"{name}={as_text(asked[name])}" for name in sorted(asked)), *_texts(sample)]
+        return [*(f"{name}={as_text(asked[name])}" for name in sorted(asked)), *_texts(sample), *part_of(sample.clip)]
 
 
 def _judges(metric: str, sample: Sample) -> bool:

@@ -14,7 +14,7 @@ from adapters.scores import Score, Scores
 from core_encoder.errors import InputError
 from tasks.metrics.bootstrap import bootstrap_interval
 from tasks.sample import ChoiceSample, Sample
-from tasks.task import Task
+from tasks.task import Task, part_of
 
 PROTOCOL = "multiple-choice-v1"
 """An option stands with its question in one text; the answer is the option whose text scores highest, and a tie counts
@@ -114,7 +114,7 @@ class MultipleChoiceTask(Task):
         return " ".join(words.split())
 
     def _given(self, sample: Sample) -> list[str]:
-        return [*super()._given(sample), _choice(sample).answer]
+        return [*super()._given(sample), _choice(sample).answer, *part_of(sample.clip)]
 
 
 def is_chosen(scores: Mapping[str, float], right: str) -> bool:

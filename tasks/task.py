@@ -166,6 +166,13 @@ class Task(ABC):
             InputError: which split.
         """
 
+    def check_judging(self) -> None:  # noqa: B027 (most metrics need nothing)
+        """Refuse to be judged where a metric lacks what it needs on this machine; asked before hours of work.
+
+        Raises:
+            InputError: what is missing.
+        """
+
     def check_length(self, sample: Sample, length_s: float) -> None:  # noqa: B027 (not every family has times)
         """Refuse a sample that says something of a time after its video ends; asked once its features are there.
 

@@ -19,6 +19,7 @@ from tasks.metrics.texts import (
     WUPS_METRICS,
     TextMetric,
     check_text_metric,
+    no_wordnet,
     shown_as,
     text_statistic,
 )
@@ -69,13 +70,14 @@ class LanguageTask(Task):
                     what = "caption" if name in CAPTION_METRICS else "question"
                     raise InputError(f"task {self.name}: {name} needs a {what} in the {split} split, and there is none")
 
+    def check_judging(self) -> None:
+        if set(WUPS_METRICS) & set(self.metrics) and find_wordnet() is None:
+            raise no_wordnet(next(name for name in WUPS_METRICS if name in self.metrics))
+
     def check_metric(self, name: str) -> None:
         check_text_metric(name)
         if name in WUPS_METRICS and name not in self.metrics and set(ANSWER_METRICS) & set(self.metrics):
-            raise InputError(
-                f"{name} needs WordNet, which is not on this machine: install Debian's wordnet-base, or let "
-                "WNSEARCHDIR name a folder with index.noun, data.noun and noun.exc"
-            )
+            raise no_wordnet(name)
         super().check_metric(name)
 
     @property

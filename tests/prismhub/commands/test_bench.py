@@ -486,16 +486,20 @@ def test_where_all_do_not_fit_together_each_cell_tries(
     assert cost is not None and cost.encoded == 9
 
 
-def test_a_benchmark_in_yaml_is_run_and_judged_again(tmp_path: Path) -> None:
+def test_a_benchmark_in_yaml_is_run_and_judged_again_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given_splits(tmp_path / "root" / "letters")
-    file = tmp_path / "letters.yaml"
-    file.write_text("name: letters\nfamily: classification\nmetric: top1\nsplits: {train: train, test: test}\n")
+    monkeypatch.chdir(tmp_path)
+    Path("letters.yaml").write_text(
+        "name: letters\nfamily: classification\nmetric: top1\nsplits: {train: train, test: test}\n"
+    )
     output = tmp_path / "results"
     done = prismhub.bench(
-        task=str(file), encoder="nano", data_root=tmp_path / "root", output=output, epochs=1, accelerator="cpu"
+        task="letters.yaml", encoder="nano", data_root="root", output=output, epochs=1, accelerator="cpu"
     )
     (result,) = done.results.values()
     assert result.state == "done" and result.suite == "own" and result.n_total == 6
     assert done.table()[1][-1][1:3] == ["average", ""]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     (again,) = prismhub.rescore(results=output)
     assert again.after is not None and again.after.scores == result.scores

@@ -33,7 +33,8 @@ KINETICS400 = Benchmark(
     videos="<youtube_id>_<start>_<end>.mp4 (seconds, six digits), github.com/cvdfoundation/kinetics-dataset",
     sizes={"train": 235_693, "test": 19_165},
     unverified=(
-        "the header of the CSV files and the alphabetical order of the classes are common knowledge",
+        "the header of the CSV files is that of the copies in ActivityNet's repository; the alphabetical order of the "
+        "classes is common knowledge",
         "one central crop of four clips is judged, not three crops of each",
     ),
     published=published_scores("kinetics400"),

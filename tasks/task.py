@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from adapters.context import TargetSchema
 from adapters.predictions import Prediction, Truth
 from adapters.scores import Scores
+from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest
 from tasks.sample import Sample
@@ -165,6 +166,13 @@ class Task(ABC):
             InputError: which split.
         """
 
+    def check_judging(self) -> None:  # noqa: B027 (most metrics need nothing)
+        """Refuse to be judged where a metric lacks what it needs on this machine; asked before hours of work.
+
+        Raises:
+            InputError: what is missing.
+        """
+
     def check_length(self, sample: Sample, length_s: float) -> None:  # noqa: B027 (not every family has times)
         """Refuse a sample that says something of a time after its video ends; asked once its features are there.
 
@@ -251,3 +259,9 @@ class Task(ABC):
 def as_text(value: Any) -> str:
     """All of a value, arrays and tensors in full."""
     return json.dumps(value, default=lambda one: one.tolist() if hasattr(one, "tolist") else str(one))
+
+
+def part_of(clip: Clip) -> list[str]:
+    """Which seconds of its video a clip is, as text; nothing of a whole video."""
+    whole = clip.start_s == 0.0 and clip.end_s is None
+    return [] if whole else [f"{clip.start_s:g} to {'the end' if clip.end_s is None else f'{clip.end_s:g}'}"]

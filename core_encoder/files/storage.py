@@ -194,6 +194,8 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: not valid JSON ({error})") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: its lists and objects lie too deep in one another") from error
 
 
 def read_yaml(path: str | Path) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from adapters.card import CardText
@@ -13,8 +14,9 @@ from adapters.predictions import ClassScores, Text, Truth
 from adapters.scores import Score, Scores
 from core_encoder.errors import InputError
 from tasks.metrics.bootstrap import bootstrap_interval
+from tasks.readers.choices import read_choices
 from tasks.sample import ChoiceSample, Sample
-from tasks.task import Task
+from tasks.task import Task, part_of
 
 PROTOCOL = "multiple-choice-v1"
 """An option stands with its question in one text; the answer is the option whose text scores highest, and a tie counts
@@ -54,6 +56,11 @@ class MultipleChoiceTask(Task):
     def check(self, sample: Sample) -> None:
         if not isinstance(sample, ChoiceSample) or sample.answer not in sample.options:
             raise InputError(f"{sample.id}: its answer is not one of its options")
+
+    @classmethod
+    def read_samples(cls, source: str | Path, **columns: Any) -> list[ChoiceSample]:
+        """A manifest of videos with texts to choose from, as `tasks.readers.choices` reads it."""
+        return read_choices(source, **columns)
 
     @property
     def schema(self) -> TargetSchema:
@@ -114,7 +121,7 @@ class MultipleChoiceTask(Task):
         return " ".join(words.split())
 
     def _given(self, sample: Sample) -> list[str]:
-        return [*super()._given(sample), _choice(sample).answer]
+        return [*super()._given(sample), _choice(sample).answer, *part_of(sample.clip)]
 
 
 def is_chosen(scores: Mapping[str, float], right: str) -> bool:

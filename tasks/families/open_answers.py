@@ -17,6 +17,11 @@ from tasks.metrics.lexicon import Lexicon
 from tasks.readers.texts import TextSample
 from tasks.sample import Sample
 
+PROTOCOL = "nextqa-oe-wups-v1"
+"""WUPS at threshold 0 of lemmas without stop words, first meanings alone, words like none of the other answer skipped;
+yes-no and counting questions (DB, DC) are right or wrong; TP counts as TN; of several right answers the nearest counts;
+intervals are 95 % percentile bootstraps of 1000 draws of whole videos."""
+
 WUPS = "wups"
 GUESSED = "-guessed"
 
@@ -47,6 +52,9 @@ class OpenAnswersTask(LanguageTask):
     def check_targets(self) -> None:
         """Every sample is a question."""
 
+    def check_judging(self) -> None:
+        Lexicon.find()
+
     def check_metric(self, name: str) -> None:
         super(LanguageTask, self).check_metric(name)
 
@@ -54,6 +62,9 @@ class OpenAnswersTask(LanguageTask):
     def warnings(self) -> list[str]:
         guessed = "NLTK or its tagger is not installed: parts of speech are guessed, WUPS is near the official one"
         return [*super().warnings, *([guessed] if self.protocol.endswith(GUESSED) else [])]
+
+    def _given(self, sample: Sample) -> list[str]:
+        return [*super()._given(sample), _kind(sample)]
 
     def metric(self, name: str | None = None) -> OpenAnswersMetric:  # type: ignore[override]
         if (chosen := name or self.main_metric) != WUPS:

@@ -22,7 +22,7 @@ from tasks.readers.boxes import BoxSample, Moments, asked_about, box_samples, de
 from tasks.readers.coco import category_ids
 from tasks.sample import Sample
 from tasks.splits import split_samples, split_warnings
-from tasks.task import Task
+from tasks.task import Task, as_text
 
 PROTOCOL = "ava-frame-map-v1"
 """Frame mAP at IoU 0.5 over the moments that the ground truth lists (see `tasks.metrics.frame_map`); intervals are 95 %
@@ -196,7 +196,10 @@ class SpatiotemporalTask(Task):
         return [{"box": list(box.corners), "label": box.label} for box in sample.actors]
 
     def _given(self, sample: Sample) -> list[str]:
-        return [*super()._given(sample), str(self.describe_target(sample))]
+        """Whom it is asked about, and what is right; nothing that only the video's file tells, as it may be gone."""
+        assert isinstance(sample, BoxSample)
+        asked = [[one.id, one.score, *one.at([sample.time_s])[0].tolist()] for one in sample.asked]
+        return [as_text(asked), str(self.describe_target(sample))]
 
     def metric(self, name: str | None = None) -> FrameMAP:
         return FrameMAP(self.label_names, self.most_rows)

@@ -33,6 +33,14 @@ def check_text_metric(name: str) -> None:
         raise InputError(f"unknown metric {name!r}{nearest(name, TEXT_METRICS)}")
 
 
+def no_wordnet(name: str) -> InputError:
+    """What is said where a metric needs WordNet and it is nowhere."""
+    return InputError(
+        f"{name} needs WordNet, which is not on this machine: install Debian's wordnet-base, or let WNSEARCHDIR name a "
+        "folder with index.noun, data.noun and noun.exc"
+    )
+
+
 def shown_as(name: str) -> tuple[float, str]:
     """What a score is multiplied by, and its unit: papers print CIDEr-D times 100."""
     return (100.0, "") if name == "cider" else (1.0, "%")
@@ -56,7 +64,7 @@ def text_statistic(name: str, said: Sequence[str], right: Sequence[Sequence[str]
         return _mean(np.array([is_exact(one, several) for one, several in zip(said, right, strict=True)], np.float64))
     folder = find_wordnet()
     if folder is None:
-        raise InputError(f"{name} needs WordNet, which is not on this machine")
+        raise no_wordnet(name)
     nouns, threshold = open_wordnet(folder), float(name.partition("@")[2])
     return _mean(np.array([wups(one, several, nouns, threshold) for one, several in zip(said, right, strict=True)]))
 

@@ -1,6 +1,7 @@
 """Kinetics: `label,youtube_id,time_start,time_end,split` a row, videos `<youtube_id>_<start>_<end>.mp4`.
 
-Source: the CSV files that DeepMind gives out (train.csv, validate.csv; mirrors call the latter val.csv). Class names in
+Source: the CSV files that DeepMind gives out (train.csv, validate.csv; mirrors call the latter val.csv, and the copies
+in ActivityNet's repository, `Crawler/Kinetics/data`, may end in a column `is_cc`). Class names in
 alphabetical order are the indices of every list made of them (SlowFast, mmaction2).
 """
 

@@ -32,6 +32,8 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "caption": ("caption", "captions", "text", "sentence", "description"),
     "question": ("question", "questions", "query"),
     "answer": ("answer", "answers"),
+    "options": ("options", "choices", "candidates"),
+    "kind": ("kind", "type"),
     "split": ("split", "subset"),
     "start": ("start", "start_s", "start_time", "time_start"),
     "end": ("end", "end_s", "end_time", "time_end"),
@@ -56,6 +58,8 @@ class Columns:
     caption: str | None = None
     question: str | None = None
     answer: str | None = None
+    options: str | None = None
+    kind: str | None = None
 
 
 @dataclass(frozen=True)

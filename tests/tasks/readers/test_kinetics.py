@@ -40,6 +40,14 @@ def test_other_layouts_and_names(folder: Path) -> None:
     assert all("flat" in sample.clip.path and Path(sample.clip.path).is_file() for sample in moved)
 
 
+def test_further_columns_mean_nothing(folder: Path) -> None:
+    """The copy of the validation list in ActivityNet's repository ends in a column `is_cc`."""
+    plain, file = read_kinetics(DatasetFolder(folder), "val"), folder / "validate.csv"
+    header, *rows = file.read_text().splitlines()
+    file.write_text("\n".join([f"{header},is_cc", *(f"{row},0" for row in rows)]) + "\n")
+    assert read_kinetics(DatasetFolder(folder), "val") == plain
+
+
 def test_a_missing_video_keeps_its_row(folder: Path) -> None:
     next((folder / "val").rglob("*.mp4")).unlink()
     there = [Path(sample.clip.path).is_file() for sample in read_kinetics(DatasetFolder(folder), "val")]

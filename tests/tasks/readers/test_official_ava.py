@@ -63,6 +63,33 @@ def test_kinetics_clips_are_found_by_the_second(tmp_path: Path) -> None:
     assert again.id == nobody.id and not Path(again.clip.path).exists()
 
 
+def test_clips_of_kinetics_are_not_opened_before_their_picture_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core_encoder.video import decoders
+
+    opened: list[str] = []
+    real = decoders.read_facts
+    monkeypatch.setattr(decoders, "read_facts", lambda path, *more: opened.append(str(path)) or real(path, *more))
+    task = find_benchmark("ava-kinetics").open(ava.write_with_kinetics(tmp_path))
+    one = task.samples("test")[2]
+    assert opened and not any("zz9TyPpr0bE" in path or "yyNobody" in path for path in opened)
+    assert isinstance(one, BoxSample) and one.clip.end_s == pytest.approx(2.5 + 32 / 30, abs=1e-3)
+    facts = real(one.clip.path)
+    assert tuple(task.inputs(one)["picture"]) == (facts.width, facts.height)
+
+
+def test_what_was_judged_is_known_by_its_annotations_alone(folder: Path) -> None:
+    digests = [find_benchmark("ava").open(folder).digest("test")]
+    for video in folder.rglob("*.mp4"):
+        video.unlink()
+    digests.append(find_benchmark("ava").open(folder).digest("test"))
+    file = folder / "ava_val_predicted_boxes.csv"
+    file.write_text(file.read_text().replace("0.110", "0.111"))
+    digests.append(find_benchmark("ava").open(folder).digest("test"))
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_damage_is_named(folder: Path) -> None:
     file = folder / "ava_val_v2.2.csv"
     good = file.read_text()

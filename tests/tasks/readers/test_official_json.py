@@ -71,6 +71,7 @@ def test_files_of_another_form_are_refused(file: Path) -> None:
         ("{}", "a.json: holds nothing"),
         ("[1]", "a.json: must be an object, not [1]"),
         ("[1", "a.json: not valid JSON"),
+        ("[" * 100_000, "a.json: its lists and objects lie too deep in one another"),
     ):
         file.write_text(content)
         with pytest.raises(InputError, match=re.escape(message)):

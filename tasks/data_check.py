@@ -50,8 +50,8 @@ class DataCheck:
 
     @property
     def errors(self) -> list[str]:
-        """What is wrong with annotations, one line each."""
-        return [one.error for one in self.splits if one.error]
+        """What is wrong with annotations, one line each; several splits may be of one file."""
+        return list(dict.fromkeys(one.error for one in self.splits if one.error))
 
     @property
     def lacks_videos(self) -> bool:

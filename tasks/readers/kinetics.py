@@ -12,6 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from core_encoder.clip_plan import Clip
+from core_encoder.files.storage import nearest
 from tasks.readers.dataset_folder import DatasetFolder
 from tasks.readers.official_tables import read_table
 from tasks.sample import Sample
@@ -27,11 +28,15 @@ def read_kinetics(data: DatasetFolder, split: str) -> list[Sample]:
         InputError: one line with file, line, field and the fix.
     """
     rows = read_table(data.file(*_NAMES[split]), ("label", "youtube_id", "time_start", "time_end"))
+    known = {*kinetics_classes(data)} if split != "train" and data.has_file(*_NAMES["train"]) else None
     samples = []
     for row in rows:
+        label = row.text("label")
+        if known is not None and label not in known:
+            raise row.error(f"label {label!r} is no class of {_NAMES['train'][0]}{nearest(label, known)}")
         film, start, end = row.text("youtube_id"), row.seconds("time_start"), row.seconds("time_end")
         name = f"{film}_{round(start):06d}_{round(end):06d}"
-        samples.append(Sample(name, Clip(data.video(name, film, under=split)), (row.text("label"),), split))
+        samples.append(Sample(name, Clip(data.video(name, film, under=split)), (label,), split))
     return samples
 
 

@@ -43,7 +43,7 @@ def read_msr_vtt_1k(data: DatasetFolder, split: str) -> list[CaptionedSample]:
     elif not data.has_file(TABLE) and data.has_file(LIST):
         pairs = _listed(data)
     else:
-        rows = read_table(data.file(TABLE), ("video_id", "sentence"))
+        rows = read_table(data.file(TABLE, PAIRS), ("video_id", "sentence"))
         pairs = [(row.text("video_id"), row.text("sentence"), row.where) for row in rows]
     found: dict[str, CaptionedSample] = {}
     for written, caption, where in pairs:

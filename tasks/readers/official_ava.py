@@ -33,6 +33,8 @@ AVA_IDS = (
     *(*range(56, 71), 72, 73, 74, *range(76, 81)),
 )
 """The numbers of the classes that are evaluated."""
+ACTIONS = 80
+"""They are numbered from 1; those that are not evaluated have numbers, too."""
 _LABELS = "ava_action_list_v2.2_for_activitynet_2019.pbtxt"
 _DETECTED = ("ava_val_predicted_boxes.csv", "ava_detection_val_boxes_and_labels_include_negative_v2.2.csv")
 _CUT_AT_S, _CUT_IS_SHORTER_THAN_S = 900.0, 1200.0
@@ -52,7 +54,7 @@ def read_ava_split(data: DatasetFolder, split: str) -> list[BoxSample]:
     if split == "train":
         return samples
     file = data.file(*_DETECTED)
-    rows = [replace(row, label=None) for row in read_ava(file) if row.score >= DETECTOR_SCORE]
+    rows = [replace(row, label=None) for row in read_ava(file, ["score"]) if row.score >= DETECTOR_SCORE]
     if not rows:
         raise InputError(f"{file}: none of its boxes has a score of {DETECTOR_SCORE:g} or more")
     return asked_about(samples, _moments(rows, _films(data), LabelMap((), ())), file.name)
@@ -64,7 +66,7 @@ def read_ava_kinetics_split(data: DatasetFolder, split: str) -> list[BoxSample]:
     Raises:
         InputError: one line with file, line, field and the fix.
     """
-    rows = read_ava(data.file(f"kinetics_{split}_v1.0.csv"))
+    rows = _true_rows(data.file(f"kinetics_{split}_v1.0.csv"))
     clips = kinetics_clips(data)
 
     def place(film: str, time_s: float) -> tuple[str, float, float | None]:
@@ -95,9 +97,19 @@ def ava_classes(data: DatasetFolder) -> tuple[str, ...]:
 
 
 def _ava(data: DatasetFolder, split: str) -> list[BoxSample]:
-    rows = read_ava(data.file(f"ava_{split}_v2.2.csv"))
+    rows = _true_rows(data.file(f"ava_{split}_v2.2.csv"))
     excluded = read_excluded(data.file(f"ava_{split}_excluded_timestamps_v2.2.csv"))
     return _moments(rows, _films(data), ava_labels(data), excluded)
+
+
+def _true_rows(file: Path) -> list[BoxRow]:
+    """The rows of a file of ground truth, whose boxes all have an action of AVA's 80."""
+    rows = read_ava(file, ["action_id"])
+    for row in rows:
+        action = row.label
+        if action is not None and not (action.isascii() and action.isdigit() and 1 <= int(action) <= ACTIONS):
+            raise row.error(f"action_id {action!r} is none of 1 to {ACTIONS}")
+    return rows
 
 
 def _moments(

@@ -94,7 +94,10 @@ def test_damage_is_named(folder: Path) -> None:
     file = folder / "ava_val_v2.2.csv"
     good = file.read_text()
     for old, new, message in (
-        ("0.100,0.200", "0.100", r"ava_val_v2.2.csv: line 1: box 0.1 0.5 0.9 80 seems to be in pixels"),
+        ("0.100,0.200", "0.100", r"ava_val_v2.2.csv: line 1: 7 fields, expected 8, as in most rows with a box"),
+        ("0.900,80,0", "0.900,81,0", r"ava_val_v2.2.csv: line 1: action_id '81' is none of 1 to 80"),
+        ("0.900,80,0", "0.900,,0", r"ava_val_v2.2.csv: line 1: action_id is empty"),
+        ("0.500,0.900,80", "50,0.900,80", r"ava_val_v2.2.csv: line 1: box 0.1 0.2 50 0.9 seems to be in pixels"),
         ("0902,0.100", "09x2,0.100", r"ava_val_v2.2.csv: line 1: timestamp '09x2' is not a time in seconds"),
         ("0902,0.100", "0990,0.100", r"ava_val_v2.2.csv: line 1: there is no frame at 90 s"),
         ("0.200,0.500", "x,0.500", r"ava_val_v2.2.csv: line 1: y1 'x' is not a number"),

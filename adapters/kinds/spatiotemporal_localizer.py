@@ -77,6 +77,7 @@ class SpatiotemporalLocalizer(Adapter):
     Config: ClassVar[type] = SpatiotemporalLocalizerConfig
     feature_kind: ClassVar[FeatureKind] = "tokens"
     input_names = ("boxes", "time_s", "picture")
+    needed_inputs = ("boxes",)
     target_kind: ClassVar[TargetKind] = "boxes"
     config: SpatiotemporalLocalizerConfig
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,16 @@ import torch
 from adapters.boxes import BoxScores
 from adapters.card import AdapterInfo
 from adapters.predictions import ClassScores, Embedding, Prediction, Segment, Segments, Text
+from adapters.scores import Score
 from adapters.windows import Window, Windows
 from core_encoder.clip_plan import Clip
 from prismhub.answers import Predicted
 from prismhub.pages.answers_page import AnsweredBy, write_answers_page
+from prismhub.pages.demo_page import Contest, DemoPage, Said, ShownClip, write_demo_page
+from prismhub.pages.report import write_report
 from prismhub.pages.timeline import timeline_svg
 from tests.prismhub.pages.conftest import Look
+from tests.prismhub.pages.test_report import compared, report
 from tests.videos import write_video
 
 LONG = "a person assembling furniture with an electric screwdriver while talking on the telephone"
@@ -105,3 +110,50 @@ def test_a_timeline_shows_the_beginning_of_every_label(look: Look, tmp_path: Pat
     assert page.evaluate(CUT_OFF) == []
     shown = page.evaluate("[...document.querySelectorAll('text[text-anchor=end] title')].map(one => one.textContent)")
     assert sorted(shown) == sorted(labels), "one row each, the truth in that of its label"
+
+
+IN_SIGHT = """() => [...document.querySelectorAll('.compared .number, .compared caption')].every(one => {
+  const box = one.getBoundingClientRect();
+  return box.left >= 0 && box.right <= document.documentElement.clientWidth;
+})"""
+ROWS = """[...document.querySelectorAll('.compared')].map(table =>
+  [...table.querySelectorAll('tr')].map(row => row.getBoundingClientRect().top))"""
+PLAYED = """async () => Promise.all([...document.querySelectorAll('video')].map(async video => {
+  await video.play();
+  await new Promise(done => setTimeout(done, 200));
+  return [video.videoWidth, video.videoHeight, video.currentTime > 0, video.getBoundingClientRect().width >= 120];
+}))"""
+
+
+@pytest.mark.parametrize(("width", "scheme"), SIZES)
+def test_every_score_of_the_demo_is_in_sight(look: Look, tmp_path: Path, width: int, scheme: str) -> None:
+    data = replace(report(("left", LONG, "still")), comparison=compared("colour histogram"))
+    page = look(write_report(tmp_path / "index.html", data), width, scheme)
+    assert page.evaluate(SIDEWAYS) == 0
+    assert page.locator(".compared .number").count() > 4 and page.evaluate(IN_SIGHT)
+    assert all(tops == sorted(tops) for tops in page.evaluate(ROWS)), "what needs no training stays below"
+
+
+@pytest.mark.parametrize(("width", "scheme"), SIZES)
+def test_the_page_of_every_kind_plays_its_videos(look: Look, tmp_path: Path, width: int, scheme: str) -> None:
+    video = write_video(tmp_path / "clip.mp4", np.full((32, 64, 96, 3), 90, np.uint8), fps=16)
+    score = Score(0.812345, 0.7, 0.9)
+    contests = [
+        Contest("demo-label@v1", "map_classifier", "which motion", "top1", score, {"random weights": Score(0.1)}, "9"),
+        Contest(
+            "demo-when@v1",
+            "temporal_localizer",
+            "what happens when",
+            "map",
+            score,
+            {"best constant answer": score},
+            "9",
+        ),
+    ]
+    answer = ClassScores(str(video), torch.tensor([0.2, 0.4, 0.3, 0.1]), LABELS)
+    said = Said("which motion", "map_classifier", answer, LONG, f"the best constant answer: {LONG}", right=False)
+    data = DemoPage("2 adapters", contests, [ShownClip("clip.mp4", video, [said])], commands=["prismhub " + "x" * 300])
+    page = look(write_demo_page(tmp_path / "adapters.html", data), width, scheme)
+    assert page.evaluate(SIDEWAYS) == 0 and page.evaluate(IN_SIGHT)
+    assert "and 1 more" in page.inner_text("article")
+    assert page.evaluate(PLAYED) == [[96, 64, True, True]]

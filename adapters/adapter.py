@@ -65,6 +65,7 @@ class Adapter(nn.Module, ABC):
     least_warmup_steps: ClassVar[int] = 0  # of the learning rate, but never more than half of all steps
     places: ClassVar[tuple[str, ...]] = ()  # options that name what the head needs and its folder does not hold
     input_names: ClassVar[tuple[str, ...] | None] = None  # what may be given beside a video; None: whatever it is
+    needed_inputs: ClassVar[tuple[str, ...]] = ()  # what must be given, of these
     batch_size: ClassVar[int] = 32  # samples a step unless the training says otherwise
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -294,6 +295,7 @@ class Adapter(nn.Module, ABC):
         """
         from adapters.predicting import (
             check_given,
+            check_needed,
             is_features,
             predict_arrays,
             predict_features,
@@ -302,6 +304,7 @@ class Adapter(nn.Module, ABC):
         )
 
         check_given([self], given)
+        check_needed({self.kind: self}, given)
         if is_array(inputs) and is_features(self, inputs, mask):
             features = torch.as_tensor(inputs)
             known = truths_of([str(i) for i in range(len(features))], ids, given)

@@ -51,6 +51,12 @@ from prismhub.settings import (
 )
 
 FAILED_ITEMS = 3
+KEEP_NOTHING = (
+    "predict",
+    "zero-shot",
+    "rank",
+    "score",
+)  # their answers come at the end, and no feature is stored
 app = typer.Typer(
     help="Encode videos once with a frozen encoder, then ask many questions of them through cheap adapters.",
     no_args_is_help=True,
@@ -94,6 +100,8 @@ def run(arguments: Sequence[str]) -> int:
         where = f" (see {context.command_path} --help)" if context else ""
         return _fail(error.format_message() + where, 2)
     except (KeyboardInterrupt, Abort):
+        if arguments[:1] and arguments[0] in KEEP_NOTHING:
+            return _fail("stopped; nothing was kept, the same command begins anew", 130)
         return _fail("stopped; what was finished is kept, the same command goes on from there", 130)
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -281,6 +282,11 @@ def picture_uri(frame: NDArray[np.uint8], most_width: int | None = None) -> str:
 def short(label: str, limit: int = 30) -> str:
     """A label that fits beside a drawing; the whole one stays in its tooltip."""
     return label if len(label) <= limit else label[: limit - 1] + "…"
+
+
+def letters(text: str) -> int:
+    """How much room a text takes: letters of East Asian scripts are as wide as two."""
+    return sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text)
 
 
 def _matrix_drawing(confusion: Confusion) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def test_each_line_is_on_the_disk_before_the_next(tmp_path: Path, monkeypatch: p
     sizes = []
     with prediction_log(path) as write:
         for name in "abc":
-            write(Text(name, "ein Hünd"), ["a dog"])
+            write(Text(name, "ein Hünd"), {"target": ["a dog"]})
             lines = part.read_text(encoding="utf-8").splitlines()
             assert json.loads(lines[-1]) == {"id": name, "caption": "ein Hünd", "target": ["a dog"]}
             sizes.append(part.stat().st_size)
@@ -33,11 +33,11 @@ def test_each_line_is_on_the_disk_before_the_next(tmp_path: Path, monkeypatch: p
 def test_after_an_accident_there_is_no_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     with pytest.raises(KeyboardInterrupt), prediction_log(path) as write:
-        write(Text("a", "x"), None)
+        write(Text("a", "x"), {})
         raise KeyboardInterrupt
     assert [one.name for one in tmp_path.iterdir()] == ["x.jsonl.part"]
     with prediction_log(path) as write:
-        write(Text("b", "y"), None)
+        write(Text("b", "y"), {})
     assert read_predictions(path) == [Text("b", "y")] and len(list(tmp_path.iterdir())) == 1
 
 

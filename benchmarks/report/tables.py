@@ -29,7 +29,7 @@ def matrix_table(report: MatrixReport) -> tuple[list[str], list[list[str]]]:
     rows = []
     for suite, several in report.suites().items():
         for row in several:
-            rows.append([suite, row.name, row.metric, *_ours(report, row), *cited_cells(row)])
+            rows.append([suite, row.name, row.metric, *_ours(report, row), *(text for text, _ in cited_numbers(row))])
         means = [str(one) for one in report.averages if one.suite == suite]
         rows.append([suite, "average", "", *(cell for mean in means for cell in (mean, "", "")), *[""] * 4])
     return header, rows
@@ -46,19 +46,20 @@ def _ours(report: MatrixReport, row: ReportRow) -> Iterator[str]:
             yield text + part if text else ""
 
 
-def cited_cells(row: ReportRow) -> list[str]:
-    """What is cited of a benchmark: two of the paper, two of the released weights; another model than stands above
-    the column is named."""
-    cells = []
-    for scores, names in (
-        (row.cited.paper, ("VideoPrism-B", "")),
-        (row.cited.released, ("VideoPrism-B", "VideoPrism-L")),
-    ):
+def cited_numbers(row: ReportRow) -> list[tuple[str, float | str]]:
+    """What is cited of a benchmark, as text and number: two of the paper, two of the released weights.
+
+    Another model than stands above its column is named; where nothing is cited, both are empty.
+    """
+    found: list[tuple[str, float | str]] = []
+    usual = (row.cited.paper, ("VideoPrism-B", "")), (row.cited.released, ("VideoPrism-B", "VideoPrism-L"))
+    for scores, names in usual:
         listed = list(scores.items())[:2]
-        for (name, value), usual in zip(listed, names, strict=False):
-            cells.append(f"{value:.1f}" if name == usual else f"{value:.1f} ({name.removeprefix('VideoPrism-')})")
-        cells += [""] * (2 - len(listed))
-    return cells
+        for (name, value), above in zip(listed, names, strict=False):
+            model = "" if name == above else f" ({name.removeprefix('VideoPrism-')})"
+            found.append((f"{value:.1f}{model}", value))
+        found += [("", "")] * (2 - len(listed))
+    return found
 
 
 def notes(report: MatrixReport) -> list[str]:

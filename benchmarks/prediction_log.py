@@ -36,7 +36,7 @@ def prediction_log(path: str | Path) -> Iterator[Callable[[Prediction, Mapping[s
         with part.open("w", encoding="utf-8") as file:
 
             def write(prediction: Prediction, sample: Mapping[str, Any]) -> None:
-                record = prediction_record(prediction) | sample
+                record = prediction_record(prediction) | dict(sample)
                 file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
                 file.flush()
                 os.fsync(file.fileno())

@@ -9,7 +9,7 @@ from adapters.scores import Score
 from tasks.benchmark import Benchmark
 
 PAPER = "VideoPrism, Zhao et al. 2024, arXiv:2402.13217v3"
-RELEASED = "released weights, README of google-deepmind/videoprism"
+RELEASED = "released weights of VideoPrism, README of google-deepmind/videoprism"
 MINUS = "\u2212"
 _PAPER, _RELEASED = " (paper)", " (public)"
 
@@ -67,4 +67,6 @@ def signed(value: float | None) -> str:
     if value is None:
         return ""
     text = f"{abs(value):.1f}"
-    return f"+{text}" if value > 0 and text != "0.0" else text if text == "0.0" else f"{MINUS}{text}"
+    if text == "0.0":  # nothing, or less than is seen at one digit
+        return text
+    return ("+" if value > 0 else MINUS) + text

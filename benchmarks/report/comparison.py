@@ -119,8 +119,8 @@ def compare_cells(new: ReportedCell, old: ReportedCell, num_draws: int = 1000) -
     one, other = read_log(new, tasks[0]), read_log(old, tasks[1])
     mine, theirs = one.samples, other.samples
     shared = [name for name in mine if name in theirs]
-    counts = {"shared": len(shared), "only_new": len(mine) - len(shared), "only_old": len(theirs) - len(shared)}
-    plain = replace(plain, **counts)
+    only_new, only_old = len(mine) - len(shared), len(theirs) - len(shared)
+    plain = replace(plain, shared=len(shared), only_new=only_new, only_old=only_old)
     if not shared:
         return replace(plain, reason="they have no sample in common")
     what = [{name: log.task.describe_sample(log.samples[name]) for name in shared} for log in (one, other)]
@@ -161,17 +161,20 @@ def _paired(plain: Compared, new: Weighed, old: Weighed, videos_known: bool, num
     count, unit = len(new.samples), plain.new.result.scores[plain.new.result.main_metric].unit
     groups = [sample.clip.path for sample in new.samples]
     values = [value_of(one.statistic, count) for one in (new, old)]
-    low, high = bootstrap_interval(
-        lambda weights: new.statistic(weights) - old.statistic(weights[:, back]),
-        count,
-        groups=groups,
-        num_draws=num_draws,
-    )
-    what = "videos" if videos_known else "samples, whose videos are not known"
+    low = high = None
+    if len(set(groups)) > 1:  # every draw of one video is the same
+        low, high = bootstrap_interval(
+            lambda weights: new.statistic(weights) - old.statistic(weights[:, back]),
+            count,
+            groups=groups,
+            num_draws=num_draws,
+        )
+    number = len(set(groups))
+    what = f"video{'s' if number > 1 else ''}" if videos_known else "samples, whose videos are not known"
     return replace(
         plain,
         new_score=Score(values[0], unit=unit),
         old_score=Score(values[1], unit=unit),
         change=Score(values[0] - values[1], low, high, unit),
-        drawn=f"{len(set(groups))} {what}",
+        drawn=f"{number} {what}",
     )

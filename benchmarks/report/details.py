@@ -17,6 +17,7 @@ from core_encoder.errors import InputError
 from tasks.families.classification import ClassificationTask
 from tasks.families.multiple_choice import MultipleChoiceTask
 from tasks.metrics.answers import is_exact
+from tasks.metrics.bootstrap import Floats
 from tasks.metrics.retrieval import rank_predictions
 from tasks.readers.boxes import BoxSample
 from tasks.readers.captions import CaptionedSample
@@ -143,7 +144,7 @@ def _plainly_right(log: JudgedLog) -> bool:
     return isinstance(task, MultipleChoiceTask) or task.main_metric == "accuracy"
 
 
-def _ranks(log: JudgedLog) -> NDArray[np.float64] | None:
+def _ranks(log: JudgedLog) -> Floats | None:
     """Of retrieval the rank of each sample: of its first text among videos, or of it among texts."""
     if not isinstance(log.predictions[0], Embedding):
         return None
@@ -153,7 +154,7 @@ def _ranks(log: JudgedLog) -> NDArray[np.float64] | None:
     return ranks.t2v[np.searchsorted(ranks.owners, np.arange(len(log.predictions)))]
 
 
-def _is_right(log: JudgedLog, place: int, said: Any, sample: Sample, ranks: NDArray[np.float64] | None) -> bool | None:
+def _is_right(log: JudgedLog, place: int, said: Any, sample: Sample, ranks: Floats | None) -> bool | None:
     if ranks is not None:
         return bool(ranks[place] == 1)
     if not _plainly_right(log):
@@ -172,7 +173,7 @@ def _surest(said: ClassScores) -> str | None:
     return None if len(best) == 2 and best[0][1] == best[1][1] else best[0][0]
 
 
-def _example(log: JudgedLog, place: int, said: Any, sample: Sample, ranks: NDArray[np.float64] | None) -> Example:
+def _example(log: JudgedLog, place: int, said: Any, sample: Sample, ranks: Floats | None) -> Example:
     question = sample.question if isinstance(sample, ChoiceSample | TextSample) else ""
     right = _is_right(log, place, said, sample, ranks)
     if ranks is not None:

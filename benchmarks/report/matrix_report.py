@@ -154,10 +154,10 @@ def _rows(cells: Sequence[ReportedCell]) -> list[ReportRow]:
             rows.append(ReportRow(suite, name, metric, benchmark, cited_of(benchmark, metric, from_catalog=True)))
     for name, result in first.items():
         if name not in known:
-            benchmark = _own(result)
-            suite = result.suite or (benchmark.suite if benchmark is not None else "own")
-            cited = cited_of(benchmark, result.main_metric, from_catalog=False)
-            rows.append(ReportRow(suite, name, result.main_metric, benchmark, cited))
+            own = _own(result)
+            suite = result.suite or (own.suite if own is not None else "own")
+            cited = cited_of(own, result.main_metric, from_catalog=False)
+            rows.append(ReportRow(suite, name, result.main_metric, own, cited))
     order = list(dict.fromkeys(row.suite for row in rows))
     return sorted(rows, key=lambda row: order.index(row.suite))
 

@@ -14,7 +14,7 @@ from benchmarks.report.matrix_report import MatrixReport, ReportRow
 from benchmarks.report.result_folder import ReportedCell
 from core_encoder.errors import one_line
 
-PAPER_COLUMNS = ("VideoPrism-B, paper¹", "larger, paper¹")
+PAPER_COLUMNS = ("VideoPrism-B, paper¹", "VideoPrism-g, paper¹")
 RELEASED_COLUMNS = ("VideoPrism-B, released²", "VideoPrism-L, released²")
 CITED = f"¹ cited: {PAPER}. ² cited: {RELEASED}. Nothing of both was run here."
 COMPARISON_HEADER = ("benchmark", "encoder", "adapter", "metric", "old", "new", "change, 95 % interval", "shared")
@@ -29,7 +29,15 @@ def matrix_table(report: MatrixReport) -> tuple[list[str], list[list[str]]]:
     rows = []
     for suite, several in report.suites().items():
         for row in several:
-            rows.append([suite, row.name, row.metric, *_ours(report, row), *(text for text, _ in cited_numbers(row))])
+            rows.append(
+                [
+                    suite,
+                    row.name,
+                    row.metric,
+                    *_ours(report, row),
+                    *(f"{text} ({model})" if model else text for text, model, _ in cited_numbers(row)),
+                ]
+            )
         means = [str(one) for one in report.averages if one.suite == suite]
         rows.append([suite, "average", "", *(cell for mean in means for cell in (mean, "", "")), *[""] * 4])
     return header, rows
@@ -46,30 +54,24 @@ def _ours(report: MatrixReport, row: ReportRow) -> Iterator[str]:
             yield text + part if text else ""
 
 
-def cited_numbers(row: ReportRow) -> list[tuple[str, float | str]]:
-    """What is cited of a benchmark, as text and number: two of the paper, two of the released weights.
+def cited_numbers(row: ReportRow) -> list[tuple[str, str, float | str]]:
+    """What is cited of a benchmark, as text, model and number: two of the paper, two of the released weights.
 
-    Another model than stands above its column is named; where nothing is cited, both are empty.
+    Only another model than stands above its column is named; where nothing is cited, all are empty.
     """
-    found: list[tuple[str, float | str]] = []
-    usual = (row.cited.paper, ("VideoPrism-B", "")), (row.cited.released, ("VideoPrism-B", "VideoPrism-L"))
+    found: list[tuple[str, str, float | str]] = []
+    usual = (row.cited.paper, ("VideoPrism-B", "VideoPrism-g")), (row.cited.released, ("VideoPrism-B", "VideoPrism-L"))
     for scores, names in usual:
         listed = list(scores.items())[:2]
         for (name, value), above in zip(listed, names, strict=False):
-            model = "" if name == above else f" ({name.removeprefix('VideoPrism-')})"
-            found.append((f"{value:.1f}{model}", value))
-        found += [("", "")] * (2 - len(listed))
+            found.append((f"{value:.1f}", "" if name == above else name.removeprefix("VideoPrism-"), value))
+        found += [("", "", "")] * (2 - len(listed))
     return found
 
 
 def notes(report: MatrixReport) -> list[str]:
     """What must be known to read the table."""
-    found = [CITED]
-    if partial := report.partial():
-        found.append(
-            f"† judged on clearly fewer samples than the benchmark declares ({len(partial)} of {len(report.rows)} "
-            "benchmarks): differences to cited numbers say little there."
-        )
+    found = [CITED, *partial_notes(report)]
     for one in report.videoglue:
         if one.score is None:
             found.append(f"VideoGLUE score of {one.encoder}: none yet ({one.reason}).")
@@ -77,6 +79,15 @@ def notes(report: MatrixReport) -> list[str]:
         parts = ", ".join(f"{each.name} {each.average:.1f}" for each in one.adaptations if each.average is not None)
         found.append(f"VideoGLUE score of {one.encoder}: {one.score:.1f} (stratified averages: {parts}).")
     return found
+
+
+def partial_notes(report: MatrixReport) -> list[str]:
+    """What the dagger means, where there is one."""
+    if not (partial := report.partial()):
+        return []
+    count = f"{len(partial)} of {len(report.rows)} benchmarks"
+    what = "† judged on clearly fewer samples than the benchmark declares"
+    return [f"{what} ({count}): differences to cited numbers say little there."]
 
 
 def reasons(report: MatrixReport) -> list[str]:
@@ -98,7 +109,7 @@ def _compared_row(one: Compared) -> list[str]:
     assert one.change is not None
     change = change_text(one.change) + (" *" if one.clear else "")
     only = f" ({one.only_new} only new, {one.only_old} only old)" if one.only_new or one.only_old else ""
-    shared = f"{one.shared} samples of {one.drawn}{only}"
+    shared = f"{one.shared} of {one.drawn}{only}"
     return [new.task, encoder, adapter + seed, new.main_metric, str(one.old_score), str(one.new_score), change, shared]
 
 
@@ -117,7 +128,10 @@ def comparison_notes(report: MatrixReport) -> list[str]:
     lines += [f"{cell.name}: only here" for cell in one.only_new]
     lines += [f"{cell.name}: only in {one.old}" for cell in one.only_old]
     if any(pair.change is not None for pair in one.pairs):
-        lines.append("Intervals of the change: paired bootstrap, 1000 draws; * leaves 0 out.")
+        lines.append(
+            "Intervals of the change: paired bootstrap, 1000 draws of whole videos; * leaves 0 out; of one video there "
+            "is none."
+        )
     return lines
 
 

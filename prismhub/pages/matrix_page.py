@@ -19,7 +19,7 @@ from benchmarks.report.comparison import Compared
 from benchmarks.report.details import Confusions, Details, details_of
 from benchmarks.report.matrix_report import MatrixReport, ReportRow
 from benchmarks.report.result_folder import ReportColumn, ReportedCell
-from benchmarks.report.tables import change_text, cited_numbers, comparison_notes, notes
+from benchmarks.report.tables import change_text, cited_numbers, comparison_notes, partial_notes
 from prismhub.pages.report import Confusion, matrix_drawing, readable_seconds, render_page, short
 from prismhub.pages.suite_picture import suite_picture
 
@@ -45,7 +45,7 @@ def matrix_page(report: MatrixReport, watch: Watch, command: str | None = None) 
         title=f"Results of {report.folder.resolve().name}",
         headline=_headline(report, len(scored)),
         summary=f"{done} of {len(report.cells)} cells have scores.",
-        notices=notes(report)[1:],
+        notices=partial_notes(report),
         paper=PAPER,
         released=RELEASED,
         columns=[{"title": column.title, "number": place % 6} for place, column in enumerate(report.columns)],
@@ -131,7 +131,7 @@ def _pair(one: Compared) -> dict[str, Any]:
         "metric": new.main_metric,
         "values": numbers,
         "texts": [str(one.old_score), str(one.new_score), change_text(one.change)],
-        "clear": one.clear,
+        "sure": one.clear,
         "better": one.change.value > 0,
         "shared": one.shared,
         "about": f"{one.drawn}{only}",
@@ -173,7 +173,8 @@ def _benchmark(report: MatrixReport, row: ReportRow) -> dict[str, Any]:
             first.setdefault(done.path, (column, done))
     shown = [(column, details_of(cell)) for column, cell in first.values()]
     metrics = list(dict.fromkeys(name for cell in several.values() for name in cell.result.scores))
-    cited = [("paper", row.cited.paper), ("released weights", row.cited.released), (row.cited.source, row.cited.others)]
+    cited = [(PAPER, row.cited.paper), (RELEASED, row.cited.released)]
+    cited.append((f"other models, in {row.cited.source}", row.cited.others))
     return {
         "row": row,
         "facts": _facts(row, list(several.values())),

@@ -17,7 +17,16 @@ from core_encoder.errors import one_line
 PAPER_COLUMNS = ("VideoPrism-B, paper¹", "VideoPrism-g, paper¹")
 RELEASED_COLUMNS = ("VideoPrism-B, released²", "VideoPrism-L, released²")
 CITED = f"¹ cited: {PAPER}. ² cited: {RELEASED}. Nothing of both was run here."
-COMPARISON_HEADER = ("benchmark", "encoder", "adapter", "metric", "old", "new", "change, 95 % interval", "shared")
+COMPARISON_HEADER = (
+    "benchmark",
+    "encoder",
+    "adapter",
+    "metric",
+    "old",
+    "new",
+    "change, 95 % interval",
+    "shared samples",
+)
 
 
 def matrix_table(report: MatrixReport) -> tuple[list[str], list[list[str]]]:
@@ -109,7 +118,7 @@ def _compared_row(one: Compared) -> list[str]:
     assert one.change is not None
     change = change_text(one.change) + (" *" if one.clear else "")
     only = f" ({one.only_new} only new, {one.only_old} only old)" if one.only_new or one.only_old else ""
-    shared = f"{one.shared} of {one.drawn}{only}"
+    shared = f"{one.shared} in {one.drawn}{only}"
     return [new.task, encoder, adapter + seed, new.main_metric, str(one.old_score), str(one.new_score), change, shared]
 
 

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def prediction_log(path: Path, part: Path) -> Iterator[Callable[[Prediction, Any], None]]:
-    """Yield a function that writes a prediction with what is right as one line, and returns when the disk has it.
+def prediction_log(path: Path, part: Path) -> Iterator[Callable[[Prediction, Mapping[str, Any]], None]]:
+    """Yield a function that writes a prediction with what is known of its sample as one line.
 
-    The file is called `path` once the block has ended well; until then, and after an accident, `part`, of which the
-    lines that it holds already stay.
+    It returns when the disk has it. The file is called `path` once the block has ended well; until then, and after an
+    accident, `part`, of which the lines that it holds already stay.
 
     Raises:
         InputError: the disk is full, or a folder cannot be written to.
@@ -33,8 +33,8 @@ def prediction_log(path: Path, part: Path) -> Iterator[Callable[[Prediction, Any
             one.parent.mkdir(parents=True, exist_ok=True)
         with part.open("a", encoding="utf-8") as file:
 
-            def write(prediction: Prediction, target: Any) -> None:
-                record = prediction_record(prediction) | {"target": target}
+            def write(prediction: Prediction, sample: Mapping[str, Any]) -> None:
+                record = prediction_record(prediction) | dict(sample)
                 file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
                 file.flush()
                 os.fsync(file.fileno())

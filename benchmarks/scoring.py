@@ -160,8 +160,15 @@ def _logged(
     by_id = {sample.id: sample for sample in samples}
     with prediction_log(cell.predictions_path, part) as write:
         for answer in answers:
-            write(answer, task.describe_target(by_id[answer.sample_id]))
+            sample = by_id[answer.sample_id]
+            write(answer, {"video": _video_name(sample, cell.options.data_root), **task.describe_sample(sample)})
             yield answer
+
+
+def _video_name(sample: Sample, root: Path) -> str:
+    """The video of a sample by its place below the root of all data sets, the same on every machine."""
+    path = Path(sample.clip.path)
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else sample.clip.path
 
 
 def digests(task: Task, in_words: bool) -> dict[str, str]:

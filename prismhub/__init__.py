@@ -43,6 +43,7 @@ _JOBS = {
     "score": "ScoreSettings",
     "bench": "BenchSettings",
     "rescore": "RescoreSettings",
+    "report": "ReportSettings",
 }
 _MODULES = {"rescore": "bench"}  # of commands that share one
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "mteb_model",
     "bench",
     "rescore",
+    "report",
     "InputError",
 ]
 
@@ -154,6 +156,14 @@ def bench(**options: Any) -> Any:
 def rescore(**options: Any) -> Any:
     """Judge kept predictions again; options are those of `prismhub rescore`. Returns a list of `Rejudged`."""
     return _run("rescore", options)
+
+
+def report(**options: Any) -> Any:
+    """What a folder of results says, beside published numbers; options are those of `prismhub report`.
+
+    Returns a `prismhub.commands.report.Reported`, which is table, Markdown, CSV and JSON.
+    """
+    return _run("report", options)
 
 
 def _run(job: str, options: dict[str, Any]) -> Any:

@@ -85,7 +85,7 @@ def check_data(
             samples = task.samples(ours)
         except InputError as error:
             further = isinstance(error, MissingData) and ours not in SPLIT_NAMES.values()
-            splits.append(replace(about, **{"absent" if further else "error": str(error)}))
+            splits.append(replace(about, absent=str(error)) if further else replace(about, error=str(error)))
             continue
         paths = list(dict.fromkeys(sample.clip.path for sample in samples))
         there = {path: os.path.isfile(path) for path in paths}  # noqa: PTH113 (Path raises on names too long)

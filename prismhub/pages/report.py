@@ -215,7 +215,7 @@ def write_report(path: str | Path, data: ReportData) -> Path:
     page = render_page(
         "report.html",
         data=data,
-        matrix=_matrix_drawing(data.confusion) if data.confusion else None,
+        matrix=matrix_drawing(data.confusion) if data.confusion else None,
         mix_ups=data.confusion.mix_ups()[:MIX_UPS] if data.confusion else [],
         panels=[_panel_drawing(panel, settings) for panel in data.panels],
         settings=settings,
@@ -289,7 +289,7 @@ def letters(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text)
 
 
-def _matrix_drawing(confusion: Confusion) -> dict[str, Any]:
+def matrix_drawing(confusion: Confusion) -> dict[str, Any]:
     """Places and texts of the confusion matrix in SVG units: labels left and above, one cell per pair of classes."""
     count = len(confusion.labels)
     cell = min(46.0, max(18.0, 560.0 / max(count, 1)))

@@ -27,7 +27,7 @@ from tasks.metrics.wordnet import find_wordnet
 from tasks.readers.texts import TextSample, read_texts
 from tasks.sample import Sample
 from tasks.splits import split_samples, split_warnings
-from tasks.task import Task, as_text, part_of
+from tasks.task import Task, Weighed, as_text, part_of, told
 
 PROTOCOL = "language-v1"
 """CIDEr-D, BLEU and ROUGE-L of captions as pycocoevalcap computes them, on tokens of our own PTB tokenizer, CIDEr-D
@@ -158,6 +158,21 @@ class LanguageTask(Task):
             values[name] = Score(times * value_of(statistic, len(groups)), times * low, times * high, unit)
         total = len(samples) + len(missing)
         return Scores(values, self.main_metric, len(samples), total, split, tuple(missing))
+
+    def weighed(self, predictions: Iterable[Text], split: str = "test") -> Weighed:
+        given = {one.sample_id: one for one in predictions}
+        samples = [one for one in self.predicted(given.values(), split)[0] if _judges(self.main_metric, one)]
+        statistic = text_statistic(self.main_metric, [given[one.id].text for one in samples], self.targets(samples))
+        times, _ = shown_as(self.main_metric)
+        return Weighed(samples, lambda weights: times * statistic(weights))
+
+    def describe_sample(self, sample: Sample) -> dict[str, Any]:
+        about = {"question": _question(sample), "kind": sample.kind if isinstance(sample, TextSample) else ""}
+        return super().describe_sample(sample) | {name: value for name, value in about.items() if value}
+
+    def read_sample(self, record: Mapping[str, Any]) -> TextSample:
+        said = {"question": record.get("question", ""), "kind": record.get("kind", "")}
+        return TextSample(*told(record), (), texts=tuple(record["target"]), **said)
 
     def _given(self, sample: Sample) -> list[str]:
         """What decides a sample beside its id: question and choices, what is right, and the part of the video it is."""

@@ -2,7 +2,8 @@
 
 Source: Caltech record zrznw-w7386, folders such as `Aggression/movie1/`. Frames are counted from 1, both ends belong to
 the span. A video lies beside its annotations, or in folders of the same names, and is called `movieN`; all of it is to
-be put in folders `train` and `test`. Where `movieN_track.mat` lies there, too, frames in which a fly has no position do not count.
+be put in folders `train` and `test`. Where `movieN_track.mat` lies there, too, frames in which a fly has no position do
+not count.
 """
 
 from __future__ import annotations

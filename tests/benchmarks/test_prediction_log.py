@@ -21,7 +21,7 @@ def test_each_line_is_on_the_disk_before_the_next(tmp_path: Path, monkeypatch: p
     sizes = []
     with prediction_log(path, part) as write:
         for name in "abc":
-            write(Text(name, "ein Hünd"), ["a dog"])
+            write(Text(name, "ein Hünd"), {"target": ["a dog"]})
             lines = part.read_text(encoding="utf-8").splitlines()
             assert json.loads(lines[-1]) == {"id": name, "caption": "ein Hünd", "target": ["a dog"]}
             sizes.append(part.stat().st_size)
@@ -34,14 +34,14 @@ def test_after_an_accident_there_is_no_whole_file_and_what_was_answered_is_kept(
     path, part = tmp_path / "x.jsonl", tmp_path / "x.jsonl.part"
     assert kept_predictions(part) == []
     with pytest.raises(KeyboardInterrupt), prediction_log(path, part) as write:
-        write(Text("a", "x"), None)
+        write(Text("a", "x"), {})
         raise KeyboardInterrupt
     assert [one.name for one in tmp_path.iterdir()] == ["x.jsonl.part"]
     with part.open("a") as file:
         file.write('{"id": "b", "capt')  # killed in the middle of a line
     assert kept_predictions(part) == [Text("a", "x")]
     with prediction_log(path, part) as write:
-        write(Text("b", "y"), None)
+        write(Text("b", "y"), {})
     assert read_predictions(path) == [Text("a", "x"), Text("b", "y")] and len(list(tmp_path.iterdir())) == 1
 
 

@@ -44,8 +44,8 @@ def test_cited_numbers_stand_apart_and_are_marked(tmp_path: Path) -> None:
     assert by_name["msrvtt-qa"][4:] == [
         f"\u22123.5{mark}",
         "",
-        "28.5 (B w/ PaLM-2-1B)",
-        "32.0 (B w/ PaLM-2-8B)",
+        "28.5 (B w/ PaLM-2-1B, zero-shot, 2 text examples)",
+        "32.0 (B w/ PaLM-2-8B, zero-shot, 2 text examples)",
         "",
         "",
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -152,8 +153,8 @@ def answer_block(
         return _timeline(answer.shown(top, all_scores), frames, truths)
     if isinstance(answer, Windows) and answer.windows and isinstance(answer.windows[0].answer, ClassScores):
         spans = [
-            Segment(window.start_s, window.end_s, label, score)
-            for window in answer.windows
+            Segment(max(window.start_s, after), min(window.end_s, before), label, score)  # overlaid they look surer
+            for window, (after, before) in zip(answer.windows, pairwise(answer.cuts), strict=True)
             for label, score in window.answer.top(top or 1)  # type: ignore[attr-defined]
         ]
         return _timeline(spans, frames)

@@ -156,4 +156,5 @@ def test_the_page_of_every_kind_plays_its_videos(look: Look, tmp_path: Path, wid
     page = look(write_demo_page(tmp_path / "adapters.html", data), width, scheme)
     assert page.evaluate(SIDEWAYS) == 0 and page.evaluate(IN_SIGHT)
     assert "and 1 more" in page.inner_text("article")
+    assert page.get_attribute("video", "poster") == page.get_attribute(".strip img", "src"), "never black"
     assert page.evaluate(PLAYED) == [[96, 64, True, True]]

@@ -79,6 +79,10 @@ def test_a_result_has_the_blind_score_beside_it(learned: Path, world: Path, caps
     assert value == blind["scores"]["accuracy"]["value"]
     assert run(["adapters", "show", "y"]) == 0
     assert f"| 8 of 8 | {value:.4f} |" in capsys.readouterr().out, "the model card has the blind score beside it too"
+    assert run(["adapters", "show", "y"]) == 0
+    assert "in a command by `--llm PLACE`" in capsys.readouterr().out, "as the card in its folder says"
+    (learned / "adapters" / "y" / "v1" / "README.md").unlink()
+    assert run(["adapters", "show", "y"]) == 0 and "# y" in capsys.readouterr().out
     twin = next(one for one in read_json(capsys, "adapters", "list") if one["name"] == "y-blind")
     assert twin["metric"].startswith(f"accuracy {100 * value:.1f}")
     lines = (learned / "results").glob("*.predictions.jsonl")

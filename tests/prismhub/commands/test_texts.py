@@ -79,10 +79,6 @@ def test_a_result_has_the_blind_score_beside_it(learned: Path, world: Path, caps
     assert value == blind["scores"]["accuracy"]["value"]
     assert run(["adapters", "show", "y"]) == 0
     assert f"| 8 of 8 | {value:.4f} |" in capsys.readouterr().out, "the model card has the blind score beside it too"
-    assert run(["adapters", "show", "y"]) == 0
-    assert "in a command by `--llm PLACE`" in capsys.readouterr().out, "as the card in its folder says"
-    (learned / "adapters" / "y" / "v1" / "README.md").unlink()
-    assert run(["adapters", "show", "y"]) == 0 and "# y" in capsys.readouterr().out
     twin = next(one for one in read_json(capsys, "adapters", "list") if one["name"] == "y-blind")
     assert twin["metric"].startswith(f"accuracy {100 * value:.1f}")
     lines = (learned / "results").glob("*.predictions.jsonl")
@@ -198,3 +194,12 @@ def test_questions_and_candidates_that_make_no_sense(world: Path, tmp_path: Path
     words = ("predict", str(world), "--adapter", "y")
     assert "at least two different texts" in says(2, *words, "--candidates", str(tmp_path / "one.txt"))
     assert "question is empty: ask something" in says(2, *words, "--question", " ")
+
+
+def test_the_card_that_is_shown_says_where_the_language_model_is_looked_for(
+    learned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["adapters", "show", "y"]) == 0
+    assert "in a command by `--llm PLACE`" in capsys.readouterr().out, "as the card in its folder does"
+    (learned / "adapters" / "y" / "v1" / "README.md").unlink()
+    assert run(["adapters", "show", "y"]) == 0 and "# y" in capsys.readouterr().out

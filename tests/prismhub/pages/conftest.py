@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
-Look = Callable[..., Any]
+OpenPage = Callable[..., Any]
 
 
 @pytest.fixture(scope="session")
@@ -26,11 +26,11 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def look(browser: Any) -> Iterator[Look]:
-    """`look(file, width, scheme)` opens a page, which at the end must have said nothing and asked for nothing else."""
+def open_page(browser: Any) -> Iterator[OpenPage]:
+    """`open_page(file, width, scheme)` opens a page; at the end none may have said or asked for anything."""
     contexts, troubles = [], []
 
-    def open_page(file: Path, width: int = 1280, scheme: str = "light") -> Any:
+    def open_one(file: Path, width: int = 1280, scheme: str = "light") -> Any:
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
         contexts.append(context)
         page = context.new_page()
@@ -42,7 +42,7 @@ def look(browser: Any) -> Iterator[Look]:
         page.goto(file.as_uri())
         return page
 
-    yield open_page
+    yield open_one
     for context in contexts:
         context.close()
     assert troubles == []

@@ -21,7 +21,7 @@ from prismhub.pages.answers_page import AnsweredBy, write_answers_page
 from prismhub.pages.demo_page import Contest, DemoPage, Said, ShownClip, write_demo_page
 from prismhub.pages.report import write_report
 from prismhub.pages.timeline import timeline_svg
-from tests.prismhub.pages.conftest import Look
+from tests.prismhub.pages.conftest import OpenPage
 from tests.prismhub.pages.test_report import compared, report
 from tests.videos import write_video
 
@@ -80,8 +80,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("width", "scheme"), SIZES)
-def test_answers_of_every_kind_are_readable(answers: Path, look: Look, width: int, scheme: str) -> None:
-    page = look(answers, width, scheme)
+def test_answers_of_every_kind_are_readable(answers: Path, open_page: OpenPage, width: int, scheme: str) -> None:
+    page = open_page(answers, width, scheme)
     assert page.evaluate(SIDEWAYS) == 0, "nobody scrolls sideways"
     assert page.evaluate("[...document.images].every(one => one.complete && one.naturalWidth > 0)")
     assert page.evaluate(CUT_OFF) == []
@@ -90,13 +90,13 @@ def test_answers_of_every_kind_are_readable(answers: Path, look: Look, width: in
         assert np.allclose(moments, CORNERS, atol=0.003), "boxes lie where they were given"
 
 
-def test_long_labels_are_whole_where_there_is_room(answers: Path, look: Look) -> None:
-    page = look(answers, 1280)
+def test_long_labels_are_whole_where_there_is_room(answers: Path, open_page: OpenPage) -> None:
+    page = open_page(answers, 1280)
     widths = page.evaluate("[...document.querySelectorAll('.answer .label')].map(one => one.clientWidth)")
     assert max(widths) > 300 and len(widths) == 3 * 4
 
 
-def test_a_timeline_shows_the_beginning_of_every_label(look: Look, tmp_path: Path) -> None:
+def test_a_timeline_shows_the_beginning_of_every_label(open_page: OpenPage, tmp_path: Path) -> None:
     labels = (
         LONG,
         f"{LONG} to somebody",
@@ -106,7 +106,7 @@ def test_a_timeline_shows_the_beginning_of_every_label(look: Look, tmp_path: Pat
     spans = [Segment(number, number + 1.0, label, 0.5) for number, label in enumerate(labels)]
     drawing = timeline_svg(f"{'a long name ' * 20}.mp4", spans, 10.0, [Segment(0.0, 1.0, LONG, 1.0)])
     (tmp_path / "drawing.html").write_text(f"<meta charset=utf-8><body>{drawing}", encoding="utf-8")
-    page: Any = look(tmp_path / "drawing.html")
+    page: Any = open_page(tmp_path / "drawing.html")
     assert page.evaluate(CUT_OFF) == []
     shown = page.evaluate("[...document.querySelectorAll('text[text-anchor=end] title')].map(one => one.textContent)")
     assert sorted(shown) == sorted(labels), "one row each, the truth in that of its label"
@@ -126,16 +126,16 @@ PLAYED = """async () => Promise.all([...document.querySelectorAll('video')].map(
 
 
 @pytest.mark.parametrize(("width", "scheme"), SIZES)
-def test_every_score_of_the_demo_is_in_sight(look: Look, tmp_path: Path, width: int, scheme: str) -> None:
+def test_every_score_of_the_demo_is_in_sight(open_page: OpenPage, tmp_path: Path, width: int, scheme: str) -> None:
     data = replace(report(("left", LONG, "still")), comparison=compared("colour histogram"))
-    page = look(write_report(tmp_path / "index.html", data), width, scheme)
+    page = open_page(write_report(tmp_path / "index.html", data), width, scheme)
     assert page.evaluate(SIDEWAYS) == 0
     assert page.locator(".compared .number").count() > 4 and page.evaluate(IN_SIGHT)
     assert all(tops == sorted(tops) for tops in page.evaluate(ROWS)), "what needs no training stays below"
 
 
 @pytest.mark.parametrize(("width", "scheme"), SIZES)
-def test_the_page_of_every_kind_plays_its_videos(look: Look, tmp_path: Path, width: int, scheme: str) -> None:
+def test_the_page_of_every_kind_plays_its_videos(open_page: OpenPage, tmp_path: Path, width: int, scheme: str) -> None:
     video = write_video(tmp_path / "clip.mp4", np.full((32, 64, 96, 3), 90, np.uint8), fps=16)
     score = Score(0.812345, 0.7, 0.9)
     contests = [
@@ -153,7 +153,7 @@ def test_the_page_of_every_kind_plays_its_videos(look: Look, tmp_path: Path, wid
     answer = ClassScores(str(video), torch.tensor([0.2, 0.4, 0.3, 0.1]), LABELS)
     said = Said("which motion", "map_classifier", answer, LONG, f"the best constant answer: {LONG}", right=False)
     data = DemoPage("2 adapters", contests, [ShownClip("clip.mp4", video, [said])], commands=["prismhub " + "x" * 300])
-    page = look(write_demo_page(tmp_path / "adapters.html", data), width, scheme)
+    page = open_page(write_demo_page(tmp_path / "adapters.html", data), width, scheme)
     assert page.evaluate(SIDEWAYS) == 0 and page.evaluate(IN_SIGHT)
     assert "and 1 more" in page.inner_text("article")
     assert page.get_attribute("video", "poster") == page.get_attribute(".strip img", "src"), "never black"

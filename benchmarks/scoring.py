@@ -66,6 +66,7 @@ def score_cell(cell: MatrixCell, task: Task, features: CellFeatures, watch: Watc
         protocol=task.protocol,
         data_digest=task.digest("test"),
         label_names=list(names),
+        adapter_sha256=cell.saved.weights_sha256 or None if cell.saved is not None else None,
         clip_plan=cell.spec.plan.describe(),
         digests=digests(task, cell.how == "words" or cell.saved is not None),
         also_in_train=also,
@@ -90,6 +91,7 @@ def score_cell(cell: MatrixCell, task: Task, features: CellFeatures, watch: Watc
     if trained is not None:
         trained.info = replace(trained.info, evaluations=(result.as_scores(),))
         trained.save_pretrained(cell.adapter_folder)
+        result = replace(result, adapter_sha256=trained.info.weights_sha256)
     return result
 
 

@@ -91,6 +91,9 @@ def test_every_cell_is_a_file_with_its_provenance(first_run: tuple[Path, list[An
     assert found["ssv2-temporal"].digests["prompts"] == hashlib.sha256(prompts.read_bytes()).hexdigest()
     assert "prompts" in found["nextqa-atp-hard"].digests and "prompts" not in found["ssv2"].digests
     ssv2 = found["ssv2"]
+    (weights,) = output.glob("*/ssv2/*.adapter/adapter_model.safetensors")
+    assert ssv2.adapter_sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()  # no other's card takes its scores
+    assert found["ssv2-temporal"].adapter_sha256 is None
     assert (ssv2.also_in_train, found["ssv2-temporal"].also_in_train) == (0, None)
     assert ssv2.cost is not None and ssv2.cost.train_s > 0 and (ssv2.cost.parameters or 0) > 1000
     hidden = [path for path in output.rglob("*") if path.name.startswith(".") or path.suffix == ".part"]
@@ -412,7 +415,7 @@ def test_a_saved_adapter_of_texts_answers_in_words(root: Path, tmp_path: Path) -
     from adapters.card import AdapterInfo
     from adapters.context import Context, TargetSchema
     from adapters.kinds.lit_text import LitText
-    from adapters.registry import save_to_registry
+    from adapters.registry import describe_adapter, save_to_registry
     from core_encoder.extraction import spec_for
 
     nano = load_encoder("nano")
@@ -428,6 +431,7 @@ def test_a_saved_adapter_of_texts_answers_in_words(root: Path, tmp_path: Path) -
     assert not done.failed and [column.adapter for column in done.columns] == ["mine"]
     found = results_in(output)
     assert [found[name].adapter for name in names] == ["map_classifier", "mine", "mine", "mine"]
+    assert found["msrvtt-t2v"].adapter_sha256 == describe_adapter("mine").weights_sha256
     path = next(output.rglob("msrvtt-t2v/*.json"))
     for one in lines_of(path):
         video = next(root.rglob(f"{one['id']}.*"))

@@ -192,7 +192,8 @@ def _said(said: Any) -> list[tuple[str, str]]:
         return [(_segment(one), f"{one.score:.3f}") for one in said.segments[:SAID]] or [("nothing found", "")]
     if isinstance(said, BoxScores):
         best = sorted(said.shown(top=1), key=lambda box: -box.score)[:SAID]
-        return [(f"{box.label}, in {_corners(box.corners)}", f"{box.score:.3f}") for box in best]
+        said_of = [(f"{box.label}, in {_corners(box.corners)}", f"{box.score:.3f}") for box in best]
+        return said_of or [("nobody was asked about", "")]
     return [(label, f"{score:.3f}") for label, score in said.top(SAID)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import Any
 
 import torch
 
+from adapters.prediction_records import prediction_record
 from adapters.predictions import ClassScores
 from adapters.scores import Score
-from benchmarks.prediction_log import prediction_log
 from benchmarks.report.result_folder import ReportedCell
 from benchmarks.results import Cost, Provenance, Result, State
 from core_encoder.clip_plan import Clip
+from core_encoder.files.storage import write_text
 from tasks.registry import find_benchmark
 from tasks.sample import Sample
 from tasks.task import Task
@@ -65,21 +67,18 @@ def write_cell(
     return ReportedCell(result.write(folder / f"{encoder}-{fingerprint[:8]}" / task / f"{name}.json"), result)
 
 
-def write_judged(
-    cell: ReportedCell, task: Task, predictions: Sequence[Any], root: Path | None = None, **changes: Any
-) -> ReportedCell:
+def write_judged(cell: ReportedCell, task: Task, predictions: Sequence[Any], **changes: Any) -> ReportedCell:
     """Write the cell again with the scores of predictions that `task` judges, and with their file."""
-    scores = task.judge(predictions, "test")
+    scores = task.judge(predictions, "test", num_draws=100)
     changes = {"label_names": list(task.label_names), "data_digest": task.digest("test")} | changes
     result = replace(
         cell.result, scores=dict(scores.values), n_evaluated=scores.n_evaluated, n_total=scores.n_total, **changes
     )
     result.write(cell.path)
-    by_id = {sample.id: sample for sample in task.samples("test")}
-    with prediction_log(cell.predictions_path, cell.path.with_suffix(".part")) as write:
-        for one in predictions:
-            sample = by_id[one.sample_id]
-            write(one, {"video": sample.clip.path, **task.describe_sample(sample)})
+    samples = {sample.id: sample for sample in task.samples("test")}
+    known = {name: {"video": one.clip.path, **task.describe_sample(one)} for name, one in samples.items()}
+    records = (prediction_record(one) | known[one.sample_id] for one in predictions)
+    write_text(cell.predictions_path, "".join(json.dumps(record) + "\n" for record in records))
     return replace(cell, result=result)
 
 

@@ -304,11 +304,11 @@ class Adapter(nn.Module, ABC):
         )
 
         check_given([self], given)
-        check_needed({self.kind: self}, given)
         if is_array(inputs) and is_features(self, inputs, mask):
             features = torch.as_tensor(inputs)
             known = truths_of([str(i) for i in range(len(features))], ids, given)
             return predict_features(self, features, mask, known, batch_size)
+        check_needed({self.kind: self}, given)
         alone = is_array(inputs) or isinstance(inputs, str | os.PathLike | Clip)
         asked = [inputs] if alone else list(inputs)
         if any(map(is_array, asked)):

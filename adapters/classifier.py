@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from adapters.adapter import Adapter, Loss
 from adapters.context import Context, TargetSchema
 from adapters.features import Batch, FeatureDataset, Times, ids_of, read_batch, targets_of
+from adapters.head_options import ClassifierConfig
 from adapters.predicting import evaluating
 from adapters.predictions import ClassScores, Prediction, mean_scores
 from adapters.reweighting import ClassificationLoss
@@ -77,7 +78,7 @@ class Classifier(Adapter):
 
     criterion: ClassificationLoss
 
-    def __init__(self, config: Any, context: Context) -> None:
+    def __init__(self, config: ClassifierConfig, context: Context) -> None:
         super().__init__(config, context)
         names = self.label_names
         least = 1 if config.multi_label else 2

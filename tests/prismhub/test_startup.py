@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -216,6 +217,9 @@ def test_reading_a_task_needs_no_torch(tmp_path: Path) -> None:
 
 def test_judging_files_needs_no_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WNSEARCHDIR", str(tmp_path / "wordnet"))
+    (tmp_path / "without").mkdir()  # NLTK, which imports scikit-learn and pandas where it finds them
+    (tmp_path / "without" / "nltk.py").write_text("raise ImportError('not installed')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "without"), os.environ.get("PYTHONPATH", "")]))
     commands = [[*one, "--json"] for one in score_commands(tmp_path).values()]
     assert len(commands) == len(JUDGES)
     frameworks = ["torch", "lightning", "torchmetrics", "transformers", "pandas", "scipy", "sklearn"]

@@ -39,6 +39,8 @@ def suite_picture(report: MatrixReport, suite: str, rows: Sequence[ReportRow]) -
             tip = f"{row.name}, {column.title}: {entry}"
             if entry.score is not None:
                 ends = entry.score.interval
+                if entry.spread is not None:
+                    ends = (entry.score.value - entry.spread, entry.score.value + entry.spread)
                 bar |= {
                     "x": x_of(printed(entry.score, entry.score.value)),
                     "reach": [x_of(printed(entry.score, end)) for end in ends] if ends else None,

@@ -21,7 +21,7 @@ from prismhub.pages.answers_page import AnsweredBy, write_answers_page
 from prismhub.pages.demo_page import Contest, DemoPage, Said, ShownClip, write_demo_page
 from prismhub.pages.report import write_report
 from prismhub.pages.timeline import timeline_svg
-from tests.prismhub.pages.conftest import OpenPage
+from tests.browser import OpenPage
 from tests.prismhub.pages.test_report import compared, report
 from tests.videos import write_video
 

@@ -32,7 +32,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def open_page(browser: Any) -> Iterator[OpenPage]:
-    """`open_page(file, width, scheme)` opens a page, which at the end must have said nothing and asked for nothing else."""
+    """`open_page(file, width, scheme)` opens a page, which at the end must have said and asked for nothing else."""
     contexts, troubles = [], []
 
     def open_one(file: Path, width: int = 1280, scheme: str = "light") -> Any:

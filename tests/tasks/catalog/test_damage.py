@@ -35,6 +35,7 @@ ALLOWED = (  # file, damage, why it is no fault; all other damage is read as bef
     ("val.csv", "'type' empty in the last row", "it is no question of ATP-Hard"),
     ("map_vid_vidorID.json", "an empty object", "a video may be called by its id"),
     ("MSRVTT_data.json", "*videos*.split*", "splits go by the number of the video where they are not written"),
+    ("*_videodatainfo.json", "*videos*.split*", "as there"),
 )
 
 

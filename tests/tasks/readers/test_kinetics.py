@@ -61,6 +61,13 @@ def test_damage_is_named(folder: Path) -> None:
     with pytest.raises(InputError, match=r"train.csv: line 2: time_start 'x' is not a time in seconds"):
         read_kinetics(DatasetFolder(folder), "train")
     file.write_text(good)
+    other = folder / "validate.csv"
+    right = other.read_text()
+    other.write_text(right.replace("tai chi", "tai chy"))
+    task = find_benchmark("kinetics400").open(folder)
+    with pytest.raises(InputError, match=r"validate.csv: line 4: label 'tai chy' is no class of train; did you mean"):
+        task.samples("test")
+    other.write_text(right)
     without_column(file, "youtube_id")
     with pytest.raises(InputError, match=r"train.csv: line 1: there is no column 'youtube_id'"):
         read_kinetics(DatasetFolder(folder), "train")

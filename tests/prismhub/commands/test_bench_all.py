@@ -56,6 +56,7 @@ def test_every_benchmark_has_a_plain_score() -> None:
     assert list(PLAIN_SCORES) == catalog_names() and len(PLAIN_SCORES) == 33
 
 
+@pytest.mark.slow
 def test_all_suites_have_the_scores_of_the_annotation_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WNSEARCHDIR", str(write_lexicon(tmp_path / "wordnet")))
     monkeypatch.setattr("tasks.families.open_answers.nltk_tagging", lambda: None)  # the same words on every machine

@@ -97,7 +97,7 @@ def test_running_again_decodes_nothing(
     extract(nano, videos[:4], spec, tmp_path)
     again = extract(nano, videos[:6], spec, tmp_path)
     assert (again.n_cached, again.n_encoded, again.frames_decoded) == (4, 2, 16)
-    monkeypatch.setattr("core_encoder.video.decoding.open_video", None)
+    monkeypatch.setattr("core_encoder.video.clip_decoder.open_video", None)
     done = extract(nano, videos[:6], spec, tmp_path)
     assert (done.n_cached, done.n_encoded, done.frames_decoded, done.failures) == (6, 0, 0, ())
 

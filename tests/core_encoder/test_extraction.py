@@ -152,7 +152,7 @@ def test_a_finished_dense_run_opens_no_video(
 ) -> None:
     extract(nano, videos[:2], spec_for(nano, DENSE), tmp_path)
     opened: list[str] = []
-    for module in ("video.decoders", "video.decoding"):
+    for module in ("video.decoders", "video.clip_decoder"):
         monkeypatch.setattr(f"core_encoder.{module}.open_video", lambda path, *rest, **more: opened.append(path))
     assert extract(nano, videos[:2], spec_for(nano, DENSE), tmp_path).n_cached == 2
     assert opened == []

@@ -46,7 +46,7 @@ class Scene:
 
     start_s: float
     end_s: float
-    vector: NDArray[np.float32] = field(default=NO_VECTOR, repr=False)
+    vector: NDArray[np.float32] = field(default_factory=lambda: NO_VECTOR, repr=False)
     findings: tuple[Finding, ...] = ()
     speech: tuple[Cue, ...] = ()
     thumbnail: bytes = field(default=b"", repr=False)

@@ -40,6 +40,7 @@ _JOBS = {
     "zero_shot": "ZeroShotSettings",
     "rank": "RankSettings",
     "embed": "EmbedSettings",
+    "index": "IndexSettings",
     "score": "ScoreSettings",
     "bench": "BenchSettings",
     "rescore": "RescoreSettings",
@@ -64,6 +65,7 @@ __all__ = [
     "zero_shot",
     "rank",
     "embed",
+    "index",
     "score",
     "mteb_model",
     "bench",
@@ -122,6 +124,11 @@ def embed(**options: Any) -> Any:
     folder `out` is written, and an `OpenTadFolder` returned.
     """
     return _run("embed", options)
+
+
+def index(videos: Any, **options: Any) -> Any:
+    """Bring an archive up to date with folders of videos; options are those of `prismhub index`. Returns `Indexed`."""
+    return _run("index", {"videos": videos} | options)
 
 
 def score(**options: Any) -> Any:

@@ -14,7 +14,7 @@ from core_encoder.errors import UnreadableVideo
 from core_encoder.video.video_files import check_file
 
 _ASS_FIELDS = 8  # commas before the text of an event as libav gives it
-_ASS_MARKUP = re.compile(r"\{[^}]*\}")
+_ASS_MARKUP = re.compile(r"\{\\[^}]*\}")
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,7 @@ class CutFiles:
         return [lambda threads, path=path: self._cut(path, threads) for path in self._paths]  # type: ignore[misc]
 
     def _cut(self, path: str, num_threads: int) -> None:
+        num_threads = max(num_threads, 2)  # this thread looks at frames while others decode the next ones
         try:
             digest = video_digest(path)
             decoder = self._decoders[0].spec.decoder.partition("-")[0]

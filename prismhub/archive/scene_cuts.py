@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from core_encoder.clip_plan import Clip, VideoFacts
 from core_encoder.errors import InputError
 from core_encoder.fields import finite_number
@@ -161,10 +159,10 @@ class Shots:
     clips: Sequence[Clip] | None = None
 
     def __init__(self, path: str, facts: VideoFacts, cuts: SceneCuts) -> None:
-        from scenedetect.detectors import ContentDetector
+        from prismhub.archive.content_detector import QuickContentDetector
 
         self._path, self._facts, self._cuts = path, facts, cuts
-        self._detector = ContentDetector(threshold=cuts.threshold, min_scene_len=0)  # shortest scenes are kept here
+        self._detector = QuickContentDetector(threshold=cuts.threshold, min_scene_len=0)  # lengths are minded here
         self._shot_s = 0.0  # where the shot under way begins
         self.open_s = 0.0
 
@@ -186,9 +184,10 @@ class Shots:
         return thumbnail(frame)
 
     def _is_cut(self, index: int, frame: DecodedFrame) -> bool:
+        import cv2
         from scenedetect import FrameTimecode
 
-        small = np.ascontiguousarray(frame.small(_DETECTOR_PIXELS)[..., ::-1])  # BGR
+        small = cv2.cvtColor(frame.small(_DETECTOR_PIXELS), cv2.COLOR_RGB2BGR)
         return bool(self._detector.process_frame(FrameTimecode(index, self._facts.fps), small))
 
     def _pieces(self, end_s: float) -> list[Clip]:

@@ -40,6 +40,9 @@ _JOBS = {
     "zero_shot": "ZeroShotSettings",
     "rank": "RankSettings",
     "embed": "EmbedSettings",
+    "search": "SearchSettings",
+    "label": "LabelSettings",
+    "export": "ExportSettings",
     "score": "ScoreSettings",
     "bench": "BenchSettings",
     "rescore": "RescoreSettings",
@@ -64,6 +67,9 @@ __all__ = [
     "zero_shot",
     "rank",
     "embed",
+    "search",
+    "label",
+    "export",
     "score",
     "mteb_model",
     "bench",
@@ -122,6 +128,21 @@ def embed(**options: Any) -> Any:
     folder `out` is written, and an `OpenTadFolder` returned.
     """
     return _run("embed", options)
+
+
+def search(archive: Any, text: str | None = None, **options: Any) -> Any:
+    """Find scenes of an archive; options are those of `prismhub search`. Returns `Found`, a sequence of `FoundScene`s."""
+    return _run("search", {"archive": archive} | ({} if text is None else {"text": text}) | options)
+
+
+def label(archive: Any, text: str | None = None, **options: Any) -> Any:
+    """Write scenes of an archive to a manifest for `train`; options are those of `prismhub label`. Returns `Found`."""
+    return _run("label", {"archive": archive} | ({} if text is None else {"text": text}) | options)
+
+
+def export(archive: Any, **options: Any) -> Any:
+    """Write an archive to a Parquet file; options are those of `prismhub export`. Returns how many scenes."""
+    return _run("export", {"archive": archive} | options)
 
 
 def score(**options: Any) -> Any:

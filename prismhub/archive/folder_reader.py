@@ -127,9 +127,7 @@ class FolderReader:
     def video(self, root: str, path: str) -> ArchivedVideo | None:
         """A video as it was put in."""
         with self.snapshot():
-            ids = self._all(
-                f"SELECT s.id FROM {FROM} WHERE v.root = ? AND v.path = ? ORDER BY s.place", (root, path)
-            )
+            ids = self._all(f"SELECT s.id FROM {FROM} WHERE v.root = ? AND v.path = ? ORDER BY s.place", (root, path))
             kept = self.scenes([row[0] for row in ids], thumbnails=True)
             if kept:
                 vectors = self.vectors([one.id for one in kept])
@@ -165,11 +163,34 @@ class FolderReader:
                 found |= {one.id: one for one in self._read_scenes(some, thumbnails)}
             return [found[one] for one in ids if one in found]
 
+    def places(self, ids: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """Which video scenes are of, by a number that each video has, and their places in it."""
+        found: dict[int, tuple[int, int]] = {}
+        with self.snapshot():
+            for some in _chunks(ids):
+                marks = ", ".join("?" * len(some))
+                rows = self._all(f"SELECT id, video, place FROM scenes WHERE id IN ({marks})", some)
+                found |= {one: (video, place) for one, video, place in rows}
+        return found
+
     def every_scene(self, where: Filter | None = None) -> list[int]:
         """The numbers of all scenes, or of those that a filter lets through, by video and time."""
         condition, values = ("1", ()) if where is None else (where.sql, where.values)
         rows = self._all(f"SELECT s.id FROM {FROM} WHERE {condition} ORDER BY v.root, v.path, s.place", values)
         return [row[0] for row in rows]
+
+    def scores_of(self, adapter: str, where: Filter | None = None) -> dict[int, dict[str, float]]:
+        """What an adapter says of every scene it said something of: its labels, or captions, with their scores."""
+        condition, values = ("1", ()) if where is None else (where.sql, where.values)
+        rows = self._all(
+            f"SELECT g.scene, g.label || g.text, max(g.score) FROM {FROM} JOIN findings g ON g.scene = s.id "
+            f"WHERE g.adapter = ? AND {condition} GROUP BY g.scene, g.label || g.text",
+            (adapter, *values),
+        )
+        scores: dict[int, dict[str, float]] = {}
+        for scene, name, score in rows:
+            scores.setdefault(scene, {})[name] = score
+        return scores
 
     def vectors(self, ids: Sequence[int]) -> Floats:
         """The vectors (n, E) of scenes by their numbers; zeros where one has none."""
@@ -185,6 +206,15 @@ class FolderReader:
             places = [place for place, one in enumerate(ids) if one in rows]
             out[places] = search.values[[rows[ids[place]] for place in places]]
             return out
+
+    def background(self) -> tuple[Floats, Floats, int, int] | None:
+        """What is kept of unrelated texts (see `Background`): vectors, best scores, number of the file, rows of it."""
+        kept = self._all("SELECT texts, best, file, vector_rows FROM background")
+        if not kept:
+            return None
+        texts, best, number, rows = kept[0]
+        values = np.frombuffer(best, "<f4").copy()
+        return np.frombuffer(texts, "<f4").reshape(len(values), -1).copy(), values, number, rows
 
     def vector_search(self) -> VectorSearch:
         """Search among the rows of all vectors, of scenes that are gone among them."""

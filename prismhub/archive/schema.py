@@ -44,6 +44,10 @@ CREATE TABLE cues (
 );
 CREATE INDEX cues_by_scene ON cues (scene);
 CREATE TABLE thumbnails (scene INTEGER PRIMARY KEY REFERENCES scenes ON DELETE CASCADE, jpeg BLOB NOT NULL);
+CREATE TABLE background (
+    id INTEGER PRIMARY KEY CHECK (id = 1), texts BLOB NOT NULL, best BLOB NOT NULL, file INTEGER NOT NULL,
+    vector_rows INTEGER NOT NULL
+);
 CREATE VIRTUAL TABLE words USING fts5 (captions, labels, speech, names, tokenize = '{TOKENIZER}');
 CREATE VIRTUAL TABLE word_counts USING fts5vocab (words, row);
 PRAGMA application_id = {_MARK};

@@ -211,7 +211,9 @@ def _read_graph(file: VectorFile, expansion: int, to_write: bool = False) -> Any
     """The approximate index as it lies there, None where there is none to read; to write, a new one."""
     if not has_usearch():
         if to_write:
-            raise InputError("an approximate index needs usearch, which is not installed: pip install prismhub[archive]")
+            raise InputError(
+                "an approximate index needs usearch, which is not installed: pip install prismhub[archive]"
+            )
         return None
     from usearch.index import Index
 

@@ -63,7 +63,8 @@ def frequencies(database: sqlite3.Connection, words: Sequence[str]) -> Mapping[s
     counts: dict[str, int] = {}
     for word in words:
         found = [
-            database.execute("SELECT doc FROM word_counts WHERE term = ?", (token,)).fetchone() for token in tokens[word]
+            database.execute("SELECT doc FROM word_counts WHERE term = ?", (token,)).fetchone()
+            for token in tokens[word]
         ]
         counts[word] = min((row[0] if row else 0 for row in found), default=0)
     return counts

@@ -17,7 +17,9 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from core_encoder.errors import InputError
 from prismhub.archive.folder_reader import FolderReader
+from prismhub.archive.scene_index import FolderIndex
 from prismhub.archive.vectors import Floats
 from prismhub.progress import Show
 
@@ -63,6 +65,14 @@ class Background:
 
         search.over_rows(self.texts, visit, first)
         return replace(self, best=best, file=search.file.number, rows=search.file.rows)
+
+    def keep(self, folder: Path) -> None:
+        """Write it to the archive in `folder`, unless that cannot be written to now: the next search does it then."""
+        try:
+            with FolderIndex.open(folder, wait=False) as index:
+                index.keep_background(self.texts, self.best, self.file, self.rows)
+        except InputError:
+            pass
 
     def matches(self, query: Floats, scenes: Floats) -> NDArray[np.bool_]:
         """Which of the scenes (n, E) are nearer to a text (E,) than unrelated texts are to any scene."""

@@ -21,7 +21,7 @@ from prismhub.archive import schema
 from prismhub.archive.filters import Filter
 from prismhub.archive.scenes import AdapterRecord, ArchivedVideo, ArchiveRecord, Cue, Finding, Scene
 from prismhub.archive.vectors import Floats, Rows, VectorFile, VectorSearch
-from prismhub.archive.words import WordQuery, frequencies, match_of
+from prismhub.archive.words import WordQuery, frequencies, match_of, quoted, weights_of
 
 Opened = TypeVar("Opened", bound="FolderReader")
 FROM = "scenes s JOIN videos v ON v.id = s.video"
@@ -45,12 +45,14 @@ class SceneQuery:
 class Rankings:
     """The scenes that answer a query, by vectors and by words, each the best first.
 
-    `by_vector` holds cosines, `by_words` BM25 (greater is better). `allowed` counts the scenes that the filter and the
-    phrases let through, None where there are neither.
+    `by_vector` holds cosines, `by_words` BM25 (greater is better); `held` says, for each of the latter, which share of
+    the query its words are, rare words weighing more. `allowed` counts the scenes that the filter and the phrases let
+    through, None where there are neither.
     """
 
     by_vector: tuple[tuple[int, float], ...]
     by_words: tuple[tuple[int, float], ...]
+    held: tuple[float, ...] = ()
     allowed: int | None = None
 
 
@@ -78,14 +80,14 @@ class FolderReader:
         self._search: tuple[VectorFile, VectorSearch] | None = None
 
     @classmethod
-    def open(cls: type[Opened], folder: str | Path) -> Opened:
-        """Open the archive in `folder`.
+    def open(cls: type[Opened], folder: str | Path, wait: bool = True) -> Opened:
+        """Open the archive in `folder`; without `wait`, writing fails at once where another process writes.
 
         Raises:
             InputError: there is none, or it was written by a newer prismhub.
         """
         folder = Path(folder).expanduser()
-        index = cls(folder, schema.open_existing(folder, cls.writes))
+        index = cls(folder, schema.open_existing(folder, cls.writes, wait))
         if index._saved("record") is None:
             raise InputError(f"{folder}: an archive that was never finished; run prismhub index again")
         return index
@@ -149,8 +151,8 @@ class FolderReader:
             filtered = query.where is not None or bool(query.words and query.words.phrases)
             allowed = self._fill_allowed(query) if filtered else None
             by_vector = () if query.vector is None else self._by_vector(query.vector, query.depth, filtered)
-            by_words = () if query.words is None else self._by_words(query.words, query.depth, filtered)
-            return Rankings(tuple(by_vector), tuple(by_words), allowed)
+            by_words, held = ((), ()) if query.words is None else self._by_words(query.words, query.depth, filtered)
+            return Rankings(tuple(by_vector), tuple(by_words), tuple(held), allowed)
 
     def scenes(self, ids: Sequence[int], thumbnails: bool = False) -> list[KeptScene]:
         """Scenes by their numbers, in this order; without vectors, and with thumbnails only where asked for.
@@ -295,16 +297,28 @@ class FolderReader:
                 return hits[:depth]
             wanted *= 4
 
-    def _by_words(self, words: WordQuery, depth: int, filtered: bool) -> list[tuple[int, float]]:
-        match = match_of(frequencies(self._database, words.words), len(self))
+    def _by_words(
+        self, words: WordQuery, depth: int, filtered: bool
+    ) -> tuple[list[tuple[int, float]], list[float]]:
+        """Scenes and their BM25, and which share of the query each of them holds."""
+        scenes = len(self)
+        counts = frequencies(self._database, words.words)
+        match = match_of(counts, scenes)
         if not match:
-            return []
+            return [], []
         among = "AND EXISTS (SELECT 1 FROM temp.allowed a WHERE a.scene = words.rowid)" if filtered else ""
-        rows = self._all(
+        hits = self._all(
             f"SELECT rowid, -bm25(words) FROM words WHERE words MATCH ? {among} ORDER BY bm25(words), rowid LIMIT ?",
             (match, depth),
         )
-        return [(scene, score) for scene, score in rows]
+        held = dict.fromkeys((scene for scene, _ in hits), 0.0)
+        for word, weight in weights_of(counts, scenes).items():
+            for some in _chunks(list(held)) if counts[word] else ():
+                marks = ", ".join("?" * len(some))
+                sql = f"SELECT rowid FROM words WHERE words MATCH ? AND rowid IN ({marks})"
+                for (scene,) in self._all(sql, (quoted(word), *some)):
+                    held[scene] += weight
+        return hits, list(held.values())
 
     def _searching(self) -> VectorSearch:
         saved = self._saved("vectors")

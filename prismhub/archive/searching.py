@@ -22,7 +22,7 @@ from prismhub.progress import SILENT, Show
 from prismhub.settings import RunningSettings
 
 _DEPTH = 200  # scenes of a ranking that are fused
-_TELLING = 0.5  # of the best BM25: scenes below hold only the common words of a query that another holds whole
+_HELD = 0.5  # share of a text that a scene's words must be where its looks count, too
 
 
 class ArchiveSearch:
@@ -69,7 +69,7 @@ class ArchiveSearch:
             asked = None if settings.mode == "vector" and not (words and words.phrases) else words
             found = self.index.search(SceneQuery(vector, asked, where, max(_DEPTH, 4 * settings.top)))
             if settings.mode == "vector":
-                found = Rankings(found.by_vector, (), found.allowed)
+                found = replace(found, by_words=(), held=())
             background = self._open_background() if vector is not None and settings.like is None else None
             kept = found if background is None else self._above(found, vector, background)
             rankings = self._rankings(settings, kept, vector is not None, words is not None)
@@ -101,25 +101,27 @@ class ArchiveSearch:
         return None, [f"{why}: searching in speech, captions, labels and names"]
 
     def _open_background(self) -> Background:
-        if self._background is None:
-            self._background = Background.of(self.index, self.space.texts, self._show)
-        return self._background.up_to_date(self.index)
+        """What unrelated texts reach in the archive as it is now; kept in it, where it can be written to."""
+        before = self._background or Background.of(self.index, self.space.texts, self._show)
+        self._background = before.up_to_date(self.index)
+        if self._background is not before:
+            self._background.keep(self.index.folder)
+        return self._background
 
     def _above(self, found: Rankings, vector: Any, background: Background) -> Rankings:
-        """Only the scenes whose cosine is above what unrelated texts reach in this archive."""
+        """Only the scenes that look or read like the text: nearer than unrelated texts come here, or half of its words."""
         vectors = self.index.vectors([scene for scene, _ in found.by_vector])
         above = background.matches(vector, vectors)
         kept = tuple(one for one, is_above in zip(found.by_vector, above, strict=True) if is_above)
-        return Rankings(kept, found.by_words, found.allowed)
+        worded = [one for one, held in zip(found.by_words, found.held, strict=True) if held >= _HELD]
+        return replace(found, by_vector=kept, by_words=tuple(worded))
 
     def _rankings(
         self, settings: QuerySettings, found: Rankings, by_vector: bool, by_words: bool
     ) -> dict[str, Sequence[int]]:
-        best = found.by_words[0][1] if found.by_words else 0.0
-        telling = [scene for scene, score in found.by_words if score >= _TELLING * best]
         rankings: dict[str, Sequence[int]] = {}
         if by_words and settings.mode != "vector":  # first: of two equal scores the one by words stands higher
-            rankings["text"] = telling
+            rankings["text"] = [scene for scene, _ in found.by_words]
         if by_vector:
             rankings["vector"] = [scene for scene, _ in found.by_vector]
         return rankings

@@ -10,6 +10,7 @@ import re
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import log
 
 from prismhub.archive.schema import TOKENIZER
 
@@ -71,13 +72,15 @@ def frequencies(database: sqlite3.Connection, words: Sequence[str]) -> Mapping[s
 
 
 def match_of(counts: Mapping[str, int], scenes: int) -> str:
-    """The FTS5 expression of scenes that hold some of these words; empty where none holds any.
+    """The FTS5 expression of scenes that hold some of these words; empty where none that tells scenes apart is known.
 
     Words of more than half of all scenes weigh nothing in BM25 and are left out, unless there are no others; the rarest
     words come first until `MOST_SCENES` could be found.
     """
     known = sorted((count, word) for word, count in counts.items() if count)
-    telling = [(count, word) for count, word in known if 2 * count <= scenes] or known[:1]
+    telling = [(count, word) for count, word in known if 2 * count <= scenes]
+    if not telling and len(known) == len(counts):
+        telling = known[:1]
     taken, reached = [], 0
     for count, word in telling:
         if taken and reached + count > MOST_SCENES:
@@ -85,6 +88,13 @@ def match_of(counts: Mapping[str, int], scenes: int) -> str:
         taken.append(word)
         reached += count
     return " OR ".join(map(quoted, taken))
+
+
+def weights_of(counts: Mapping[str, int], scenes: int) -> dict[str, float]:
+    """How much each word of a query tells, as BM25 weighs it: the rarer, the more; a word that is nowhere the most."""
+    weights = {word: max(log((scenes - n + 0.5) / (n + 0.5)), 1e-3) for word, n in counts.items()}
+    whole = sum(weights.values())
+    return {word: weight / whole for word, weight in weights.items()}
 
 
 def _tokens(words: Sequence[str]) -> dict[str, list[str]]:

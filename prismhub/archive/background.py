@@ -60,7 +60,7 @@ class Background:
         first = self.rows if self.file == search.file.number else 0
         best = self.best.copy() if first else np.full(len(self.texts), -np.inf, np.float32)
 
-        def visit(cosines: Floats) -> None:
+        def visit(_: int, cosines: Floats) -> None:
             np.maximum(best, standardized(cosines, cosines).max(0), out=best)
 
         search.over_rows(self.texts, visit, first)

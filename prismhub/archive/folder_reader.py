@@ -26,6 +26,7 @@ from prismhub.archive.words import WordQuery, frequencies, match_of, quoted, wei
 Opened = TypeVar("Opened", bound="FolderReader")
 FROM = "scenes s JOIN videos v ON v.id = s.video"
 _AT_ONCE = 500  # ids in one statement
+_SCANNED = 20_000  # scenes with a word are gone through one by one
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +78,7 @@ class FolderReader:
     def __init__(self, folder: Path, database: sqlite3.Connection) -> None:
         self.folder = folder
         self._database = database
-        self._search: tuple[VectorFile, VectorSearch] | None = None
+        self._search: tuple[tuple[VectorFile, int], VectorSearch] | None = None
 
     @classmethod
     def open(cls: type[Opened], folder: str | Path, wait: bool = True) -> Opened:
@@ -148,11 +149,15 @@ class FolderReader:
             InputError: the vector is of another width than the archive's.
         """
         with self.snapshot():
+            if query.vector is not None:
+                self._searching()
             filtered = query.where is not None or bool(query.words and query.words.phrases)
             allowed = self._fill_allowed(query) if filtered else None
             by_vector = () if query.vector is None else self._by_vector(query.vector, query.depth, filtered)
-            by_words, held = ((), ()) if query.words is None else self._by_words(query.words, query.depth, filtered)
-            return Rankings(tuple(by_vector), tuple(by_words), tuple(held), allowed)
+            counts = {} if query.words is None else frequencies(self._database, query.words.words)
+            by_words = self._by_words(counts, query.depth, filtered)
+            held = self._held(counts, [scene for scene, _ in by_words])
+            return Rankings(tuple(by_vector), tuple(by_words), held, allowed)
 
     def scenes(self, ids: Sequence[int], thumbnails: bool = False) -> list[KeptScene]:
         """Scenes by their numbers, in this order; without vectors, and with thumbnails only where asked for.
@@ -297,34 +302,42 @@ class FolderReader:
                 return hits[:depth]
             wanted *= 4
 
-    def _by_words(
-        self, words: WordQuery, depth: int, filtered: bool
-    ) -> tuple[list[tuple[int, float]], list[float]]:
-        """Scenes and their BM25, and which share of the query each of them holds."""
-        scenes = len(self)
-        counts = frequencies(self._database, words.words)
-        match = match_of(counts, scenes)
+    def _by_words(self, counts: Mapping[str, int], depth: int, filtered: bool) -> list[tuple[int, float]]:
+        """Scenes and their BM25; `counts` says in how many scenes each word of the query stands."""
+        match = match_of(counts, len(self))
         if not match:
-            return [], []
+            return []
         among = "AND EXISTS (SELECT 1 FROM temp.allowed a WHERE a.scene = words.rowid)" if filtered else ""
         hits = self._all(
-            f"SELECT rowid, -bm25(words) FROM words WHERE words MATCH ? {among} ORDER BY bm25(words), rowid LIMIT ?",
-            (match, depth),
+            f"SELECT rowid, rank FROM words WHERE words MATCH ? {among} ORDER BY rank, rowid LIMIT ?", (match, depth)
         )
-        held = dict.fromkeys((scene for scene, _ in hits), 0.0)
-        for word, weight in weights_of(counts, scenes).items():
-            for some in _chunks(list(held)) if counts[word] else ():
+        return [(scene, -rank) for scene, rank in hits]
+
+    def _held(self, counts: Mapping[str, int], scenes: Sequence[int]) -> tuple[float, ...]:
+        """Which share of the query each of these scenes holds."""
+        held = dict.fromkeys(scenes, 0.0)
+        for word, weight in weights_of(counts, len(self)).items() if scenes else ():
+            rowid = "rowid" if counts[word] > _SCANNED else "+rowid"  # look each one up, or go through them all
+            for some in _chunks(scenes) if counts[word] else ():
                 marks = ", ".join("?" * len(some))
-                sql = f"SELECT rowid FROM words WHERE words MATCH ? AND rowid IN ({marks})"
+                sql = f"SELECT rowid FROM words WHERE words MATCH ? AND {rowid} IN ({marks})"
                 for (scene,) in self._all(sql, (quoted(word), *some)):
                     held[scene] += weight
-        return hits, list(held.values())
+        return tuple(held.values())
 
     def _searching(self) -> VectorSearch:
-        saved = self._saved("vectors")
-        file = self._file()
-        if self._search is None or self._search[0] != file:
-            self._search = file, VectorSearch(file, saved["expansion"])
+        """Search in the rows that count now; to be asked for before anything else is read in a snapshot."""
+        file, expansion = self._file(), self._saved("vectors")["expansion"]
+        if self._search is None or self._search[0] != (file, expansion):
+            try:
+                self._search = (file, expansion), VectorSearch(file, expansion)
+            except FileNotFoundError:  # compacted since the snapshot began, and nothing was read of it yet
+                if not self._database.in_transaction or self.writes:
+                    raise
+                self._database.execute("ROLLBACK")
+                self._database.execute("BEGIN")
+                file, expansion = self._file(), self._saved("vectors")["expansion"]
+                self._search = (file, expansion), VectorSearch(file, expansion)
         return self._search[1]
 
     def _file(self) -> VectorFile:

@@ -17,7 +17,7 @@ from prismhub.archive.schema import TOKENIZER
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]")
 _QUOTED = re.compile(r'"([^"]*)"|“([^”]*)”|„([^“”]*)[“”]|«([^»]*)»')
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[^\W\d_])(?=\d)")
-MOST_SCENES = 100_000  # that are ranked by their words; words that are nearly everywhere give way to rarer ones
+MOST_SCENES = 50_000  # that are ranked by their words; words that are nearly everywhere give way to rarer ones
 
 
 @dataclass(frozen=True)

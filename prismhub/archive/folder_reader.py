@@ -21,11 +21,12 @@ from prismhub.archive import schema
 from prismhub.archive.filters import Filter
 from prismhub.archive.scenes import AdapterRecord, ArchivedVideo, ArchiveRecord, Cue, Finding, Scene
 from prismhub.archive.vectors import Floats, Rows, VectorFile, VectorSearch
-from prismhub.archive.words import WordQuery, frequencies, match_of
+from prismhub.archive.words import WordQuery, frequencies, match_of, quoted, weights_of
 
 Opened = TypeVar("Opened", bound="FolderReader")
 FROM = "scenes s JOIN videos v ON v.id = s.video"
 _AT_ONCE = 500  # ids in one statement
+_SCANNED = 20_000  # scenes with a word are gone through one by one
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +46,14 @@ class SceneQuery:
 class Rankings:
     """The scenes that answer a query, by vectors and by words, each the best first.
 
-    `by_vector` holds cosines, `by_words` BM25 (greater is better). `allowed` counts the scenes that the filter and the
-    phrases let through, None where there are neither.
+    `by_vector` holds cosines, `by_words` BM25 (greater is better); `held` says, for each of the latter, which share of
+    the query its words are, rare words weighing more. `allowed` counts the scenes that the filter and the phrases let
+    through, None where there are neither.
     """
 
     by_vector: tuple[tuple[int, float], ...]
     by_words: tuple[tuple[int, float], ...]
+    held: tuple[float, ...] = ()
     allowed: int | None = None
 
 
@@ -75,17 +78,17 @@ class FolderReader:
     def __init__(self, folder: Path, database: sqlite3.Connection) -> None:
         self.folder = folder
         self._database = database
-        self._search: tuple[VectorFile, VectorSearch] | None = None
+        self._search: tuple[tuple[VectorFile, int], VectorSearch] | None = None
 
     @classmethod
-    def open(cls: type[Opened], folder: str | Path) -> Opened:
-        """Open the archive in `folder`.
+    def open(cls: type[Opened], folder: str | Path, wait: bool = True) -> Opened:
+        """Open the archive in `folder`; without `wait`, writing fails at once where another process writes.
 
         Raises:
             InputError: there is none, or it was written by a newer prismhub.
         """
         folder = Path(folder).expanduser()
-        index = cls(folder, schema.open_existing(folder, cls.writes))
+        index = cls(folder, schema.open_existing(folder, cls.writes, wait))
         if index._saved("record") is None:
             raise InputError(f"{folder}: an archive that was never finished; run prismhub index again")
         return index
@@ -127,9 +130,7 @@ class FolderReader:
     def video(self, root: str, path: str) -> ArchivedVideo | None:
         """A video as it was put in."""
         with self.snapshot():
-            ids = self._all(
-                f"SELECT s.id FROM {FROM} WHERE v.root = ? AND v.path = ? ORDER BY s.place", (root, path)
-            )
+            ids = self._all(f"SELECT s.id FROM {FROM} WHERE v.root = ? AND v.path = ? ORDER BY s.place", (root, path))
             kept = self.scenes([row[0] for row in ids], thumbnails=True)
             if kept:
                 vectors = self.vectors([one.id for one in kept])
@@ -148,11 +149,15 @@ class FolderReader:
             InputError: the vector is of another width than the archive's.
         """
         with self.snapshot():
+            if query.vector is not None:
+                self._searching()
             filtered = query.where is not None or bool(query.words and query.words.phrases)
             allowed = self._fill_allowed(query) if filtered else None
             by_vector = () if query.vector is None else self._by_vector(query.vector, query.depth, filtered)
-            by_words = () if query.words is None else self._by_words(query.words, query.depth, filtered)
-            return Rankings(tuple(by_vector), tuple(by_words), allowed)
+            counts = {} if query.words is None else frequencies(self._database, query.words.words)
+            by_words = self._by_words(counts, query.depth, filtered)
+            held = self._held(counts, [scene for scene, _ in by_words])
+            return Rankings(tuple(by_vector), tuple(by_words), held, allowed)
 
     def scenes(self, ids: Sequence[int], thumbnails: bool = False) -> list[KeptScene]:
         """Scenes by their numbers, in this order; without vectors, and with thumbnails only where asked for.
@@ -165,11 +170,34 @@ class FolderReader:
                 found |= {one.id: one for one in self._read_scenes(some, thumbnails)}
             return [found[one] for one in ids if one in found]
 
+    def places(self, ids: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """Which video scenes are of, by a number that each video has, and their places in it."""
+        found: dict[int, tuple[int, int]] = {}
+        with self.snapshot():
+            for some in _chunks(ids):
+                marks = ", ".join("?" * len(some))
+                rows = self._all(f"SELECT id, video, place FROM scenes WHERE id IN ({marks})", some)
+                found |= {one: (video, place) for one, video, place in rows}
+        return found
+
     def every_scene(self, where: Filter | None = None) -> list[int]:
         """The numbers of all scenes, or of those that a filter lets through, by video and time."""
         condition, values = ("1", ()) if where is None else (where.sql, where.values)
         rows = self._all(f"SELECT s.id FROM {FROM} WHERE {condition} ORDER BY v.root, v.path, s.place", values)
         return [row[0] for row in rows]
+
+    def scores_of(self, adapter: str, where: Filter | None = None) -> dict[int, dict[str, float]]:
+        """What an adapter says of every scene it said something of: its labels, or captions, with their scores."""
+        condition, values = ("1", ()) if where is None else (where.sql, where.values)
+        rows = self._all(
+            f"SELECT g.scene, g.label || g.text, max(g.score) FROM {FROM} JOIN findings g ON g.scene = s.id "
+            f"WHERE g.adapter = ? AND {condition} GROUP BY g.scene, g.label || g.text",
+            (adapter, *values),
+        )
+        scores: dict[int, dict[str, float]] = {}
+        for scene, name, score in rows:
+            scores.setdefault(scene, {})[name] = score
+        return scores
 
     def vectors(self, ids: Sequence[int]) -> Floats:
         """The vectors (n, E) of scenes by their numbers; zeros where one has none."""
@@ -185,6 +213,15 @@ class FolderReader:
             places = [place for place, one in enumerate(ids) if one in rows]
             out[places] = search.values[[rows[ids[place]] for place in places]]
             return out
+
+    def background(self) -> tuple[Floats, Floats, int, int] | None:
+        """What is kept of unrelated texts (see `Background`): vectors, best scores, number of the file, rows of it."""
+        kept = self._all("SELECT texts, best, file, vector_rows FROM background")
+        if not kept:
+            return None
+        texts, best, number, rows = kept[0]
+        values = np.frombuffer(best, "<f4").copy()
+        return np.frombuffer(texts, "<f4").reshape(len(values), -1).copy(), values, number, rows
 
     def vector_search(self) -> VectorSearch:
         """Search among the rows of all vectors, of scenes that are gone among them."""
@@ -265,22 +302,42 @@ class FolderReader:
                 return hits[:depth]
             wanted *= 4
 
-    def _by_words(self, words: WordQuery, depth: int, filtered: bool) -> list[tuple[int, float]]:
-        match = match_of(frequencies(self._database, words.words), len(self))
+    def _by_words(self, counts: Mapping[str, int], depth: int, filtered: bool) -> list[tuple[int, float]]:
+        """Scenes and their BM25; `counts` says in how many scenes each word of the query stands."""
+        match = match_of(counts, len(self))
         if not match:
             return []
         among = "AND EXISTS (SELECT 1 FROM temp.allowed a WHERE a.scene = words.rowid)" if filtered else ""
-        rows = self._all(
-            f"SELECT rowid, -bm25(words) FROM words WHERE words MATCH ? {among} ORDER BY bm25(words), rowid LIMIT ?",
-            (match, depth),
+        hits = self._all(
+            f"SELECT rowid, rank FROM words WHERE words MATCH ? {among} ORDER BY rank, rowid LIMIT ?", (match, depth)
         )
-        return [(scene, score) for scene, score in rows]
+        return [(scene, -rank) for scene, rank in hits]
+
+    def _held(self, counts: Mapping[str, int], scenes: Sequence[int]) -> tuple[float, ...]:
+        """Which share of the query each of these scenes holds."""
+        held = dict.fromkeys(scenes, 0.0)
+        for word, weight in weights_of(counts, len(self)).items() if scenes else ():
+            rowid = "rowid" if counts[word] > _SCANNED else "+rowid"  # look each one up, or go through them all
+            for some in _chunks(scenes) if counts[word] else ():
+                marks = ", ".join("?" * len(some))
+                sql = f"SELECT rowid FROM words WHERE words MATCH ? AND {rowid} IN ({marks})"
+                for (scene,) in self._all(sql, (quoted(word), *some)):
+                    held[scene] += weight
+        return tuple(held.values())
 
     def _searching(self) -> VectorSearch:
-        saved = self._saved("vectors")
-        file = self._file()
-        if self._search is None or self._search[0] != file:
-            self._search = file, VectorSearch(file, saved["expansion"])
+        """Search in the rows that count now; to be asked for before anything else is read in a snapshot."""
+        file, expansion = self._file(), self._saved("vectors")["expansion"]
+        if self._search is None or self._search[0] != (file, expansion):
+            try:
+                self._search = (file, expansion), VectorSearch(file, expansion)
+            except FileNotFoundError:  # compacted since the snapshot began, and nothing was read of it yet
+                if not self._database.in_transaction or self.writes:
+                    raise
+                self._database.execute("ROLLBACK")
+                self._database.execute("BEGIN")
+                file, expansion = self._file(), self._saved("vectors")["expansion"]
+                self._search = (file, expansion), VectorSearch(file, expansion)
         return self._search[1]
 
     def _file(self) -> VectorFile:

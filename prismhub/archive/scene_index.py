@@ -108,6 +108,14 @@ class FolderIndex(FolderReader):
         with self._writing():
             return self._delete(videos)
 
+    def keep_background(self, texts: Floats, best: Floats, number: int, rows: int) -> None:
+        """Keep what is known of unrelated texts, so that no search has to find it out again."""
+        with self._writing():
+            self._run(
+                "INSERT OR REPLACE INTO background VALUES (1, ?, ?, ?, ?)",
+                (texts.astype("<f4").tobytes(), best.astype("<f4").tobytes(), number, rows),
+            )
+
     def optimize(self) -> None:
         """Make searching fast again after many changes; to be called when an ingestion ends.
 
@@ -118,7 +126,9 @@ class FolderIndex(FolderReader):
             named = self._one("SELECT count(*) FROM scenes WHERE vector_row IS NOT NULL")
             old = file
             if 2 * named < file.rows:
-                kept = np.array(self._all("SELECT vector_row FROM scenes WHERE vector_row NOT NULL ORDER BY 1"), np.int64)
+                kept = np.array(
+                    self._all("SELECT vector_row FROM scenes WHERE vector_row NOT NULL ORDER BY 1"), np.int64
+                )
                 file = compact(file, kept.reshape(-1))
                 self._run("CREATE TEMP TABLE moved (old INTEGER PRIMARY KEY, new INTEGER)")
                 self._many("INSERT INTO moved VALUES (?, ?)", zip(kept.reshape(-1).tolist(), range(named), strict=True))
@@ -168,9 +178,7 @@ class FolderIndex(FolderReader):
     def _delete(self, keys: Iterable[tuple[str, str]]) -> int:
         count = 0
         for root, path in keys:
-            scenes = self._all(
-                f"SELECT s.id FROM {FROM} WHERE v.root = ? AND v.path = ?", (root, path)
-            )
+            scenes = self._all(f"SELECT s.id FROM {FROM} WHERE v.root = ? AND v.path = ?", (root, path))
             self._many("DELETE FROM words WHERE rowid = ?", scenes)
             done = self._database.execute("DELETE FROM videos WHERE root = ? AND path = ?", (root, path))
             count += done.rowcount
@@ -241,7 +249,7 @@ class FolderIndex(FolderReader):
     def _approximate(self) -> None:
         """Bring the approximate index up to date; one transaction says how to use it once it is there."""
         with self.snapshot():
-            file, background = self._file(), self._background()
+            file, background = self._file(), self.background()
         places = np.random.default_rng(0).integers(file.rows, size=_TRIALS)
         trials = [file.mapped()[np.sort(places)].astype(np.float32), *([] if background is None else [background[0]])]
         expansion = build_graph(file, np.concatenate(trials))
@@ -257,4 +265,3 @@ class FolderIndex(FolderReader):
 
     def _save(self, name: str, value: Any) -> None:
         self._run("INSERT OR REPLACE INTO archive VALUES (?, ?)", (name, json.dumps(value)))
-

@@ -44,6 +44,10 @@ CREATE TABLE cues (
 );
 CREATE INDEX cues_by_scene ON cues (scene);
 CREATE TABLE thumbnails (scene INTEGER PRIMARY KEY REFERENCES scenes ON DELETE CASCADE, jpeg BLOB NOT NULL);
+CREATE TABLE background (
+    id INTEGER PRIMARY KEY CHECK (id = 1), texts BLOB NOT NULL, best BLOB NOT NULL, file INTEGER NOT NULL,
+    vector_rows INTEGER NOT NULL
+);
 CREATE VIRTUAL TABLE words USING fts5 (captions, labels, speech, names, tokenize = '{TOKENIZER}');
 CREATE VIRTUAL TABLE word_counts USING fts5vocab (words, row);
 PRAGMA application_id = {_MARK};
@@ -85,7 +89,7 @@ def create(folder: Path) -> sqlite3.Connection:
     return database
 
 
-def open_existing(folder: Path, writing: bool) -> sqlite3.Connection:
+def open_existing(folder: Path, writing: bool, wait: bool = True) -> sqlite3.Connection:
     """Open the archive in `folder`; one in a place that cannot be written to is read as it lies there.
 
     Raises:
@@ -93,7 +97,7 @@ def open_existing(folder: Path, writing: bool) -> sqlite3.Connection:
     """
     path = database_of(folder)
     with saying_what_is_wrong(path):
-        database = _connect(path, "rw" if writing else "ro")
+        database = _connect(path, "rw" if writing else "ro", _BUSY_S if wait else 0.0)
         try:
             check_version(database, path)
         except sqlite3.OperationalError:
@@ -143,9 +147,9 @@ def saying_what_is_wrong(path: Path) -> Iterator[None]:
         raise
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+def _connect(path: Path, mode: str, busy_s: float = _BUSY_S) -> sqlite3.Connection:
     address = f"{path.absolute().as_uri()}?mode={mode}"
-    database = sqlite3.connect(address, uri=True, timeout=_BUSY_S, isolation_level=None)
+    database = sqlite3.connect(address, uri=True, timeout=busy_s, isolation_level=None)
     database.execute("PRAGMA foreign_keys = ON")
     database.execute("PRAGMA synchronous = NORMAL")  # in WAL mode a power cut may cost the last videos, never the file
     database.execute("PRAGMA temp_store = MEMORY")

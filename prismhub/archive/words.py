@@ -10,13 +10,14 @@ import re
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import log
 
 from prismhub.archive.schema import TOKENIZER
 
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]")
 _QUOTED = re.compile(r'"([^"]*)"|“([^”]*)”|„([^“”]*)[“”]|«([^»]*)»')
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[^\W\d_])(?=\d)")
-MOST_SCENES = 100_000  # that are ranked by their words; words that are nearly everywhere give way to rarer ones
+MOST_SCENES = 50_000  # that are ranked by their words; words that are nearly everywhere give way to rarer ones
 
 
 @dataclass(frozen=True)
@@ -63,20 +64,23 @@ def frequencies(database: sqlite3.Connection, words: Sequence[str]) -> Mapping[s
     counts: dict[str, int] = {}
     for word in words:
         found = [
-            database.execute("SELECT doc FROM word_counts WHERE term = ?", (token,)).fetchone() for token in tokens[word]
+            database.execute("SELECT doc FROM word_counts WHERE term = ?", (token,)).fetchone()
+            for token in tokens[word]
         ]
         counts[word] = min((row[0] if row else 0 for row in found), default=0)
     return counts
 
 
 def match_of(counts: Mapping[str, int], scenes: int) -> str:
-    """The FTS5 expression of scenes that hold some of these words; empty where none holds any.
+    """The FTS5 expression of scenes that hold some of these words; empty where none that tells scenes apart is known.
 
     Words of more than half of all scenes weigh nothing in BM25 and are left out, unless there are no others; the rarest
     words come first until `MOST_SCENES` could be found.
     """
     known = sorted((count, word) for word, count in counts.items() if count)
-    telling = [(count, word) for count, word in known if 2 * count <= scenes] or known[:1]
+    telling = [(count, word) for count, word in known if 2 * count <= scenes]
+    if not telling and len(known) == len(counts):
+        telling = known[:1]
     taken, reached = [], 0
     for count, word in telling:
         if taken and reached + count > MOST_SCENES:
@@ -84,6 +88,13 @@ def match_of(counts: Mapping[str, int], scenes: int) -> str:
         taken.append(word)
         reached += count
     return " OR ".join(map(quoted, taken))
+
+
+def weights_of(counts: Mapping[str, int], scenes: int) -> dict[str, float]:
+    """How much each word of a query tells, as BM25 weighs it: the rarer, the more; a word that is nowhere the most."""
+    weights = {word: max(log((scenes - n + 0.5) / (n + 0.5)), 1e-3) for word, n in counts.items()}
+    whole = sum(weights.values())
+    return {word: weight / whole for word, weight in weights.items()}
 
 
 def _tokens(words: Sequence[str]) -> dict[str, list[str]]:

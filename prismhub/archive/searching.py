@@ -146,9 +146,7 @@ class ArchiveSearch:
     def show(self, ids: Sequence[int], scores: Sequence[float]) -> list[FoundScene]:
         """Scenes by their numbers, with scores that are not those of a search."""
         ranked = [Ranked(one, {"": score}) for one, score in zip(ids, scores, strict=True)]
-        return [
-            replace(one, parts={}) for one in self._shown(list(map(Answer.of, ranked)), {})
-        ]
+        return [replace(one, parts={}) for one in self._shown(list(map(Answer.of, ranked)), {})]
 
     def _shown(self, answers: Sequence[Answer], cosines: dict[int, float]) -> list[FoundScene]:
         kept = {one.id: one for one in self.index.scenes([one for each in answers for one in each.scenes])}

@@ -137,7 +137,9 @@ def make_archive(folder: Path, drawn: Sequence[Drawn], seed: int) -> tuple[list[
         index.optimize()
     asked = [Query("looks", with_article(name), frozenset(found)) for name, found in looks.items()]
     asked += [
-        Query("motion", words.format(motion), frozenset(found)) for motion, found in moves.items() for words in _MOTION_WORDS
+        Query("motion", words.format(motion), frozenset(found))
+        for motion, found in moves.items()
+        for words in _MOTION_WORDS
     ]
     asked += [Query("speech word", word, frozenset(found)) for word, found in spoken.items()]
     asked += [Query("file name", name, frozenset(found)) for name, found in names.items()]

@@ -23,9 +23,9 @@ _SHOWN_LABELS, _SHOWN_LETTERS = 3, 90
 class FoundScene:
     """A scene that answers a query, or several that follow each other, from `start_s` to `end_s` of the file `video`.
 
-    `score` is the sum of its `parts`, by the name of the ranking that gave it: `vector`, `text`. What adapters found and
-    what is said is that of its best scene, which is the `id` and has the `thumbnail`, a JPEG. `scenes` counts those that
-    are in it.
+    `score` is the sum of its `parts`, by the name of the ranking that gave it: `vector`, `text`. What adapters found
+    and what is said is that of its best scene, which is the `id` and has the `thumbnail`, a JPEG. `scenes` counts those
+    that are in it.
     """
 
     id: int

@@ -1,4 +1,4 @@
-"""A search: words or an example become a query, the index ranks scenes, and what is above the background is an answer."""
+"""A search: words or an example become a query, the index ranks scenes, and those above the background are answers."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class ArchiveSearch:
         return self._background
 
     def _above(self, found: Rankings, vector: Any, background: Background) -> Rankings:
-        """Only the scenes that look or read like the text: nearer than unrelated texts come here, or half of its words."""
+        """Only the scenes that look or read like the text: nearer than unrelated texts, or with half of its words."""
         vectors = self.index.vectors([scene for scene, _ in found.by_vector])
         above = background.matches(vector, vectors)
         kept = tuple(one for one, is_above in zip(found.by_vector, above, strict=True) if is_above)

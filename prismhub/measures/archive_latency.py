@@ -2,11 +2,11 @@
 
     python -m prismhub.measures.archive_latency --scenes 10000 100000 1000000 --json latency.json
 
-Vectors are of Base width (768) and random: `--vectors spread` draws every number alone, so that nothing is near anything;
-`--vectors grouped` draws scenes around videos around subjects, in few directions, as embeddings lie. Texts are real: the
-sentences of the documentation of Python's standard library. Queries are some words of such a sentence, with a vector
-drawn like those of the scenes; the time of a text tower is not in the figures. Each archive is asked by a process of its
-own, which reports its memory.
+Vectors are of Base width (768) and random: `--vectors spread` draws every number alone, so that nothing is near
+anything; `--vectors grouped` draws scenes around videos around subjects, in few directions, as embeddings lie. Texts
+are real: the sentences of the documentation of Python's standard library. Queries are some words of such a sentence,
+with a vector drawn like those of the scenes; the time of a text tower is not in the figures. Each archive is asked by a
+process of its own, which reports its memory.
 """
 
 from __future__ import annotations

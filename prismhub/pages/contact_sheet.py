@@ -1,4 +1,4 @@
-"""What a search found as one page that needs nothing else: a card a scene, with its thumbnail and what is known of it."""
+"""What a search found as one page that needs nothing else: a card a scene, with its thumbnail and what is known."""
 
 from __future__ import annotations
 

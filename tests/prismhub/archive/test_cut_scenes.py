@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +119,7 @@ def events(text: str, rate: int) -> list[tuple[str, float, float, float, float]]
     """What another program reads of an edit list: clip, source and record in seconds."""
     found = []
     lines = text.splitlines()
-    for line, name in zip(lines, lines[1:], strict=False):
+    for line, name in pairwise(lines):
         match = re.fullmatch(r"(\d{3})  AX +V +C +" + " ".join([r"(\d\d):(\d\d):(\d\d):(\d\d)"] * 4), line)
         if match is None:
             continue

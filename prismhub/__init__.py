@@ -40,6 +40,7 @@ _JOBS = {
     "zero_shot": "ZeroShotSettings",
     "rank": "RankSettings",
     "embed": "EmbedSettings",
+    "index": "IndexSettings",
     "search": "SearchSettings",
     "label": "LabelSettings",
     "export": "ExportSettings",
@@ -67,6 +68,7 @@ __all__ = [
     "zero_shot",
     "rank",
     "embed",
+    "index",
     "search",
     "label",
     "export",
@@ -128,6 +130,11 @@ def embed(**options: Any) -> Any:
     folder `out` is written, and an `OpenTadFolder` returned.
     """
     return _run("embed", options)
+
+
+def index(videos: Any, **options: Any) -> Any:
+    """Bring an archive up to date with folders of videos; options are those of `prismhub index`. Returns `Indexed`."""
+    return _run("index", {"videos": videos} | options)
 
 
 def search(archive: Any, text: str | None = None, **options: Any) -> Any:

@@ -138,7 +138,7 @@ def index(videos: Any, **options: Any) -> Any:
 
 
 def search(archive: Any, text: str | None = None, **options: Any) -> Any:
-    """Find scenes of an archive; options are those of `prismhub search`. Returns `Found`, a sequence of `FoundScene`s."""
+    """Find scenes of an archive; options are those of `prismhub search`. Returns a `Found` of `FoundScene`s."""
     return _run("search", {"archive": archive} | ({} if text is None else {"text": text}) | options)
 
 

@@ -1,4 +1,4 @@
-"""Vectors for queries to an archive: of texts and of example videos, in the space of its scenes. Refuses another one."""
+"""Vectors for queries to an archive: of texts and of example videos, in the space of its scenes and no other."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ class ArchiveSpace:
         found = next(iter(video_vectors(self._open(reading), [clip], 1)))
         if isinstance(found, Failure):
             raise InputError(f"{clip.path}: cannot be read ({found.reason})")
-        vector = found.numpy()
-        return vector / max(float(np.linalg.norm(vector)), 1e-12)
+        vector: NDArray[np.float32] = found.numpy()
+        return vector / np.float32(max(float(np.linalg.norm(vector)), 1e-12))
 
     def _ids(self, text: str) -> list[int]:
         ids, mask = self._tokenizer([text])
@@ -109,7 +109,8 @@ class ArchiveSpace:
             if given:
                 raise
             raise InputError(
-                f"{self._where}: its encoder {record.encoder!r} is not at hand ({error}): say where it lies with --encoder"
+                f"{self._where}: its encoder {record.encoder!r} is not at hand ({error}): say where it lies with "
+                "--encoder"
             ) from error
         if encoder.fingerprint != record.fingerprint:
             raise EncoderMismatch(

@@ -3,8 +3,8 @@
 How near a text and a scene are says little by itself: each space has its own scale, and some scenes are near to every
 text. So the cosine of a text and a scene is compared with those of a few hundred unrelated texts and the same scene, as
 a distance from their mean in standard deviations. The best of all scenes is the score of a text in the archive. A text
-matches where it scores above what nearly all unrelated texts score there; how much that is, is taken from the lower half
-of their scores, for some of them may really be shown.
+matches where it scores above what nearly all unrelated texts score there; how much that is, is taken from the lower
+half of their scores, for some of them may really be shown.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FALSE_ALARMS = 0.01  # share of unrelated texts that are said to match, were the
 
 @dataclass(frozen=True, eq=False)
 class Background:
-    """Unit vectors (B, E) of unrelated texts, and the best score of each among the first `rows` of a file of vectors."""
+    """Unit vectors (B, E) of unrelated texts, and the best score of each in the first `rows` of a file of vectors."""
 
     texts: Floats
     best: Floats

@@ -1,8 +1,8 @@
 """Spans of videos as files of their own: packets copied where the span begins on a key frame, else encoded anew.
 
-A copied span is what the file holds, bit for bit; where frames are stored out of order it may show a few more at its end.
-An encoded one is H.264 in MP4, nearly lossless. Sound is copied where the file it goes into can hold it, else it is left
-out, which the result says.
+A copied span is what the file holds, bit for bit; where frames are stored out of order it may show a few more at its
+end. An encoded one is H.264 in MP4, nearly lossless. Sound is copied where the file it goes into can hold it, else it
+is left out, which the result says.
 """
 
 from __future__ import annotations

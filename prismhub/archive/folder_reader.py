@@ -261,13 +261,15 @@ class FolderReader:
         )
         rows = self._all(f"SELECT s.id, s.place, s.start_s, s.end_s, v.* FROM {FROM} WHERE s.id IN ({marks})", ids)
         for number, place, start_s, end_s, *video in rows:
-            findings, cues = map(tuple, said[number])
-            scene = Scene(start_s, end_s, findings=findings, speech=cues, thumbnail=pictures.get(number, b""))
+            findings, cues = said[number]
+            picture = pictures.get(number, b"")
+            scene = Scene(start_s, end_s, findings=tuple(findings), speech=tuple(cues), thumbnail=picture)
             yield KeptScene(number, _video(video), place, scene)
 
     def _fill_allowed(self, query: SceneQuery) -> int:
         """Write the scenes that filter and phrases let through to the table `allowed`; how many they are."""
-        conditions, values = ["1"], []
+        conditions = ["1"]
+        values: list[str | float] = []
         if query.where is not None:
             conditions.append(query.where.sql)
             values += query.where.values

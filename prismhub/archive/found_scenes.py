@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core_encoder.errors import UnreadableVideo, one_line
@@ -22,9 +23,9 @@ _SHOWN_LABELS, _SHOWN_LETTERS = 3, 90
 class FoundScene:
     """A scene that answers a query, or several that follow each other, from `start_s` to `end_s` of the file `video`.
 
-    `score` is the sum of its `parts`, by the name of the ranking that gave it: `vector`, `text`. What adapters found and
-    what is said is that of its best scene, which is the `id` and has the `thumbnail`, a JPEG. `scenes` counts those that
-    are in it.
+    `score` is the sum of its `parts`, by the name of the ranking that gave it: `vector`, `text`. What adapters found
+    and what is said is that of its best scene, which is the `id` and has the `thumbnail`, a JPEG. `scenes` counts those
+    that are in it.
     """
 
     id: int
@@ -78,10 +79,6 @@ class FoundScene:
         """How much of the score each part gave: `looks 60 %, words 40 %`."""
         known = {PARTS.get(name, name): part for name, part in self.parts.items() if part}
         return ", ".join(f"{name} {100 * part / self.score:.0f} %" for name, part in known.items())
-
-    def row(self, number: int) -> list[str]:
-        """A line of a table."""
-        return [str(number), self.video, self.when(), f"{self.score:.4f}", self.shares(), self.what()]
 
     def when(self) -> str:
         """`1:02-1:07`."""
@@ -137,6 +134,17 @@ class Found(Sequence[FoundScene]):
         silent = sum(one.silent for one in self.saved)
         about = f"{len(self.saved)} scenes, {copied} copied, {len(self.saved) - copied} encoded anew"
         return about + (f", {silent} without their sound" if silent else "")
+
+
+def common_folder(paths: Sequence[str]) -> str:
+    """The folder that all paths lie in, with its slash; empty where it is none."""
+    folders = [Path(path).parts[:-1] for path in paths]
+    shared: list[str] = []
+    for parts in zip(*folders, strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    return f"{Path(*shared)}/" if len(shared) > 1 else ""
 
 
 def data_address(jpeg: bytes) -> str:

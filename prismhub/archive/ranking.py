@@ -39,7 +39,7 @@ class Answer:
 
 
 def fuse(rankings: Mapping[str, Sequence[int]]) -> list[Ranked]:
-    """Scenes of several rankings by the sum of 1 / (K + rank), the best first; equal ones as the first ranking has them."""
+    """Scenes of several rankings by the sum of 1 / (K + rank), the best first; of equal ones as in the first."""
     parts: dict[int, dict[str, float]] = {}
     for name, scenes in rankings.items():
         for rank, scene in enumerate(scenes, start=1):

@@ -1,7 +1,7 @@
 """An archive as one folder: scenes, findings, speech and words in SQLite, vectors in a file beside it.
 
-The file of vectors grows and is fsynced before the transaction that names its new rows commits. So a reader sees a video
-with all its scenes or not at all, and a run that is killed leaves nothing but rows that nobody names.
+The file of vectors grows and is fsynced before the transaction that names its new rows commits. So a reader sees a
+video with all its scenes or not at all, and a run that is killed leaves nothing but rows that nobody names.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The SQLite file of an archive: its tables, the version of its schema, and opening it. `docs/archive.md` explains both.
+"""The SQLite file of an archive: its tables, the version of its schema, and opening it. `docs/archive.md` explains
+both.
 
 SQLite keeps the version and the mark of an archive in fields of its own (`user_version`, `application_id`). The file is
 in WAL mode: whoever reads sees what was there when the reading began, and never waits for the one that writes.

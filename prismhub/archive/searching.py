@@ -1,4 +1,4 @@
-"""A search: words or an example become a query, the index ranks scenes, and what is above the background is an answer."""
+"""A search: words or an example become a query, the index ranks scenes, and those above the background are answers."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class ArchiveSearch:
         return self._background
 
     def _above(self, found: Rankings, vector: Any, background: Background) -> Rankings:
-        """Only the scenes that look or read like the text: nearer than unrelated texts come here, or half of its words."""
+        """Only the scenes that look or read like the text: nearer than unrelated texts, or with half of its words."""
         vectors = self.index.vectors([scene for scene, _ in found.by_vector])
         above = background.matches(vector, vectors)
         kept = tuple(one for one, is_above in zip(found.by_vector, above, strict=True) if is_above)
@@ -146,9 +146,7 @@ class ArchiveSearch:
     def show(self, ids: Sequence[int], scores: Sequence[float]) -> list[FoundScene]:
         """Scenes by their numbers, with scores that are not those of a search."""
         ranked = [Ranked(one, {"": score}) for one, score in zip(ids, scores, strict=True)]
-        return [
-            replace(one, parts={}) for one in self._shown(list(map(Answer.of, ranked)), {})
-        ]
+        return [replace(one, parts={}) for one in self._shown(list(map(Answer.of, ranked)), {})]
 
     def _shown(self, answers: Sequence[Answer], cosines: dict[int, float]) -> list[FoundScene]:
         kept = {one.id: one for one in self.index.scenes([one for each in answers for one in each.scenes])}

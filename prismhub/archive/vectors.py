@@ -63,7 +63,7 @@ class VectorFile:
         with writing_to(self.path), self.path.open("r+b" if self.path.exists() else "w+b") as file:
             file.truncate(self.rows * self.width * 2)
             file.seek(0, os.SEEK_END)
-            file.write(np.ascontiguousarray(vectors, dtype="<f2"))
+            file.write(np.ascontiguousarray(vectors, dtype="<f2").tobytes())
             file.flush()
             os.fsync(file.fileno())
         return VectorFile(self.folder, self.number, self.width, self.rows + len(vectors))
@@ -206,7 +206,7 @@ def compact(file: VectorFile, kept: Rows) -> VectorFile:
     values = file.mapped()
     with atomic_path(following.path) as aside, aside.open("wb") as out:
         for start in range(0, len(kept), BLOCK):
-            out.write(np.ascontiguousarray(values[kept[start : start + BLOCK]]))
+            out.write(values[kept[start : start + BLOCK]].tobytes())
     return following
 
 

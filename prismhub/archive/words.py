@@ -81,7 +81,8 @@ def match_of(counts: Mapping[str, int], scenes: int) -> str:
     telling = [(count, word) for count, word in known if 2 * count <= scenes]
     if not telling and len(known) == len(counts):
         telling = known[:1]
-    taken, reached = [], 0
+    taken: list[str] = []
+    reached = 0
     for count, word in telling:
         if taken and reached + count > MOST_SCENES:
             break

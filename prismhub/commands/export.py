@@ -44,10 +44,8 @@ def export(settings: ExportSettings) -> int:
 def _schema(settings: ExportSettings, width: int) -> Any:
     import pyarrow as pa
 
-    finding = pa.struct(
-        [("adapter", pa.string()), ("label", pa.string()), ("score", pa.float32()), ("text", pa.string())]
-        + [("start", pa.float64()), ("end", pa.float64())]
-    )
+    said = [("adapter", pa.string()), ("label", pa.string()), ("score", pa.float32()), ("text", pa.string())]
+    finding = pa.struct([*said, ("start", pa.float64()), ("end", pa.float64())])
     cue = pa.struct([("start", pa.float64()), ("end", pa.float64()), ("text", pa.string())])
     columns = [(name, pa.string()) for name in ("root", "video", "recorded")]
     columns += [(name, pa.float64()) for name in ("start", "end", "video_duration", "fps")]

@@ -91,7 +91,7 @@ def print_label(settings: LabelSettings) -> None:
     show = Show(settings.output.quiet)
     found = label(settings, show)
     if settings.output.json:
-        labels = defaultdict(int)
+        labels: dict[str, int] = defaultdict(int)
         for one in found:
             labels[settings.label or settings.text or next(iter(one.labels), "")] += 1
         print_json({"file": str(settings.out), "scenes": len(found), "labels": dict(labels)})

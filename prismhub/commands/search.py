@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,24 +85,17 @@ def print_search(settings: SearchSettings) -> None:
 
 
 def _print_found(found: Found) -> None:
-    rows: list[list[str]] = []
+    from prismhub.archive.found_scenes import common_folder
+
+    common = common_folder([one.video for one in found])
+    ranked = any(one.parts for one in found)  # else they are listed
     several = len({name for one in found for name in one.parts}) > 1
-    common = _common_folder([one.video for one in found])
+    rows = []
     for number, one in enumerate(found, start=1):
-        place, video, when, score, shares, what = one.row(number)
-        rows.append([place, video.removeprefix(common), when, score, *([shares] if several else []), what])
-    header = ["", "video", "time", "score", *(["found by"] if several else []), "what is known of it"]
-    print_table(header, rows)
+        rank = [f"{one.score:.4f}"] if ranked else []
+        rank += [one.shares()] if several else []
+        rows.append([str(number), one.video.removeprefix(common), one.when(), *rank, one.what()])
+    rank = (["score"] if ranked else []) + (["found by"] if several else [])
+    print_table(["", "video", "time", *rank, "what is known of it"], rows)
     if common:
         print(f"videos in {common}")
-
-
-def _common_folder(paths: Sequence[str]) -> str:
-    """The folder that all paths lie in, with its slash; empty where it is none."""
-    folders = [Path(path).parts[:-1] for path in paths]
-    shared: list[str] = []
-    for parts in zip(*folders, strict=False):
-        if len(set(parts)) > 1:
-            break
-        shared.append(parts[0])
-    return f"{Path(*shared)}/" if len(shared) > 1 else ""

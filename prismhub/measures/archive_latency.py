@@ -2,11 +2,11 @@
 
     python -m prismhub.measures.archive_latency --scenes 10000 100000 1000000 --json latency.json
 
-Vectors are of Base width (768) and random: `--vectors spread` draws every number alone, so that nothing is near anything;
-`--vectors grouped` draws scenes around videos around subjects, in few directions, as embeddings lie. Texts are real: the
-sentences of the documentation of Python's standard library. Queries are some words of such a sentence, with a vector
-drawn like those of the scenes; the time of a text tower is not in the figures. Each archive is asked by a process of its
-own, which reports its memory.
+Vectors are of Base width (768) and random: `--vectors spread` draws every number alone, so that nothing is near
+anything; `--vectors grouped` draws scenes around videos around subjects, in few directions, as embeddings lie. Texts
+are real: the sentences of the documentation of Python's standard library. Queries are some words of such a sentence,
+with a vector drawn like those of the scenes; the time of a text tower is not in the figures. Each archive is asked by a
+process of its own, which reports its memory.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.speed.timing import Report, Timings, arguments
+from core_encoder.files.storage import read_json, write_json
 
 WIDTH, SCENES_A_VIDEO, AT_ONCE = 768, 20, 5000
 GROUPS, DIRECTIONS = 500, 48
@@ -69,21 +70,22 @@ def _unit(values: Floats) -> Floats:
     return values / np.linalg.norm(values, axis=1, keepdims=True)
 
 
-def write_archive(folder: Path, count: int, kind: str) -> float:
-    """An archive of so many scenes; the seconds that `optimize` took."""
+def write_archive(folder: Path, count: int, kind: str) -> dict[str, float]:
+    """An archive of so many scenes; what it took."""
     from prismhub.archive.scene_index import FolderIndex
     from prismhub.archive.scenes import ArchiveRecord
 
     record = ArchiveRecord("random", "0" * 64, "random", {}, "encoder", WIDTH)
     texts, rng, draw = sentences(), np.random.default_rng(1), drawing(kind, 1)
+    started = time.perf_counter()
     with FolderIndex.create(folder, record) as index:
         for first in range(0, count, AT_ONCE):
             vectors = draw(min(AT_ONCE, count - first))
             index.upsert(list(_videos(first, vectors, texts, rng)))
         index.keep_background(draw(100), np.zeros(100, np.float32), 0, 0)
-        started = time.perf_counter()
+        written = time.perf_counter()
         index.optimize()
-        return time.perf_counter() - started
+        return {"seconds to write": written - started, "seconds to optimize": time.perf_counter() - written}
 
 
 def _videos(first: int, vectors: Floats, texts: Sequence[str], rng: np.random.Generator) -> Iterator[Any]:
@@ -176,7 +178,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--vectors", choices=("spread", "grouped"), default="grouped")
     parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument("--folder", type=Path, help="where archives are written (default: the place of temporary files)")
+    parser.add_argument("--folder", type=Path, help="where archives are kept, to be asked again (default: nowhere)")
     parser.add_argument("--ask", type=Path, help="only ask the archive in this folder, and print what it took as JSON")
     options = parser.parse_args()
     if options.ask is not None:
@@ -186,17 +188,24 @@ def main() -> None:
     settings = {"width": WIDTH, "vectors": options.vectors, "queries": options.queries, "threads": options.threads}
     report = Report("search: latency", Timings(seconds), settings)
     for count in options.scenes:
-        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            started = time.perf_counter()
-            optimized_s = write_archive(Path(folder), count, options.vectors)
-            written_s = time.perf_counter() - started
-            words = [sys.executable, "-m", __spec__.name if __spec__ else "", "--ask", folder]
-            words += ["--vectors", options.vectors, "--queries", str(options.queries), "--threads", str(options.threads)]
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = (options.folder or Path(scratch)) / f"{options.vectors}-{count}"
+            written = folder.with_suffix(".json")
+            if not written.exists():
+                write_json(written, write_archive(folder, count, options.vectors))
+            words = [sys.executable, "-m", "prismhub.measures.archive_latency", "--ask", str(folder)]
+            words += [
+                "--vectors",
+                options.vectors,
+                "--queries",
+                str(options.queries),
+                "--threads",
+                str(options.threads),
+            ]
             found = json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout)
-            size_mb = sum(path.stat().st_size for path in Path(folder).iterdir()) / 1e6
-        report.note(f"{count}: MB on disk", size_mb)
-        report.note(f"{count}: seconds to write, of them optimize", written_s)
-        report.note(f"{count}: seconds of optimize", optimized_s)
+            for what, value in read_json(written).items():
+                report.note(f"{count}: {what}", value)
+            report.note(f"{count}: MB on disk", sum(path.stat().st_size for path in folder.iterdir()) / 1e6)
         for name, several in found["seconds"].items():
             seconds[f"{count}: {name}"] = tuple(several)
             report.note(f"{count}: {name}, p50 ms", 1000 * float(np.quantile(several, 0.5)))

@@ -3,9 +3,10 @@
     python -m prismhub.measures.archive_recall --json recall.json
 
 Scenes are drawn by the synthetic world and embedded by `nano`; their captions are as good as those of the web (under
-half are right, see `pretrain.world.captions`), a fifth of their labels is wrong, people speak of something else in them,
-and files have names. Four kinds of queries ask for what a scene looks like, how it moves, what is said, what the file is
-called. Recall is the share of the ten first places (or of all relevant scenes, where there are fewer) that are relevant.
+half are right, see `pretrain.world.captions`), a fifth of their labels is wrong, people speak of something else in
+them, and files have names. Four kinds of queries ask for what a scene looks like, how it moves, what is said, what the
+file is called. Recall is the share of the ten first places (or of all relevant scenes, where there are fewer) that are
+relevant.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ from prismhub.archive.searching import ArchiveSearch
 SCENES_A_VIDEO = 6
 WRONG_LABELS = 0.2
 MODES = ("text", "vector", "hybrid")
-_SPOKEN = (
-    "harbour bakery orchestra passport volcano lantern senator blanket cinnamon telescope parliament umbrella carpenter "
-    "vaccine monsoon ballet furnace tractor library chess glacier jaguar velvet saxophone quarry zeppelin compass marathon "
-    "origami pepper rabbit tunnel helmet auction diamond kettle leopard mustard needle opera pigeon quilt ribbon saddle "
-    "turbine walnut yacht anchor barrel castle dragon engine feather garden hammer island jacket kitchen ladder magnet"
-).split()
+_SPOKEN = """
+harbour bakery orchestra passport volcano lantern senator blanket cinnamon telescope parliament umbrella carpenter
+vaccine monsoon ballet furnace tractor library chess glacier jaguar velvet saxophone quarry zeppelin compass
+marathon origami pepper rabbit tunnel helmet auction diamond kettle leopard mustard needle opera pigeon quilt ribbon
+saddle turbine walnut yacht anchor barrel castle dragon engine feather garden hammer island jacket kitchen ladder
+magnet
+"""
 _SENTENCES = (
     "and then we talked about the {}",
     "nobody had seen the {} before",
@@ -44,10 +46,10 @@ _SENTENCES = (
     "the {} was the best part of it",
 )
 _FILLERS = ("well I do not know", "that is what they said", "let us go on", "it was a long day", "")
-_PLACES = (
-    "lisbon oslo cairo denver kyoto naples quito riga seoul tunis ulm vienna warsaw york zagreb accra bergen cusco dakar "
-    "essen fargo ghent hanoi izmir jena krakow leeds malmo nantes omsk perth rouen sofia turin utrecht varna wuhan xian"
-).split()
+_PLACES = """
+lisbon oslo cairo denver kyoto naples quito riga seoul tunis ulm vienna warsaw york zagreb accra bergen cusco dakar
+essen fargo ghent hanoi izmir jena krakow leeds malmo nantes omsk perth rouen sofia turin utrecht varna wuhan xian
+"""
 _MOTION_WORDS = ("something {}", "a thing that is {}", "{}", "a video of something {}")
 
 
@@ -102,14 +104,14 @@ def make_archive(folder: Path, drawn: Sequence[Drawn], seed: int) -> tuple[list[
     features = spec_for(encoder, ClipPlan(encoder.num_frames), kind="embedding").describe()
     width = encoder.embedding_dim or 0
     record = ArchiveRecord("nano", encoder.fingerprint, "nano", features, "encoder", width)
-    rng = np.random.default_rng(seed)
+    rng, spoken_words, place_names = np.random.default_rng(seed), _SPOKEN.split(), _PLACES.split()
     looks: dict[str, set[int]] = {}
     moves: dict[str, set[int]] = {}
     spoken: dict[str, set[int]] = {}
     names: dict[str, set[int]] = {}
     videos, places = [], []
     for first in range(0, len(drawn), SCENES_A_VIDEO):
-        place, year = _PLACES[int(rng.integers(len(_PLACES)))], 1990 + int(rng.integers(30))
+        place, year = place_names[int(rng.integers(len(place_names)))], 1990 + int(rng.integers(30))
         path = f"{place}_{year}/tape_{first // SCENES_A_VIDEO:04}.mp4"
         scenes = []
         for offset, one in enumerate(drawn[first : first + SCENES_A_VIDEO]):
@@ -122,7 +124,7 @@ def make_archive(folder: Path, drawn: Sequence[Drawn], seed: int) -> tuple[list[
             label = str(rng.choice([m for m in MOTIONS if m != one.motion])) if wrong else one.motion
             speech = _FILLERS[int(rng.integers(len(_FILLERS)))]
             if rng.random() < 0.3:
-                word = _SPOKEN[int(rng.integers(len(_SPOKEN)))]
+                word = spoken_words[int(rng.integers(len(spoken_words)))]
                 spoken.setdefault(word, set()).add(number)
                 speech = f"{speech} {_SENTENCES[int(rng.integers(len(_SENTENCES)))].format(word)}"
             start_s = 2.0 * offset
@@ -137,7 +139,9 @@ def make_archive(folder: Path, drawn: Sequence[Drawn], seed: int) -> tuple[list[
         index.optimize()
     asked = [Query("looks", with_article(name), frozenset(found)) for name, found in looks.items()]
     asked += [
-        Query("motion", words.format(motion), frozenset(found)) for motion, found in moves.items() for words in _MOTION_WORDS
+        Query("motion", words.format(motion), frozenset(found))
+        for motion, found in moves.items()
+        for words in _MOTION_WORDS
     ]
     asked += [Query("speech word", word, frozenset(found)) for word, found in spoken.items()]
     asked += [Query("file name", name, frozenset(found)) for name, found in names.items()]
@@ -166,7 +170,8 @@ def interval(values: NDArray[np.float64], seed: int = 0, draws: int = 2000) -> t
     """The mean, and its 95 % bootstrap interval over queries."""
     rng = np.random.default_rng(seed)
     means = values[rng.integers(len(values), size=(draws, len(values)))].mean(1)
-    return float(values.mean()), *map(float, np.quantile(means, [0.025, 0.975]))
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(values.mean()), float(low), float(high)
 
 
 def measure(folder: Path, drawn: Sequence[Drawn], seed: int, say: Callable[[str], None]) -> Report:

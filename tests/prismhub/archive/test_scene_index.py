@@ -151,7 +151,8 @@ from tests.prismhub.archive.archives import *
 index = FolderIndex.open(sys.argv[1])
 for number in range(100_000):
     rng = np.random.default_rng(number)
-    index.upsert([video(f"k{number % 50}.mp4", *(scene(i, unit(rng.standard_normal(WIDTH)), caption=f"n{number}") for i in range(4)))])
+    scenes = [scene(i, unit(rng.standard_normal(WIDTH)), caption=f"n{number}") for i in range(4)]
+    index.upsert([video(f"k{number % 50}.mp4", *scenes)])
     print(number, flush=True)
 """
 

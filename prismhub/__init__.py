@@ -40,6 +40,10 @@ _JOBS = {
     "zero_shot": "ZeroShotSettings",
     "rank": "RankSettings",
     "embed": "EmbedSettings",
+    "index": "IndexSettings",
+    "search": "SearchSettings",
+    "label": "LabelSettings",
+    "export": "ExportSettings",
     "score": "ScoreSettings",
     "bench": "BenchSettings",
     "rescore": "RescoreSettings",
@@ -65,6 +69,10 @@ __all__ = [
     "zero_shot",
     "rank",
     "embed",
+    "index",
+    "search",
+    "label",
+    "export",
     "score",
     "mteb_model",
     "bench",
@@ -124,6 +132,26 @@ def embed(videos: Any = None, **options: Any) -> Any:
     folder `out` is written, and an `OpenTadFolder` returned.
     """
     return _run("embed", _with_videos(videos, options))
+
+
+def index(videos: Any, **options: Any) -> Any:
+    """Bring an archive up to date with folders of videos; options are those of `prismhub index`. Returns `Indexed`."""
+    return _run("index", {"videos": videos} | options)
+
+
+def search(archive: Any, text: str | None = None, **options: Any) -> Any:
+    """Find scenes of an archive; options are those of `prismhub search`. Returns a `Found` of `FoundScene`s."""
+    return _run("search", {"archive": archive} | ({} if text is None else {"text": text}) | options)
+
+
+def label(archive: Any, text: str | None = None, **options: Any) -> Any:
+    """Write scenes of an archive to a manifest for `train`; options are those of `prismhub label`. Returns `Found`."""
+    return _run("label", {"archive": archive} | ({} if text is None else {"text": text}) | options)
+
+
+def export(archive: Any, **options: Any) -> Any:
+    """Write an archive to a Parquet file; options are those of `prismhub export`. Returns how many scenes."""
+    return _run("export", {"archive": archive} | options)
 
 
 def score(**options: Any) -> Any:

@@ -20,12 +20,18 @@ from typer.exceptions import Abort, TyperException
 from adapters.training.training_config import TrainingDiverged
 from core_encoder.errors import InputError
 from pretrain.run.progress import PretrainingStopped
+from prismhub.archive.index_settings import IndexSettings
+from prismhub.archive.query_settings import ExportSettings, LabelSettings, SearchSettings
 from prismhub.commands import adapters as adapters_commands
 from prismhub.commands import bench as bench_commands
 from prismhub.commands import cache as cache_commands
 from prismhub.commands import corpus as corpus_commands
 from prismhub.commands import report as report_commands
 from prismhub.commands import tasks as tasks_commands
+from prismhub.commands.export import print_export
+from prismhub.commands.index import print_index
+from prismhub.commands.label import print_label
+from prismhub.commands.search import print_search
 from prismhub.options import command_signature, gather_lists
 from prismhub.printing import (
     answer_records,
@@ -382,6 +388,10 @@ app.command("predict")(command_signature(PredictSettings, _predict))
 app.command("zero-shot")(command_signature(ZeroShotSettings, _zero_shot))
 app.command("rank")(command_signature(RankSettings, _rank))
 app.command("embed")(command_signature(EmbedSettings, _embed))
+app.command("index")(command_signature(IndexSettings, print_index))
+app.command("search")(command_signature(SearchSettings, print_search))
+app.command("label")(command_signature(LabelSettings, print_label))
+app.command("export")(command_signature(ExportSettings, print_export))
 app.command("score")(command_signature(ScoreSettings, _score))
 app.command("bench")(command_signature(bench_commands.BenchSettings, bench_commands.print_bench))
 app.command("rescore")(command_signature(bench_commands.RescoreSettings, bench_commands.print_rescore))

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from core_encoder.array_videos import ArrayVideo
 from core_encoder.clip_plan import Clip, VideoFacts
@@ -19,6 +18,7 @@ from core_encoder.features.feature_source import stored_records
 from core_encoder.features.feature_spec import ClipKey, FeatureSpec, Record
 from core_encoder.features.shard import UnstorableFeatures
 from core_encoder.video.decoding import ClipFrames, Source
+from core_encoder.video.frames import ArrayFrame, DecodedFrame
 from core_encoder.video.reader import VideoReader
 
 
@@ -96,8 +96,8 @@ class _ArrayReader(VideoReader):
     def facts(self) -> VideoFacts:
         return self._video.facts
 
-    def _decode(self, index: int) -> NDArray[np.uint8]:
-        return np.array(self._video.frames[index])  # a copy: torch warns of arrays that may not be written to
+    def decode(self, index: int, patient: bool = True) -> DecodedFrame:
+        return ArrayFrame(np.array(self._video.frames[index]))  # a copy: torch warns of arrays it may not write to
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -22,6 +22,7 @@ from core_encoder.features.dtypes import PRECISIONS
 from core_encoder.features.feature_spec import ClipKey, FeatureKey, FeatureSpec, RecordInfo
 from core_encoder.features.feature_store import FeatureStore
 from core_encoder.preprocessing import to_video_tensor
+from core_encoder.video.clip_decoder import ClipDecoder, ClipsOfFiles
 from core_encoder.video.decoders import decoder_id
 from core_encoder.video.decoding import ClipDone, ClipFailed, ClipFrames, DecodeWorkers, FrameQueue, Part, Source
 
@@ -78,33 +79,11 @@ class EncodingRun:
             InputError: they are of another decoder than the one installed, or of different plans; a count is not
                 positive; the encoder makes no embedding.
         """
-        spec = specs[0]
-        if any(one.of_one_pass != spec.of_one_pass for one in specs):
-            raise InputError("features of one pass share encoder, clip plan, preprocessing, decoder and precision")
-        if encoder.fingerprint != spec.fingerprint:
-            raise EncoderMismatch(
-                f"these are features of encoder {spec.encoder!r} ({spec.fingerprint[:12]}), which is not the encoder "
-                f"in hand: {encoder.name!r} ({encoder.fingerprint[:12]})"
-            )
-        if PRECISIONS[encoder.dtype] != spec.precision:
-            raise InputError(f"these are features computed in {spec.precision}, but the encoder is in {encoder.dtype}")
-        decoder = decoder_id(spec.decoder.partition("-")[0])
-        if decoder != spec.decoder:
-            raise InputError(f"these are features of frames from {spec.decoder}, but {decoder} is installed")
         if batch_size < 1 or num_workers < 1:
             raise InputError(f"batch size {batch_size} and workers {num_workers} must be at least 1")
-        frames = min(batch_size * spec.plan.num_frames, _PART_BYTES // (3 * spec.preprocessing.image_size**2))
-        self._queue = FrameQueue(max_bytes=_QUEUE_BYTES, max_parts=4 * batch_size)
-        self._workers = DecodeWorkers(
-            clips,
-            spec,
-            self._queue,
-            num_workers=num_workers,
-            frames_per_part=max(frames, spec.plan.num_frames),
-            may_share=encoder_may_share(encoder, specs),
-            is_cached=lambda key: bool(stores) and all(store.views(key) for store in stores),
-            has_record=lambda key: bool(stores) and all(key in store for store in stores),
-        )
+        self._queue = frame_queue(batch_size)
+        decoder = clip_decoder(encoder, specs, stores, batch_size)
+        self._workers = DecodeWorkers(ClipsOfFiles(clips, decoder, self._queue).jobs(), self._queue, num_workers)
         self._num_workers = num_workers
         self.encoder = ClipEncoder(encoder, specs, batch_size)
 
@@ -131,6 +110,44 @@ class EncodingRun:
         return "decoding" if decoding else "encoding"
 
 
+def frame_queue(batch_size: int) -> FrameQueue:
+    """The queue between decode workers and an encoder that takes so many views at once."""
+    return FrameQueue(max_bytes=_QUEUE_BYTES, max_parts=4 * batch_size)
+
+
+def clip_decoder(
+    encoder: Encoder, specs: Sequence[FeatureSpec], stores: Sequence[FeatureStore], batch_size: int, number: int = 0
+) -> ClipDecoder:
+    """What reads the frames of one pass: for features of `specs`, less what is in all of `stores`.
+
+    Raises:
+        EncoderMismatch: the specs are of another encoder.
+        InputError: they are of another decoder than the one installed, or of different plans.
+    """
+    spec = specs[0]
+    if any(one.of_one_pass != spec.of_one_pass for one in specs):
+        raise InputError("features of one pass share encoder, clip plan, preprocessing, decoder and precision")
+    if encoder.fingerprint != spec.fingerprint:
+        raise EncoderMismatch(
+            f"these are features of encoder {spec.encoder!r} ({spec.fingerprint[:12]}), which is not the encoder "
+            f"in hand: {encoder.name!r} ({encoder.fingerprint[:12]})"
+        )
+    if PRECISIONS[encoder.dtype] != spec.precision:
+        raise InputError(f"these are features computed in {spec.precision}, but the encoder is in {encoder.dtype}")
+    decoder = decoder_id(spec.decoder.partition("-")[0])
+    if decoder != spec.decoder:
+        raise InputError(f"these are features of frames from {spec.decoder}, but {decoder} is installed")
+    frames = min(batch_size * spec.plan.num_frames, _PART_BYTES // (3 * spec.preprocessing.image_size**2))
+    return ClipDecoder(
+        spec,
+        frames_per_part=max(frames, spec.plan.num_frames),
+        may_share=encoder_may_share(encoder, specs),
+        is_cached=lambda key: bool(stores) and all(store.views(key) for store in stores),
+        has_record=lambda key: bool(stores) and all(key in store for store in stores),
+        number=number,
+    )
+
+
 class ClipEncoder:
     """Encodes clips in batches of up to `batch_size` views; a batch that does not fit in memory is halved for good."""
 
@@ -145,20 +162,27 @@ class ClipEncoder:
         self.frames_decoded = 0
         self.views_encoded = 0
         self._waiting: list[ClipFrames] = []
-        self._streams: dict[ClipKey, _Stream] = {}
+        self._streams: dict[Clip, _Stream] = {}
 
     def events(self, parts: Iterable[Part]) -> Iterator[Event]:
         """What comes of `parts`: every view as soon as it is encoded, every clip when its last view is."""
         for part in parts:
-            if isinstance(part, ClipDone):
-                yield part
-            elif isinstance(part, ClipFailed):
-                if part.key is not None:
-                    self._streams.pop(part.key, None)
-                yield part
-            else:
-                self.frames_decoded += len(set(part.indices))
-                yield from self._shared(part) if part.shared else self._alone(part)
+            yield from self.take(part)
+        yield from self.finish()
+
+    def take(self, part: Part) -> Iterator[Event]:
+        """What comes of one part, which may have to wait for others."""
+        if isinstance(part, ClipDone):
+            yield part
+        elif isinstance(part, ClipFailed):
+            self._streams.pop(part.clip, None)
+            yield part
+        else:
+            self.frames_decoded += len(set(part.indices))
+            yield from self._shared(part) if part.shared else self._alone(part)
+
+    def finish(self) -> Iterator[Event]:
+        """What comes of the parts that waited for others."""
         yield from self._encode_waiting()
 
     def _alone(self, part: ClipFrames) -> Iterator[Event]:
@@ -181,7 +205,7 @@ class ClipEncoder:
 
     def _shared(self, part: ClipFrames) -> Iterator[Event]:
         """Encode each frame's spatial half once; keep it while a later view needs it."""
-        stream = self._streams.setdefault(part.source.key, _Stream())
+        stream = self._streams.setdefault(part.source.clip, _Stream())
         stream.views.extend(part.views)
         spatial: Iterator[Tensor] = self._in_batches(part.frames, self._spatial, self.spec.plan.num_frames)
         stream.spatial.update(zip(part.indices, spatial, strict=True))
@@ -191,7 +215,7 @@ class ClipEncoder:
                 yield self._encoded(part.source, view, values)
         stream.forget()
         if part.last:
-            del self._streams[part.source.key]
+            del self._streams[part.source.clip]
             yield ClipEncoded(part.source.clip, part.source.key)
 
     def _spatial(self, frames: Tensor) -> Tensor:

@@ -1,12 +1,10 @@
 """Decode workers: threads that open videos and feed frames to the encoder through a queue bounded in bytes.
 
 Threads, because decoders and resizing let go of Python's lock; each video is opened inside the worker that reads it.
-Clips of one file are one job, so that it is opened once.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
@@ -21,12 +19,7 @@ from torch import Tensor
 
 from core_encoder.clip_bounds import Overrun
 from core_encoder.clip_plan import Clip, VideoFacts, View
-from core_encoder.errors import InputError, UnreadableVideo
-from core_encoder.features.feature_spec import ClipKey, FeatureKey, FeatureSpec, RecordInfo
-from core_encoder.video.decoders import open_video
-from core_encoder.video.video_files import video_digest
-
-log = logging.getLogger(__name__)
+from core_encoder.features.feature_spec import ClipKey, RecordInfo
 
 
 @dataclass(frozen=True)
@@ -76,6 +69,7 @@ class ClipFrames:
     frames: Tensor  # uint8 (F, H, W, 3)
     shared: bool
     last: bool  # no other part of this clip follows
+    number: int = 0  # of the pass that they are read for, where a run has several
 
 
 @dataclass(frozen=True)
@@ -85,6 +79,7 @@ class ClipDone:
     clip: Clip
     key: ClipKey
     repeated: bool = False
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,12 +90,13 @@ class ClipFailed:
     key: ClipKey | None
     reason: str
     overrun: Overrun | None = None
+    number: int = 0
 
 
 Part = ClipFrames | ClipDone | ClipFailed
 
 
-class _Closed(Exception):
+class Closed(Exception):
     """The consumer went away."""
 
 
@@ -112,7 +108,7 @@ class FrameQueue:
     max_parts: int
     put_wait_s: float = 0.0  # how long workers waited for room, summed
     get_wait_s: float = 0.0  # how long the encoder waited for frames
-    _parts: deque[tuple[Part, int]] = field(default_factory=deque)
+    _parts: deque[tuple[Any, int]] = field(default_factory=deque)
     _bytes: int = 0
     _open_workers: int = 0
     _closed: bool = False
@@ -121,15 +117,15 @@ class FrameQueue:
     def __post_init__(self) -> None:
         self._changed = threading.Condition()
 
-    def put(self, part: Part) -> None:
-        """Add a part, waiting for room; raises `_Closed` when the consumer went away."""
+    def put(self, part: Any) -> None:
+        """Add a part, waiting for room; raises `Closed` when the consumer went away."""
         num_bytes = part.frames.nbytes if isinstance(part, ClipFrames) else 0
         started = time.perf_counter()
         with self._changed:
             while not self._closed and self._parts and self._full(num_bytes):
                 self._changed.wait()
             if self._closed:
-                raise _Closed
+                raise Closed
             self.put_wait_s += time.perf_counter() - started
             self._parts.append((part, num_bytes))
             self._bytes += num_bytes
@@ -138,7 +134,7 @@ class FrameQueue:
     def _full(self, more: int) -> bool:
         return self._bytes + more > self.max_bytes or len(self._parts) >= self.max_parts
 
-    def get(self) -> Part | None:
+    def get(self) -> Any:
         """The next part, waiting for it; None when no worker will bring another; raises what ended a worker."""
         started = time.perf_counter()
         with self._changed:
@@ -173,32 +169,14 @@ class FrameQueue:
 
 
 class DecodeWorkers:
-    """Threads that turn clips into parts, in no particular order; a context manager, iterated once."""
+    """Threads that do the jobs of decoding, in no particular order; a context manager, iterated once over the parts.
 
-    def __init__(
-        self,
-        clips: Sequence[Clip],
-        spec: FeatureSpec,
-        queue: FrameQueue,
-        *,
-        num_workers: int,
-        frames_per_part: int,
-        may_share: bool,
-        is_cached: Callable[[ClipKey], bool],
-        has_record: Callable[[FeatureKey], bool],
-    ) -> None:
-        self.spec = spec
+    A job is given how many threads its decoder may have, and puts parts into the queue.
+    """
+
+    def __init__(self, jobs: Sequence[Callable[[int], None]], queue: FrameQueue, num_workers: int) -> None:
         self.queue = queue
-        self.frames_per_part = frames_per_part
-        self._may_share = may_share
-        self._is_cached = is_cached
-        self._has_record = has_record
-        self._claimed: set[ClipKey] = set()
-        self._lock = threading.Lock()
-        by_file: dict[str, list[Clip]] = {}
-        for clip in clips:
-            by_file.setdefault(clip.path, []).append(clip)
-        self._jobs = deque(by_file.items())
+        self._jobs = deque(jobs)
         count = max(1, min(num_workers, len(self._jobs)))
         spare = min(num_workers // count, torch.get_num_threads() - 1)  # the encoder needs a core, too
         self._num_threads = max(1, spare)  # of a decoder: what fewer files than workers leave over
@@ -216,7 +194,7 @@ class DecodeWorkers:
         for thread in self._threads:  # daemons: one that hangs in a decoder does not keep the process alive
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    def __iter__(self) -> Iterator[Part]:
+    def __iter__(self) -> Iterator[Any]:
         while (part := self.queue.get()) is not None:
             yield part
 
@@ -225,100 +203,13 @@ class DecodeWorkers:
         try:
             while True:
                 try:
-                    path, clips = self._jobs.popleft()
+                    job = self._jobs.popleft()
                 except IndexError:
                     return
-                self._decode_file(path, clips)
-        except _Closed:
+                job(self._num_threads)
+        except Closed:
             return
         except BaseException as unforeseen:  # the rest of its clips must not be missing in silence
             error = unforeseen
         finally:
             self.queue.worker_ends(error)
-
-    def _decode_file(self, path: str, clips: Sequence[Clip]) -> None:
-        try:
-            digest = video_digest(path)
-        except Exception as error:
-            for clip in clips:
-                self._fail(clip, None, error)
-            return
-        missing = []
-        for clip in clips:
-            key = ClipKey.of(clip, digest)
-            with self._lock:
-                repeated = key in self._claimed
-                self._claimed.add(key)
-            if repeated or self._is_cached(key):
-                self.queue.put(ClipDone(clip, key, repeated))
-            else:
-                missing.append((clip, key))
-        if not missing:
-            return
-        left = deque(missing)
-        try:
-            decoder, through = self.spec.decoder.partition("-")[0], self.spec.plan.sampling == "dense"
-            with open_video(path, decoder, self._num_threads, read_through=through) as video:
-                while left:
-                    try:
-                        self._decode_clip(video, *left[0])
-                    except _Closed:
-                        raise
-                    except Exception as error:
-                        self._fail(*left[0], error, Overrun.of(left[0][0], video.facts))
-                    left.popleft()
-        except _Closed:
-            raise
-        except Exception as error:
-            for clip, key in left:
-                self._fail(clip, key, error)
-
-    def _fail(self, clip: Clip, key: ClipKey | None, error: Exception, overrun: Overrun | None = None) -> None:
-        """Whatever a damaged file makes a decoder raise costs its clips, never the run."""
-        log.debug("%s: not decoded", clip.path, exc_info=error)
-        if isinstance(error, UnreadableVideo):
-            reason = error.reason  # without the path: other files of the same bytes fail for it, too
-        else:
-            reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        self.queue.put(ClipFailed(clip, key, reason, overrun))
-
-    def _decode_clip(self, video: Any, clip: Clip, key: ClipKey) -> None:
-        plan, preprocessing = self.spec.plan, self.spec.preprocessing
-        views = plan.views_of(video.facts, key.clip_in(clip.path))
-        missing = tuple(view for view in views if not self._has_record(key.view(view.index)))
-        if not missing:  # another process finished this clip meanwhile
-            self.queue.put(ClipDone(clip, key))
-            return
-        source = Source(clip, key, video.facts, len(views))
-        frames = sorted({index for view in views for index in view.frame_indices})
-        shared = self._may_share and len(frames) < sum(len(set(view.frame_indices)) for view in views)
-        if shared:
-            groups = self._shared_groups(views, missing, frames)
-        else:
-            groups = [((view,), list(view.frame_indices)) for view in missing]
-        video.expect(sorted({index for _, indices in groups for index in indices}))
-        for count, (new_views, indices) in enumerate(groups, start=1):
-            pixels = _tensor(video.read(indices, preprocessing))
-            self.queue.put(ClipFrames(source, new_views, tuple(indices), pixels, shared, last=count == len(groups)))
-
-    def _shared_groups(
-        self, views: Sequence[View], missing: Sequence[View], frames: list[int]
-    ) -> list[tuple[tuple[View, ...], list[int]]]:
-        """The frames that missing views need, in groups, the first of which brings the views.
-
-        Groups are cut where those of a whole run are, and views that end in them come along though they are stored:
-        a run that goes on makes the same batches, and so the same values, as one that was never stopped. No view is
-        longer than a group.
-        """
-        step = self.frames_per_part
-        group_of = {index: place // step for place, index in enumerate(frames)}
-        ends = {group_of[view.frame_indices[-1]] for view in missing}
-        chosen = sorted(ends | {end - 1 for end in ends if end})
-        known = set(chosen)
-        here = tuple(view for view in views if {group_of[view.frame_indices[i]] for i in (0, -1)} <= known)
-        groups = [frames[number * step : (number + 1) * step] for number in chosen]
-        return [(here if place == 0 else (), indices) for place, indices in enumerate(groups)]
-
-
-def _tensor(frames: Any) -> Tensor:
-    return frames if isinstance(frames, Tensor) else torch.from_numpy(frames)

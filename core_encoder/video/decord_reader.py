@@ -8,9 +8,9 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-from numpy.typing import NDArray
 
 from core_encoder.errors import UnreadableVideo
+from core_encoder.video.frames import ArrayFrame, DecodedFrame
 from core_encoder.video.reader import VideoReader
 from core_encoder.video.timeline import Timeline
 
@@ -47,7 +47,7 @@ class DecordReader(VideoReader):
         reason = line.rpartition(".cc:")[2].partition(":")[2] or line or type(error).__name__
         return UnreadableVideo(self.path, f"decord cannot decode it: {reason.strip()[:160]}; decoder 'pyav' may")
 
-    def _decode(self, index: int) -> NDArray[np.uint8]:
+    def decode(self, index: int, patient: bool = True) -> DecodedFrame:
         decord = decord_module()
         try:
             if self.timeline.keys_divide:
@@ -71,7 +71,7 @@ class DecordReader(VideoReader):
         if pixels.shape[2] != 3:  # rows of some narrow pictures are padded, which decord takes for further channels
             height, width = pixels.shape[:2]
             pixels = np.ascontiguousarray(pixels.reshape(height, -1)[:, : 3 * width]).reshape(height, width, 3)
-        return pixels
+        return ArrayFrame(pixels)
 
     def close(self) -> None:
         self._video = None

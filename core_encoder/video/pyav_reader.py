@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core_encoder.errors import UnreadableVideo
+from core_encoder.video.frames import DecodedFrame, small_size
 from core_encoder.video.h264_header import may_interlace
 from core_encoder.video.reader import VideoReader
 from core_encoder.video.stream_facts import Packet, Picture, StreamFacts, upright
@@ -71,6 +72,7 @@ class PyAVReader(VideoReader):
         self._last_pts: int | None = None
         self._count = 0
         self._to_rgb = av.video.reformatter.VideoReformatter()
+        self._to_small = av.video.reformatter.VideoReformatter()  # of its own: each keeps the last conversion prepared
 
     def _moving_streams(self) -> list[Any]:
         """The video streams that are no cover picture."""
@@ -181,7 +183,7 @@ class PyAVReader(VideoReader):
             self._expected = frozenset(pts[list(indices)].tolist())
             self._restart()  # packets that were read ahead were sent to the decoder with other frames in view
 
-    def _decode(self, index: int) -> NDArray[np.uint8]:
+    def decode(self, index: int, patient: bool = True) -> DecodedFrame:
         pts = self.timeline.pts
         if self._expected and pts is not None and int(pts[index]) not in self._expected:
             self.expect(())
@@ -189,7 +191,7 @@ class PyAVReader(VideoReader):
         if frame is None and self._keys_back == 0:  # MPEG-TS has no index: seeks may land on the next keyframe
             self._keys_back = 1
             frame = self._find(index)
-        if frame is None or frame.is_corrupt:
+        if patient and (frame is None or frame.is_corrupt):
             self._expected = frozenset()
             self._restart()
             frame = self._find(index, seek=False)
@@ -199,18 +201,22 @@ class PyAVReader(VideoReader):
             raise UnreadableVideo(
                 self.path, f"frame {index} at {at_s:.2f} s {problem}: the file is truncated or damaged"
             )
-        picture = self.timeline.picture
-        pixels = self._rgb(frame)
-        return np.ascontiguousarray(np.rot90(pixels[:, ::-1] if picture.is_mirrored else pixels, picture.quarter_turns))
+        return _PyAVFrame(self, frame)
 
-    def _rgb(self, frame: Any) -> NDArray[np.uint8]:
+    def _rgb(self, frame: Any, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """Upright pixels `(H, W, 3)`, at the frame's own size, or shrunk to a width and height as it is stored."""
         import av
 
         try:
-            return self._to_rgb.reformat(frame, format="rgb24").to_ndarray()
+            if size is None:
+                pixels = self._to_rgb.reformat(frame, format="rgb24").to_ndarray()
+            else:
+                pixels = self._to_small.reformat(frame, *size, "rgb24", interpolation="AREA").to_ndarray()
         except (av.error.FFmpegError, OSError, ValueError) as error:
             what = f"{frame.format.name}, matrix {frame.colorspace}"
             raise UnreadableVideo(self.path, f"its colours ({what}) cannot be converted to RGB") from error
+        picture = self.timeline.picture
+        return np.ascontiguousarray(np.rot90(pixels[:, ::-1] if picture.is_mirrored else pixels, picture.quarter_turns))
 
     def _find(self, index: int, seek: bool = True) -> Any:
         """Decode forward to a frame, from the last keyframe before it if that is nearer; None if it does not come."""
@@ -228,7 +234,8 @@ class PyAVReader(VideoReader):
             key = int(np.searchsorted(self.timeline.key_pts, wanted, side="right")) - 1 - self._keys_back
             behind = self._last_pts is not None and self._last_pts >= wanted
             at = pts[0] if self._last_pts is None else self._last_pts
-            if key >= 0 and (behind or self.timeline.key_pts[key] > at):
+            follows = index > 0 and pts[index - 1] == at  # nothing to skip: where files are read through
+            if key >= 0 and (behind or (self.timeline.key_pts[key] > at and not follows)):
                 self._seek(int(self.timeline.key_pts[key]))
             elif behind:
                 self._restart()
@@ -242,6 +249,26 @@ class PyAVReader(VideoReader):
         if self._container is not None:
             self._container.close()
             self._container = None
+
+
+class _PyAVFrame:
+    """A frame as libav gives it: half the memory of its RGB pixels, or less."""
+
+    def __init__(self, reader: PyAVReader, frame: Any) -> None:
+        self._reader = reader
+        self._frame = frame
+
+    @property
+    def nbytes(self) -> int:
+        return sum(plane.buffer_size for plane in self._frame.planes)
+
+    def rgb(self) -> NDArray[np.uint8]:
+        return self._reader._rgb(self._frame)
+
+    def small(self, longest: int) -> NDArray[np.uint8]:
+        width, height = self._frame.width, self._frame.height
+        size = small_size(width, height, longest)
+        return self._reader._rgb(self._frame, None if size == (width, height) else size)
 
 
 def _picture(frame: Any) -> Picture:

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from core_encoder.clip_plan import VideoFacts
 from core_encoder.errors import UnreadableVideo
 from core_encoder.preprocessing import Preprocessing
-from core_encoder.video.timeline import (
-    Timeline,
-)
+from core_encoder.video.frames import DecodedFrame
+from core_encoder.video.timeline import Timeline
 
 
 class VideoReader(ABC):
@@ -58,7 +57,7 @@ class VideoReader(ABC):
         if out is None:
             out = np.empty((len(indices), height, width, 3), dtype=np.uint8)
         for index in sorted(rows):
-            frame = self._decode(index)
+            frame = self.decode(index).rgb()
             if preprocessing is not None:
                 frame = preprocessing.apply(frame)
             elif frame.shape[:2] != (height, width):
@@ -69,8 +68,15 @@ class VideoReader(ABC):
         return out
 
     @abstractmethod
-    def _decode(self, index: int) -> NDArray[np.uint8]:
-        """One frame `(H, W, 3)`, upright; fast when called with rising indices."""
+    def decode(self, index: int, patient: bool = True) -> DecodedFrame:
+        """One frame, not yet made pixels; fast when called with rising indices.
+
+        A frame that does not come, or comes damaged, is looked for again from the beginning of the file, unless the
+        caller is not `patient`: then it is given up at once.
+
+        Raises:
+            UnreadableVideo: it cannot be decoded, or is damaged.
+        """
 
     @abstractmethod
     def close(self) -> None:

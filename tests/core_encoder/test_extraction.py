@@ -97,7 +97,7 @@ def test_running_again_decodes_nothing(
     extract(nano, videos[:4], spec, tmp_path)
     again = extract(nano, videos[:6], spec, tmp_path)
     assert (again.n_cached, again.n_encoded, again.frames_decoded) == (4, 2, 16)
-    monkeypatch.setattr("core_encoder.video.decoding.open_video", None)
+    monkeypatch.setattr("core_encoder.video.clip_decoder.open_video", None)
     done = extract(nano, videos[:6], spec, tmp_path)
     assert (done.n_cached, done.n_encoded, done.frames_decoded, done.failures) == (6, 0, 0, ())
 
@@ -152,7 +152,7 @@ def test_a_finished_dense_run_opens_no_video(
 ) -> None:
     extract(nano, videos[:2], spec_for(nano, DENSE), tmp_path)
     opened: list[str] = []
-    for module in ("video.decoders", "video.decoding"):
+    for module in ("video.decoders", "video.clip_decoder"):
         monkeypatch.setattr(f"core_encoder.{module}.open_video", lambda path, *rest, **more: opened.append(path))
     assert extract(nano, videos[:2], spec_for(nano, DENSE), tmp_path).n_cached == 2
     assert opened == []

@@ -1,0 +1,424 @@
+"""From folders of videos to an archive: what is new is cut, encoded and asked about, in one decoding of each video.
+
+    find files -> cut and encode (decoding once) -> ask adapters, scene by scene -> whole videos into the index
+
+The same call again touches what is new, changed or gone. Features are stored before the videos they are of are put into
+the index, so that a run that was killed at any moment goes on and ends like one that was not.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core_encoder.clip_plan import Clip
+from core_encoder.errors import InputError, UnreadableVideo, one_line
+from core_encoder.files.storage import locked, writing_to
+from core_encoder.video.file_facts import FileFacts, read_file_facts
+from core_encoder.video.video_files import video_digest
+from prismhub.archive.scene_answers import SceneAnswers
+from prismhub.archive.scene_cuts import SceneCuts
+from prismhub.archive.scenes import ArchivedVideo, Cue, Finding, Scene, SceneIndex
+from prismhub.archive.subtitles import cue_of, read_subtitles, speech_digest, spoken_in
+from prismhub.archive.video_folders import FoundVideo, FoundVideos
+
+if TYPE_CHECKING:
+    from core_encoder.clip_plan import VideoFacts
+    from core_encoder.cut_extraction import CutClip, CutExtraction
+    from core_encoder.features.failures import Failure
+    from core_encoder.video.cutting import Cutter
+    from prismhub.settings import ReadingSettings
+
+FAILURES_FILE = "failures.jsonl"
+LOCK_FOLDER = ".writing"  # of its own: the list of failures locks the folder it is in
+_FLUSH_S = 15.0  # whole videos wait at most so long for others to be put into the index with them
+_FLUSH_SCENES = 2000
+log = logging.getLogger(__name__)
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class IngestProgress:
+    """How far a run is: seconds of video done and in all (guessed of what is not opened yet), and how fast it goes."""
+
+    done_s: float
+    total_s: float | None
+    times_real_time: float
+    left_s: float | None
+    videos: int
+    total_videos: int
+    failed: int
+
+
+@dataclass
+class Ingested:
+    """What a run did to an archive, in numbers of videos."""
+
+    added: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    answered: int = 0  # unchanged videos that an adapter was asked about for the first time
+    unlisted: int = 0  # no scene of theirs is in the list of scenes
+    scenes: int = 0  # that were cut
+    video_s: float = 0.0
+    failures: list[Failure] = field(default_factory=list)
+
+
+class Ingestion:
+    """One run over an archive; `locked_for_writing` keeps others out meanwhile."""
+
+    def __init__(
+        self,
+        folder: Path,
+        index: SceneIndex,
+        answers: SceneAnswers,
+        cuts: SceneCuts,
+        store: Path,
+        reading: ReadingSettings,
+        progress: Callable[[IngestProgress], None] = lambda told: None,
+    ) -> None:
+        from core_encoder.features.failures import FailureLog
+
+        self._index, self._answers, self._cuts = index, answers, cuts
+        self._store, self._reading = store, reading
+        self._listed = FailureLog(folder / FAILURES_FILE)
+        self._progress = progress
+        self._space = answers.space_digest()
+        self.done = Ingested()
+
+    def run(self, found: FoundVideos) -> Ingested:
+        """Bring the index up to date with the files.
+
+        Raises:
+            InputError: the disk is full, or the features cannot fit on it.
+        """
+        known = dict(self._index.made_of())
+        gone = found.gone(known)
+        self.done.removed = self._index.delete(gone) if gone else 0
+        self._forget_failures(found)
+        to_cut: list[FoundVideo] = []
+        respoken: list[FoundVideo] = []
+        unchanged: list[FoundVideo] = []
+        for video in found.videos:
+            if self._cuts.spans is not None and not self._cuts.spans_of(video.file):
+                self.done.unlisted += 1
+                continue
+            try:
+                made_of = known.get(video.key)
+                if made_of is None or any(made_of.get(part) != one for part, one in self._wanted(video).items()):
+                    to_cut.append(video)
+                else:
+                    unchanged.append(video)
+                    if made_of.get("speech") != speech_digest(video.subtitles):
+                        respoken.append(video)
+            except InputError as error:  # it or its subtitles cannot be opened: what is known of it stays
+                self._fail(Clip(video.file), _reason(error))
+        self._cut(to_cut, known)
+        for video in respoken:
+            self._speak_again(video)
+        self._ask_again(unchanged, known)
+        self.done.changed += len(respoken)
+        self.done.unchanged = len(unchanged) - len(respoken)
+        self._index.optimize()
+        return self.done
+
+    def _wanted(self, video: FoundVideo) -> dict[str, str]:
+        """What the scenes of a video are to be made of."""
+        return {"video": video_digest(video.file), "cuts": self._cuts.digest(video.file), "space": self._space}
+
+    # New and changed videos
+
+    def _cut(self, videos: Sequence[FoundVideo], known: Mapping[Key, Any]) -> None:
+        if not videos:
+            return
+        from core_encoder.cut_extraction import CutClip, CutExtraction, CutFailed
+        from core_encoder.video.cutting import VideoFailed, VideoOpened
+
+        by_file = {video.file: video for video in videos}
+        opened: dict[str, _OpenVideo] = {}
+        clock = _Clock(videos)
+
+        def cutter(path: str, facts: VideoFacts) -> Cutter:  # in the thread that decodes
+            video = by_file[path]
+            extras = read_file_facts(path)
+            opened[path] = _OpenVideo(video, facts, extras, _speech(video, extras), speech_digest(video.subtitles))
+            return self._cuts.cutter(path, facts)
+
+        size, workers = self._reading.clips_per_batch, self._reading.workers
+        with CutExtraction(
+            self._answers.encoder,
+            list(by_file),
+            cutter,
+            self._answers.all_specs,
+            self._store,
+            batch_size=size,
+            workers=workers,
+        ) as run:
+            batch = _Batch(self._index, run)
+            asked: list[CutClip] = []
+            try:
+                for event in run:
+                    if isinstance(event, VideoOpened):
+                        opened[event.path].digest = event.digest
+                        clock.opened(event.path, event.facts.duration_s)
+                    elif isinstance(event, CutClip):
+                        asked.append(event)
+                        clock.at(event.clip)
+                        if len(asked) >= size:
+                            self._ask(asked, opened)
+                    elif isinstance(event, CutFailed):
+                        self._fail(event.clip, event.reason)
+                    elif isinstance(event, VideoFailed):
+                        opened.pop(event.path, None)
+                        asked = [one for one in asked if one.clip.path != event.path]
+                        self._fail(Clip(event.path), event.reason)
+                        if (key := by_file[event.path].key) in known:  # its scenes are of a file that is no more
+                            self._index.delete([key])
+                        clock.close(event.path)
+                    else:
+                        self._ask(asked, opened)
+                        whole = opened.pop(event.path)
+                        clock.close(event.path)
+                        if whole.scenes:
+                            batch.add(whole.archived(self._wanted_of(whole)))
+                            self._count(whole, known)
+                        elif whole.video.key in known:
+                            self._index.delete([whole.video.key])
+                    self._progress(clock.told(len(self.done.failures)))
+            except KeyboardInterrupt:  # what was finished is kept
+                batch.flush()
+                raise
+            batch.flush()
+
+    def _wanted_of(self, one: _OpenVideo) -> dict[str, str]:
+        made_of = {"video": one.digest, "cuts": self._cuts.digest(one.video.file), "space": self._space}
+        answered = {f"adapter {name}": digest for name, digest in self._answers.fingerprints.items()}
+        return made_of | {"speech": one.speech_digest} | answered
+
+    def _count(self, one: _OpenVideo, known: Mapping[Key, Any]) -> None:
+        if one.video.key in known:
+            self.done.changed += 1
+        else:
+            self.done.added += 1
+        self.done.scenes += len(one.scenes)
+        self.done.video_s += one.facts.duration_s
+
+    def _ask(self, clips: list[CutClip], opened: Mapping[str, _OpenVideo]) -> None:
+        """Make scenes of clips that are encoded, and forget their features."""
+        asked = [(one.clip, one.records) for one in clips]
+        if not asked:
+            return
+        size = self._reading.clips_per_batch
+        vectors = self._answers.vectors(asked, size)
+        findings: list[tuple[Finding, ...]] = [() for _ in asked]
+        for name in self._answers.adapters:
+            said = self._answers.findings(name, asked, size)
+            findings = [before + now for before, now in zip(findings, said, strict=True)]
+        for one, vector, found in zip(clips, vectors, findings, strict=True):
+            video = opened[one.clip.path]
+            start_s, end_s = one.clip.start_s, round(video.facts.duration_s, 3)
+            end_s = end_s if one.clip.end_s is None else min(one.clip.end_s, end_s)
+            speech = spoken_in(video.cues, start_s, end_s)
+            video.scenes.append(Scene(start_s, end_s, vector, found, speech, one.picture or b""))
+        clips.clear()
+
+    # Videos whose scenes are as they were
+
+    def _speak_again(self, video: FoundVideo) -> None:
+        """Hear the subtitles of a video anew, which were added, changed or removed."""
+        kept = self._index.video(*video.key)
+        assert kept is not None
+        cues = _speech(video, read_file_facts(video.file))
+        scenes = tuple(replace(one, speech=spoken_in(cues, one.start_s, one.end_s)) for one in kept.scenes)
+        made_of = dict(kept.made_of) | {"speech": speech_digest(video.subtitles)}
+        self._index.upsert([replace(kept, scenes=scenes, made_of=made_of)])
+
+    def _ask_again(self, videos: Sequence[FoundVideo], known: Mapping[Key, Mapping[str, str]]) -> None:
+        """Ask adapters that have not spoken of some videos yet; nothing is decoded where their features are stored."""
+        answered = set()
+        for name, digest in self._answers.fingerprints.items():
+            silent = [video for video in videos if known[video.key].get(f"adapter {name}") != digest]
+            for several in _in_turn(silent, self._index):
+                answered |= {video.key for video, _ in several}
+                self._ask_of(name, digest, several)
+        self.done.answered = len(answered)
+
+    def _ask_of(self, name: str, digest: str, several: Sequence[tuple[FoundVideo, ArchivedVideo]]) -> None:
+        from core_encoder.extraction import extract
+        from core_encoder.features.failures import Failure
+        from core_encoder.features.feature_source import FeatureSource
+
+        spec, size = self._answers.specs[name], self._reading.clips_per_batch
+        clips = {
+            video.key: [Clip(video.file, scene.start_s, scene.end_s) for scene in kept.scenes]
+            for video, kept in several
+        }
+        encoder, workers = self._answers.encoder, self._reading.workers
+        every = [clip for own in clips.values() for clip in own]
+        extract(encoder, every, spec, self._store, batch_size=size, workers=workers)
+        source = FeatureSource(encoder, spec, self._store, batch_size=size, num_workers=workers)
+        for video, _ in several:
+            own, found = clips[video.key], []
+            for first in range(0, len(own), size):
+                some = own[first : first + size]
+                pairs = list(zip(some, source.records(some), strict=True))
+                failed = [clip for clip, one in pairs if isinstance(one, Failure)]
+                read: list[Any] = [(clip, {spec: one}) for clip, one in pairs if not isinstance(one, Failure)]
+                said = dict(zip([clip for clip, _ in read], self._answers.findings(name, read, size), strict=True))
+                for clip in failed:
+                    self._fail(clip, f"adapter {name!r} could not be asked: its frames cannot be decoded")
+                found += [said.get(clip, ()) for clip in some]
+            self._index.add_findings(*video.key, name, digest, found)
+
+    # What cannot be read
+
+    def _fail(self, clip: Clip, reason: str) -> None:
+        from core_encoder.features.failures import Failure
+
+        failure = Failure.of(clip, reason)
+        self.done.failures.append(failure)
+        self._listed.add(failure)
+        log.warning("%s: not indexed: %s", one_line(clip.path), failure.reason)
+
+    def _forget_failures(self, found: FoundVideos) -> None:
+        """Strike out what will be tried again, and what is gone."""
+        here = {video.file for video in found.videos}
+        listed = [one.clip for one in self._listed.read()]
+        self._listed.forget(clip for clip in listed if clip.path in here or not Path(clip.path).exists())
+
+
+@dataclass
+class _OpenVideo:
+    """A video under way."""
+
+    video: FoundVideo
+    facts: VideoFacts
+    extras: FileFacts
+    cues: Sequence[Cue]
+    speech_digest: str
+    digest: str = ""
+    scenes: list[Scene] = field(default_factory=list)
+
+    def archived(self, made_of: Mapping[str, str]) -> ArchivedVideo:
+        facts = self.facts
+        return ArchivedVideo(
+            root=self.video.root,
+            path=self.video.path,
+            made_of=made_of,
+            duration_s=facts.duration_s,
+            width=facts.width,
+            height=facts.height,
+            fps=facts.fps,
+            recorded=self.extras.recorded,
+            scenes=tuple(sorted(self.scenes, key=lambda scene: (scene.start_s, scene.end_s))),
+        )
+
+
+class _Batch:
+    """Whole videos that go into the index together, after their features are durable."""
+
+    def __init__(self, index: SceneIndex, run: CutExtraction) -> None:
+        self._index, self._run = index, run
+        self._videos: list[ArchivedVideo] = []
+        self._since = time.monotonic()
+
+    def add(self, video: ArchivedVideo) -> None:
+        self._videos.append(video)
+        scenes = sum(len(one.scenes) for one in self._videos)
+        if scenes >= _FLUSH_SCENES or time.monotonic() - self._since > _FLUSH_S:
+            self.flush()
+
+    def flush(self) -> None:
+        videos, self._videos = self._videos, []
+        if videos:
+            self._run.commit()
+            self._index.upsert(videos)
+        self._since = time.monotonic()
+
+
+class _Clock:
+    """Counts seconds of video; those of files that are not opened yet are guessed from their bytes."""
+
+    def __init__(self, videos: Sequence[FoundVideo]) -> None:
+        self._left = {video.file: _size(video.file) for video in videos}  # not opened yet
+        self._bytes = 0
+        self._known_s = 0.0
+        self._lasts_s: dict[str, float] = {}  # of videos under way
+        self._at_s: dict[str, float] = {}
+        self._closed_s = 0.0
+        self._closed = 0
+        self._total = len(videos)
+        self._started = time.monotonic()
+
+    def opened(self, path: str, duration_s: float) -> None:
+        self._bytes += self._left.pop(path, 0)
+        self._known_s += duration_s
+        self._lasts_s[path], self._at_s[path] = duration_s, 0.0
+
+    def at(self, clip: Clip) -> None:
+        end_s = self._lasts_s[clip.path] if clip.end_s is None else min(clip.end_s, self._lasts_s[clip.path])
+        self._at_s[clip.path] = max(self._at_s[clip.path], end_s)
+
+    def close(self, path: str) -> None:
+        self._left.pop(path, None)
+        self._at_s.pop(path, None)
+        self._closed_s += self._lasts_s.pop(path, 0.0)
+        self._closed += 1
+
+    def told(self, failed: int) -> IngestProgress:
+        done_s, elapsed_s = self._closed_s + sum(self._at_s.values()), time.monotonic() - self._started
+        rate = done_s / elapsed_s if elapsed_s else 0.0
+        total_s = None
+        if self._bytes:
+            total_s = self._known_s * (1 + sum(self._left.values()) / self._bytes)
+        left_s = (total_s - done_s) / rate if total_s is not None and rate else None
+        return IngestProgress(done_s, total_s, rate, left_s, self._closed, self._total, failed)
+
+
+@contextmanager
+def locked_for_writing(folder: Path) -> Iterator[None]:
+    """Keep other runs of `prismhub index` out of an archive while the block runs.
+
+    Raises:
+        InputError: one is at work, or the folder cannot be written to.
+    """
+    with ExitStack() as held:
+        try:
+            with writing_to(folder):
+                held.enter_context(locked(folder / LOCK_FOLDER, wait=False))
+        except BlockingIOError as error:
+            raise InputError(f"{folder}: another prismhub index is writing to this archive; wait for it") from error
+        yield
+
+
+def _speech(video: FoundVideo, extras: FileFacts) -> list[Cue]:
+    """All that is said in a video: in its files of subtitles, and in its own streams."""
+    cues = [cue for file in video.subtitles for cue in read_subtitles(file)]
+    cues += [cue_of(start_s, end_s, text) for start_s, end_s, text in extras.cues]
+    return sorted(cues, key=lambda cue: (cue.start_s, cue.end_s))
+
+
+def _in_turn(
+    videos: Sequence[FoundVideo], index: SceneIndex, at_once: int = 64
+) -> Iterator[list[tuple[FoundVideo, ArchivedVideo]]]:
+    """Videos with what is kept of them, some at a time."""
+    for first in range(0, len(videos), at_once):
+        kept = [(video, index.video(*video.key)) for video in videos[first : first + at_once]]
+        yield [(video, one) for video, one in kept if one is not None]
+
+
+def _reason(error: InputError) -> str:
+    return error.reason if isinstance(error, UnreadableVideo) else str(error)
+
+
+def _size(file: str) -> int:
+    try:
+        return Path(file).stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,278 @@
+"""The archive in a folder: what comes back, what readers see meanwhile, what a kill leaves, and whom it refuses."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core_encoder.errors import InputError
+from prismhub.archive import schema, vectors
+from prismhub.archive.filters import parse_filter
+from prismhub.archive.folder_reader import FolderReader, SceneQuery
+from prismhub.archive.scene_index import FolderIndex
+from prismhub.archive.scenes import AdapterRecord, Finding
+from prismhub.archive.words import WordQuery
+from tests import ROOT
+from tests.prismhub.archive.archives import RECORD, WIDTH, make, random_videos, scene, unit, video
+
+
+def nearest(index: FolderReader, vector: np.ndarray, where: str = "", depth: int = 200) -> list[tuple[str, int]]:
+    """Path and place of the scenes nearest to a vector."""
+    filtered = parse_filter(where) if where else None
+    found = index.search(SceneQuery(vector, where=filtered, depth=depth)).by_vector
+    return [(one.video.path, one.place) for one in index.scenes([scene for scene, _ in found])]
+
+
+def worded(index: FolderReader, text: str, where: str = "") -> list[str]:
+    """`PATH/PLACE` of the scenes that hold words."""
+    filtered = parse_filter(where) if where else None
+    found = index.search(SceneQuery(words=WordQuery.parse(text), where=filtered)).by_words
+    return [f"{one.video.path}/{one.place}" for one in index.scenes([scene for scene, _ in found])]
+
+
+def test_a_video_comes_back_as_it_was_put_in(tmp_path: Path) -> None:
+    given = video("a/b.mp4", scene(0, unit(np.ones(WIDTH)), ["goal"], "a caption", "hello"), scene(2))
+    index = make(tmp_path / "archive", [given])
+    back = index.video("/videos", "a/b.mp4")
+    assert back is not None
+    assert replace(back, scenes=()).__dict__ == replace(given, scenes=()).__dict__
+    for ours, theirs in zip(back.scenes, given.scenes, strict=True):
+        assert (ours.start_s, ours.end_s) == (theirs.start_s, theirs.end_s)
+        assert (ours.findings, ours.speech, ours.thumbnail) == (theirs.findings, theirs.speech, theirs.thumbnail)
+        assert np.allclose(ours.vector, theirs.vector, atol=1e-3) and ours.vector.shape == theirs.vector.shape
+    assert index.video("/videos", "nowhere.mp4") is None
+    assert index.made_of() == {("/videos", "a/b.mp4"): given.made_of}
+    assert index.record == RECORD
+
+
+def test_vectors_are_ranked_as_a_plain_product_ranks_them(tmp_path: Path) -> None:
+    videos = random_videos(40)
+    index = make(tmp_path / "archive", videos)
+    matrix = np.stack([one.vector for each in videos for one in each.scenes]).astype(np.float16).astype(np.float32)
+    names = [(each.path, place) for each in videos for place in range(3)]
+    for query in unit(np.random.default_rng(1).standard_normal((5, WIDTH))):
+        expected = [names[place] for place in np.argsort(-(matrix @ query), kind="stable")]
+        assert nearest(index, query) == expected
+        odd = [(path, place) for path, place in expected if int(path[1:-4]) % 2]
+        where = " or ".join(f"video = 'v{i}.mp4'" for i in range(1, 40, 2))
+        assert nearest(index, query, where) == odd
+        assert nearest(index, query, "start = 4", depth=3) == [one for one in expected if one[1] == 2][:3]
+
+
+def test_words_are_found_wherever_they_stand_and_in_any_form(tmp_path: Path) -> None:
+    index = make(
+        tmp_path / "archive",
+        [
+            video("Derby_2024/GoalReplay3.mp4", scene(0, labels=["corner kick"]), scene(2, speech="Çok güzel! Café")),
+            video("b.mp4", scene(0, caption="two dogs are jumping"), scene(2, speech="一只红色的狗在跑")),
+        ],
+    )
+    assert worded(index, "dog jumps") == ["b.mp4/0"]
+    assert worded(index, "GOAL")[:1] == ["Derby_2024/GoalReplay3.mp4/0"] and len(worded(index, "replay")) == 2
+    assert worded(index, "cafe") == ["Derby_2024/GoalReplay3.mp4/1"]
+    assert worded(index, "红色") == ["b.mp4/1"] and worded(index, "色红") == []
+    assert worded(index, '"corner kick"') == ["Derby_2024/GoalReplay3.mp4/0"]
+    assert worded(index, '"kick corner"') == []
+    for nothing in ("", "!!!", '""', '"', "AND", "a* OR", "NEAR(x y)", "captions:dogs", "-dogs", "\0"):
+        assert all(one.startswith("b.mp4") for one in worded(index, nothing))
+
+
+def test_what_is_in_quotes_holds_for_vectors_too(tmp_path: Path) -> None:
+    near, far = unit(np.eye(WIDTH)[0]), unit(np.eye(WIDTH)[1])
+    index = make(tmp_path / "archive", [video("a.mp4", scene(0, near), scene(2, far, speech="penalty kick"))])
+    found = index.search(SceneQuery(near, WordQuery.parse('goal "penalty kick"')))
+    assert len(found.by_vector) == len(found.by_words) == found.allowed == 1
+
+
+def test_a_video_again_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    vectors = unit(np.eye(WIDTH))
+    index = make(tmp_path / "archive", [video("a.mp4", scene(0, vectors[0], caption="old words"))])
+    index.upsert([video("a.mp4", scene(0, vectors[1], caption="new words"), scene(2, vectors[2]), digest="1")])
+    assert len(index) == 2 and worded(index, "old") == [] and worded(index, "new") == ["a.mp4/0"]
+    assert nearest(index, vectors[0], depth=1) == [("a.mp4", 0)]  # the row of the old scene is no scene's
+    assert index.delete([("/videos", "a.mp4"), ("/videos", "b.mp4")]) == 1
+    assert len(index) == 0 and nearest(index, vectors[1]) == [] and worded(index, "new") == []
+    for table in ("findings", "cues", "thumbnails", "words"):
+        assert index._one(f"SELECT count(*) FROM {table}") == 0
+
+
+def test_the_answers_of_a_new_adapter_come_in_and_go_with_it(tmp_path: Path) -> None:
+    index = make(tmp_path / "archive", [video("a.mp4", scene(0, caption="a dog"), scene(2))])
+    z = AdapterRecord("z", "linear", "b" * 64)
+    index.describe(replace(RECORD, adapters={**RECORD.adapters, "z": z}))
+    index.add_findings("/videos", "a.mp4", "z", "digest", [[Finding("z", "barking")], []])
+    index.add_findings("/videos", "a.mp4", "z", "digest 2", [[Finding("z", "sleeping")], []])
+    assert worded(index, "barking") == [] and worded(index, "sleeping") == worded(index, "dog") == ["a.mp4/0"]
+    assert index.made_of()["/videos", "a.mp4"]["adapter z"] == "digest 2"
+    with pytest.raises(InputError, match="has 2 scenes, and 1 were answered"):
+        index.add_findings("/videos", "a.mp4", "z", "", [[]])
+    with pytest.raises(InputError, match=r"b\.mp4: no such video"):
+        index.add_findings("/videos", "b.mp4", "z", "", [[]])
+    index.describe(RECORD)
+    assert worded(index, "sleeping") == [] and worded(index, "dog") == ["a.mp4/0"]
+    assert "adapter z" not in index.made_of()["/videos", "a.mp4"]
+
+
+def test_a_reader_sees_one_state_while_another_writes(tmp_path: Path) -> None:
+    vectors = unit(np.eye(WIDTH))
+    index = make(tmp_path / "archive", [video("a.mp4", scene(0, vectors[0], caption="words"))])
+    with FolderReader.open(tmp_path / "archive") as reader:
+        with reader.snapshot():
+            assert nearest(reader, vectors[0]) == [("a.mp4", 0)]
+            index.upsert([video("b.mp4", scene(0, vectors[0], caption="words"), scene(2, vectors[1]))])
+            index.delete([("/videos", "a.mp4")])
+            assert nearest(reader, vectors[0]) == [("a.mp4", 0)] and worded(reader, "words") == ["a.mp4/0"]
+        assert nearest(reader, vectors[0]) == [("b.mp4", 0), ("b.mp4", 1)] and worded(reader, "words") == ["b.mp4/0"]
+
+
+def test_a_video_that_cannot_be_put_in_leaves_all_as_it_was(tmp_path: Path) -> None:
+    index = make(tmp_path / "archive", random_videos(2))
+    with pytest.raises(InputError, match="holds vectors of 8 numbers, not 9"):
+        index.upsert([video("v0.mp4", scene(0, caption="changed")), video("c.mp4", scene(0, np.ones(9, np.float32)))])
+    with pytest.raises(InputError, match="not finite"):
+        index.upsert([video("c.mp4", scene(0, np.full(WIDTH, np.nan, np.float32)))])
+    with pytest.raises(InputError, match="comes twice"):
+        index.upsert([video("c.mp4"), video("c.mp4")])
+    assert len(index) == 6 and worded(index, "changed") == [] and len(worded(index, "word0")) == 1
+
+
+WRITER = """
+import sys
+from tests.prismhub.archive.archives import *
+index = FolderIndex.open(sys.argv[1])
+for number in range(100_000):
+    rng = np.random.default_rng(number)
+    scenes = [scene(i, unit(rng.standard_normal(WIDTH)), caption=f"n{number}") for i in range(4)]
+    index.upsert([video(f"k{number % 50}.mp4", *scenes)])
+    print(number, flush=True)
+"""
+
+
+def test_a_writer_that_is_killed_leaves_whole_videos(tmp_path: Path) -> None:
+    make(tmp_path / "archive", []).close()
+    for _ in range(3):
+        words = [sys.executable, "-c", WRITER, str(tmp_path / "archive")]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, cwd=ROOT) as writer:
+            assert writer.stdout is not None
+            for _ in range(30):
+                writer.stdout.readline()
+            time.sleep(0.003)
+            os.kill(writer.pid, signal.SIGKILL)
+        with FolderIndex.open(tmp_path / "archive") as index:
+            every = [index.video(*key) for key in index.made_of()]
+            assert every and all(one is not None and len(one.scenes) == 4 for one in every)
+            for one in every:
+                number = int(one.scenes[0].findings[0].text[1:])
+                rng = np.random.default_rng(number)
+                for kept in one.scenes:
+                    assert np.allclose(kept.vector, unit(rng.standard_normal(WIDTH)), atol=1e-3)
+            index.upsert(random_videos(1, seed=9))
+            assert len(worded(index, "word0")) == 1
+            index.delete([("/videos", "v0.mp4")])
+
+
+def test_rows_that_nobody_names_are_thrown_out(tmp_path: Path) -> None:
+    index = make(tmp_path / "archive", random_videos(10))
+    with FolderReader.open(tmp_path / "archive") as reader:
+        assert len(nearest(reader, unit(np.ones(WIDTH)))) == 30
+        index.delete([("/videos", f"v{i}.mp4") for i in range(3, 9)])
+        before = [replace(one, scenes=()) for key in index.made_of() if (one := index.video(*key))]
+        queries = unit(np.random.default_rng(2).standard_normal((4, WIDTH)))
+        found = [nearest(index, query) for query in queries]
+        index.optimize()
+        files = {path.name: path.stat().st_size for path in (tmp_path / "archive").glob("vectors-*")}
+        assert files == {"vectors-2.f16": 12 * WIDTH * 2}
+        assert [nearest(index, query) for query in queries] == found == [nearest(reader, query) for query in queries]
+        assert [one.path for one in before] == ["v0.mp4", "v1.mp4", "v2.mp4", "v9.mp4"]
+        index.upsert(random_videos(4))
+        assert len(nearest(reader, queries[0])) == 15
+
+
+def test_a_large_archive_is_searched_by_a_graph_that_finds_nearly_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("usearch")
+    monkeypatch.setattr("prismhub.archive.scene_index.APPROXIMATE_FROM", 3000)
+    index = make(tmp_path / "archive", random_videos(1000))
+    queries = unit(np.random.default_rng(3).standard_normal((50, WIDTH)))
+    exact = [nearest(index, query, depth=10) for query in queries]
+    index.optimize()
+    assert index._saved("vectors")["expansion"] >= 64
+    assert index.vector_search()._expansion >= 64
+    graph = [nearest(index, query, depth=10) for query in queries]
+    hits = sum(len(set(one) & set(other)) for one, other in zip(exact, graph, strict=True))
+    assert hits >= vectors.LEAST_RECALL * 500
+    index.upsert([video("late.mp4", scene(0, queries[0]))])  # not in the graph yet
+    assert nearest(index, queries[0], depth=1) == [("late.mp4", 0)]
+    index.delete([("/videos", "late.mp4")])
+    assert nearest(index, queries[0], depth=10)[:3] == exact[0][:3]
+    index.upsert([video("late.mp4", scene(0, queries[1]))])
+    index.optimize()
+    assert nearest(index, queries[1], depth=1) == [("late.mp4", 0)]
+
+
+def test_only_an_archive_is_opened(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder; make one with: prismhub index"):
+        FolderReader.open(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="no archive; make one with"):
+        FolderReader.open(tmp_path)
+    (tmp_path / schema.DATABASE).write_bytes(b"no database at all" * 100)
+    with pytest.raises(InputError, match="damaged .*not a database"):
+        FolderReader.open(tmp_path)
+    (tmp_path / schema.DATABASE).unlink()
+    other = sqlite3.connect(tmp_path / schema.DATABASE)
+    other.execute("CREATE TABLE mine (x)")
+    other.commit()
+    with pytest.raises(InputError, match="of something else, no archive"):
+        FolderReader.open(tmp_path)
+    with pytest.raises(InputError, match="of something else, no archive"):
+        FolderIndex.create(tmp_path, RECORD)
+    make(tmp_path / "new", []).close()
+    newer = sqlite3.connect(tmp_path / "new" / schema.DATABASE)
+    newer.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+    newer.close()
+    with pytest.raises(InputError, match=f"schema {schema.VERSION + 1}.*update prismhub"):
+        FolderReader.open(tmp_path / "new")
+
+
+def test_vectors_of_another_encoder_do_not_come_in(tmp_path: Path) -> None:
+    make(tmp_path / "archive", random_videos(1)).close()
+    with pytest.raises(InputError, match="its vectors are of encoder 'nano'.*not of 'clip'"):
+        FolderIndex.create(tmp_path / "archive", replace(RECORD, encoder="clip", fingerprint="c" * 64))
+    with pytest.raises(InputError, match="other settings than these"):
+        FolderIndex.create(tmp_path / "archive", replace(RECORD, features={"kind": "clip"}))
+    FolderIndex.create(tmp_path / "archive", replace(RECORD, roots=("/videos",)))
+    make(tmp_path / "empty", []).close()
+    FolderIndex.create(tmp_path / "empty", replace(RECORD, encoder="clip", fingerprint="c" * 64))
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_an_archive_in_a_place_that_cannot_be_written_to_is_read(tmp_path: Path) -> None:
+    make(tmp_path / "archive", random_videos(2)).close()
+    (tmp_path / "archive").chmod(0o500)
+    try:
+        with FolderReader.open(tmp_path / "archive") as reader:
+            assert len(worded(reader, "word3")) == 1
+    finally:
+        (tmp_path / "archive").chmod(0o700)
+
+
+def test_a_full_disk_is_said_and_leaves_all_as_it_was(tmp_path: Path) -> None:
+    index = make(tmp_path / "archive", random_videos(2))
+    pages = index._one("PRAGMA page_count")
+    index._run(f"PRAGMA max_page_count = {pages + 2}")
+    with pytest.raises(InputError, match="the disk is full; free space"):
+        index.upsert(random_videos(3000, seed=1))
+    index._run("PRAGMA max_page_count = 1000000")
+    assert len(index) == 6 and len(worded(index, "word3")) == 1
+    index.upsert(random_videos(3))
+    assert len(index) == 9

@@ -222,8 +222,8 @@ class Ingestion:
             findings = [before + now for before, now in zip(findings, said, strict=True)]
         for one, vector, found in zip(clips, vectors, findings, strict=True):
             video = opened[one.clip.path]
-            start_s, end_s = one.clip.start_s, video.facts.duration_s
-            end_s = end_s if one.clip.end_s is None else min(one.clip.end_s, round(end_s, 3))
+            start_s, end_s = one.clip.start_s, round(video.facts.duration_s, 3)
+            end_s = end_s if one.clip.end_s is None else min(one.clip.end_s, end_s)
             speech = spoken_in(video.cues, start_s, end_s)
             video.scenes.append(Scene(start_s, end_s, vector, found, speech, one.picture or b""))
         clips.clear()

@@ -141,7 +141,7 @@ def saying_what_is_wrong(path: Path) -> Iterator[None]:
             raise InputError(f"{path}: the disk is full; free space and run the same command again") from error
         if "locked" in said:
             raise InputError(f"{path}: another process writes to this archive; try again when it is done") from error
-        if "readonly" in said or "unable to open" in said:
+        if "readonly" in said or "unable to open" in said or "disk I/O" in said:
             raise InputError(f"{path}: cannot be opened or written ({said})") from error
         if "not a database" in said or "malformed" in said or "no such table" in said:
             raise InputError(f"{path}: damaged ({said}); make the archive anew with prismhub index") from error

@@ -136,7 +136,7 @@ def embed(videos: Any = None, **options: Any) -> Any:
 
 def index(videos: Any, **options: Any) -> Any:
     """Bring an archive up to date with folders of videos; options are those of `prismhub index`. Returns `Indexed`."""
-    return _run("index", {"videos": videos} | options)
+    return _run("index", _with_videos(videos, options))
 
 
 def search(archive: Any, text: str | None = None, **options: Any) -> Any:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from core_encoder.errors import InputError
 from prismhub.archive.index_settings import IndexSettings, SceneSettings
-from prismhub.archive.scene_cuts import SceneCuts, read_spans
-from prismhub.archive.video_folders import find_archived
 from prismhub.progress import SILENT, Show
 
 if TYPE_CHECKING:
     from core_encoder.features.failures import Failure
+    from prismhub.archive.scene_cuts import SceneCuts
     from prismhub.archive.scenes import ArchiveRecord
 
 __all__ = ["IndexSettings", "Indexed", "index", "print_index"]
@@ -52,11 +51,13 @@ def index(settings: IndexSettings, show: Show = SILENT) -> Indexed:
         InputError: no such folder, adapter or encoder, cuts that make no sense, another archive's encoder, the disk is
             full, or another run is at work on the archive.
     """
+    from prismhub.archive.video_folders import find_archived
+
     out = settings.out.expanduser()
     known = _known(out)
+    found = find_archived(settings.videos, () if known is None else known.roots)
     cuts = _cuts(settings.cuts, known)
     cuts.check()
-    found = find_archived(settings.videos, () if known is None else known.roots)
     from prismhub.archive.ingest import Ingestion, IngestProgress, locked_for_writing
     from prismhub.archive.scene_answers import open_answers
     from prismhub.archive.scene_index import FolderIndex
@@ -141,6 +142,8 @@ def _cuts(given: SceneSettings, known: ArchiveRecord | None) -> SceneCuts:
     Raises:
         InputError: the archive's scenes come of a list, which is not given.
     """
+    from prismhub.archive.scene_cuts import SceneCuts, read_spans
+
     if given.scenes is not None:
         return SceneCuts(spans=read_spans(given.scenes))
     if given.window is not None:

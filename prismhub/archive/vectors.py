@@ -54,12 +54,14 @@ class VectorFile:
         """Write vectors (n, width) after the rows that count; the file with them.
 
         Raises:
-            InputError: another width, numbers that are not finite, or the disk is full.
+            InputError: another width or length, numbers that are not finite, or the disk is full.
         """
         if vectors.ndim != 2 or vectors.shape[1] != self.width:
             raise InputError(f"{self.path}: holds vectors of {self.width} numbers, not {vectors.shape[-1]}")
         if not np.isfinite(vectors).all():
             raise InputError(f"{self.path}: a vector holds numbers that are not finite")
+        if (abs(np.linalg.norm(vectors, axis=1) - 1) > 0.01).any():
+            raise InputError(f"{self.path}: a vector is not of length 1")
         with writing_to(self.path), self.path.open("r+b" if self.path.exists() else "w+b") as file:
             file.truncate(self.rows * self.width * 2)
             file.seek(0, os.SEEK_END)

@@ -140,6 +140,8 @@ def test_a_video_that_cannot_be_put_in_leaves_all_as_it_was(tmp_path: Path) -> N
         index.upsert([video("v0.mp4", scene(0, caption="changed")), video("c.mp4", scene(0, np.ones(9, np.float32)))])
     with pytest.raises(InputError, match="not finite"):
         index.upsert([video("c.mp4", scene(0, np.full(WIDTH, np.nan, np.float32)))])
+    with pytest.raises(InputError, match="not of length 1"):
+        index.upsert([video("c.mp4", scene(0, np.ones(WIDTH, np.float32)))])
     with pytest.raises(InputError, match="comes twice"):
         index.upsert([video("c.mp4"), video("c.mp4")])
     assert len(index) == 6 and worded(index, "changed") == [] and len(worded(index, "word0")) == 1
@@ -242,6 +244,25 @@ def test_only_an_archive_is_opened(tmp_path: Path) -> None:
     newer.close()
     with pytest.raises(InputError, match=f"schema {schema.VERSION + 1}.*update prismhub"):
         FolderReader.open(tmp_path / "new")
+
+
+def test_an_archive_may_be_called_anything_and_lie_on_a_disk_that_is_full(tmp_path: Path) -> None:
+    index = make(tmp_path / "my archive? ü #1 100%20", random_videos(2))
+    assert len(index) == 6 and len(FolderReader.open(index.folder)) == 6
+    import resource
+
+    size = (index.folder / "vectors-1.f16").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 40, before[1]))  # no file may grow beyond
+    try:
+        with pytest.raises((InputError, OSError)):
+            index.upsert(random_videos(9, seed=1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert len(index) == 6 and len(worded(index, "word3")) == 1
+    index.upsert(random_videos(9, seed=1))
+    assert len(index) == 27 and len(nearest(index, unit(np.ones(WIDTH)))) == 27
 
 
 def test_vectors_of_another_encoder_do_not_come_in(tmp_path: Path) -> None:

@@ -16,14 +16,18 @@ import pytest
 import torch
 
 import prismhub
-from core_encoder import InputError, load_encoder
+from adapters import load_adapter
+from adapters.registry import save_to_registry
+from core_encoder import Clip, InputError, load_encoder
 from prismhub.archive.found_scenes import Found
 from prismhub.archive.scene_index import FolderIndex
 from prismhub.cli import run
 from tests import ROOT
+from tests.adapters.every_kind import ROWS
 from tests.prismhub.archive.archives import RECORD, make, scene, video
 from tests.prismhub.archive.real_archives import Shown, index_world
 from tests.prismhub.small_data import FAST, read_json
+from tests.text_models import tiny_bert
 
 LEFT, UP = "a red circle moving left", "a green square moving up"
 VIDEOS = {
@@ -42,6 +46,7 @@ VIDEOS = {
         Shown("blue star", "moving down"),
     ],
 }
+LIT = next(row for row in ROWS if row.name == "lit_text")
 KEYS = {"video", "start", "end", "score", "parts", "caption", "labels", "speech", "thumbnail"}
 
 
@@ -307,3 +312,40 @@ def test_an_archive_becomes_a_parquet_file(world: Path, tmp_path: Path, says: Ca
 def test_the_parts_of_a_query_that_contradict_are_refused(world: Path) -> None:
     with pytest.raises(InputError, match="a text or an example to be near to"):
         prismhub.search(world / "archive", mode="vector", where="fps = 1")
+
+
+def test_an_archive_in_the_space_of_an_adapter_is_asked_by_its_words(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], says: Callable[..., str]
+) -> None:
+    bert = tiny_bert(tmp_path / "bert")
+    row = replace(LIT, options={"text_tower": str(bert), "tune": "projection", "hidden": 24})
+    save_to_registry(row.on(load_encoder("nano")), "pairs")
+    archive, videos = tmp_path / "archive", world / "videos"
+    indexed = ["index", str(videos), "--adapter", "pairs", "--window", "1", "--out", str(archive), "--quiet"]
+    assert run(indexed) == 0
+    capsys.readouterr()
+    adapter, clip = load_adapter("pairs"), Clip(str(videos / "holiday.mp4"), 1.0, 2.0)
+    paths = [Clip(str(path), float(i), i + 1.0) for path in sorted(videos.rglob("*.mp4")) for i in range(3)]
+    clips = [one for one in paths if "street" not in one.path or one.start_s < 2]
+    vectors = torch.stack([one.values for one in adapter.predict(clips)])
+    cosines = (adapter.embed_text(["a red circle"]) @ vectors.T)[0]  # type: ignore[operator]
+    order = [(Path(clips[i].path).name, clips[i].start_s) for i in cosines.argsort(descending=True).tolist()]
+    asked = ["search", str(archive), "a red circle", "--mode", "vector", "--all", "--anyway", "--quiet"]
+    found = [(name, start) for name, start, _ in places(read_json(capsys, *asked))]
+    assert found == order[: len(found)]
+    like = ["search", str(archive), "--like", clip.path, "--start", "1", "--end", "2", "--all", "--quiet"]
+    assert places(read_json(capsys, *like))[0] == ("holiday.mp4", 1.0, 2.0)
+
+    moved = bert.rename(tmp_path / "moved")
+    assert "say where it lies now with text_tower" in says(2, *asked)
+    assert read_json(capsys, *asked, "--text-tower", str(moved)) is not None
+    other = replace(row, options=row.options | {"text_tower": str(moved)}).on(load_encoder("nano"))
+    with torch.no_grad():
+        for weight in other.parameters():
+            if weight.requires_grad:
+                weight.add_(0.1)
+    save_to_registry(other, "others")
+    with FolderIndex.open(archive) as index:
+        kept = index.record.adapters["pairs"]
+        index._save("record", asdict(replace(index.record, adapters={"pairs": replace(kept, ref="others")})))
+    assert "is another one now" in says(2, *asked)

@@ -22,7 +22,7 @@ from benchmarks.speed.timing import Report, arguments, take_turns
 from core_encoder.video.decoders import open_video
 
 ENCODING = ("--sampling", "dense", "--fps", "4", "--window-stride", "4", "--kind", "clip", "--encoder", "nano")
-_WRITE = """
+WRITE = """
 import sys, av
 from pretrain.world.synthetic_world import SyntheticWorld
 frames = SyntheticWorld(seed=0, size=640, num_frames=250).clip(0).frames[:, 184:456]
@@ -32,7 +32,7 @@ with av.open(sys.argv[1], "w") as file:
         file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
     file.mux(stream.encode())
 """
-_REPEAT = """
+REPEAT = """
 import sys, av
 video, seconds = sys.argv[1], float(sys.argv[2])
 with av.open(sys.argv[3], "w") as out:
@@ -83,9 +83,9 @@ def main() -> None:
         video = options.video
         if video is None:
             video = folder / "drawn.mp4"
-            subprocess.run([sys.executable, "-c", _WRITE, str(video)], check=True)
+            subprocess.run([sys.executable, "-c", WRITE, str(video)], check=True)
         path = folder / "long.mp4"
-        subprocess.run([sys.executable, "-c", _REPEAT, video, str(60 * options.minutes), path], check=True)
+        subprocess.run([sys.executable, "-c", REPEAT, video, str(60 * options.minutes), path], check=True)
         with open_video(path, "pyav") as opened:
             facts = opened.facts
         decode: list[str | Path] = [sys.executable, "-c", _DECODE, path]

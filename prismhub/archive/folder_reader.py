@@ -90,7 +90,7 @@ class FolderReader:
         folder = Path(folder).expanduser()
         index = cls(folder, schema.open_existing(folder, cls.writes, wait))
         if index._saved("record") is None:
-            raise InputError(f"{folder}: an archive that was never finished; run prismhub index again")
+            raise schema.UnfinishedArchive(folder)
         return index
 
     def close(self) -> None:

@@ -146,7 +146,8 @@ class FolderIndex(FolderReader):
             self._approximate()
         with self._writing():
             self._run("INSERT INTO words (words) VALUES ('optimize')")
-        self._run("PRAGMA wal_checkpoint (TRUNCATE)")
+        with schema.saying_what_is_wrong(self.folder / schema.DATABASE):
+            self._run("PRAGMA wal_checkpoint (TRUNCATE)")
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

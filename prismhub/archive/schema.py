@@ -56,6 +56,13 @@ PRAGMA user_version = {VERSION};
 """
 
 
+class UnfinishedArchive(InputError):
+    """An archive that was begun, and of which nothing is recorded yet: the same command goes on."""
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(f"{place}: an archive that was never finished; run prismhub index again")
+
+
 def database_of(folder: str | Path) -> Path:
     """The SQLite file of the archive in `folder`.
 
@@ -118,6 +125,8 @@ def check_version(database: sqlite3.Connection, path: Path) -> None:
     """
     mark = database.execute("PRAGMA application_id").fetchone()[0]
     version = database.execute("PRAGMA user_version").fetchone()[0]
+    if not mark and not version and not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise UnfinishedArchive(path)
     if mark != _MARK:
         raise InputError(f"{path}: a database of something else, no archive of prismhub")
     if version > VERSION:

@@ -120,7 +120,7 @@ def print_index(settings: IndexSettings) -> None:
 
 def _known(out: Path) -> ArchiveRecord | None:
     """What the archive in a folder records; None where there is none yet, or it was never finished."""
-    from prismhub.archive.schema import DATABASE
+    from prismhub.archive.schema import DATABASE, UnfinishedArchive
 
     if not (out / DATABASE).exists():
         if out.is_file():
@@ -131,10 +131,8 @@ def _known(out: Path) -> ArchiveRecord | None:
     try:
         with FolderReader.open(out) as archive:
             return archive.record
-    except InputError as error:
-        if "never finished" in str(error):
-            return None
-        raise
+    except UnfinishedArchive:
+        return None
 
 
 def _cuts(given: SceneSettings, known: ArchiveRecord | None) -> SceneCuts:

@@ -407,6 +407,14 @@ def test_two_at_once_and_a_full_disk(
     with monkeypatch.context() as patch:
         patch.setattr("core_encoder.files.storage.os.fsync", full)
         assert "the disk is full; free space and run the same command again" in says(2, *command)
+    (archive / "scenes.sqlite-wal").unlink(missing_ok=True)
+    (archive / "scenes.sqlite").write_bytes(b"")  # as a full disk or a kill may leave it, before a table is in it
+    assert "never finished; run prismhub index again" in says(2, "search", str(archive), "anything")
+    assert run(command) == 0 and len(archived(archive)) == 3
+    shutil.rmtree(archive)
+    with monkeypatch.context() as patch:
+        patch.setattr("core_encoder.files.storage.os.fsync", full)
+        run(command)
     assert archived(archive) == {}, "nothing of a video whose features are not durable"
     code = (
         "import resource, signal, sys; from prismhub.cli import run; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "

@@ -113,6 +113,9 @@ class LlmDecoderConfig:
     positions: bool = option(True, "resampler: add learned embeddings of a token's place; the paper does not")
     tune: Literal["bridge", "lora"] = option("bridge", "what trains: the bridge, or LoRA of rank lora_rank beside it")
     lora_rank: int = option(16, "rank of LoRA's matrices")
+    word_loss: float = option(
+        5.0, "weight of a second loss: a video's vectors say the words of its text; 0 is as published"
+    )
     llm_dtype: Literal["fp32", "bf16"] = option("fp32", "precision of the language model", grid=False)
     chat: bool = option(True, "use the tokenizer's chat template where it has one", grid=False)
     caption_prompt: str = option("Describe the video.", "what asks for a caption in a chat", grid=False)
@@ -130,6 +133,8 @@ class LlmDecoderConfig:
                 raise InputError(f"{name} must be at least 1, not {value}")
         if not self.mlp_ratio > 0:
             raise InputError(f"mlp_ratio must be above 0, not {self.mlp_ratio}")
+        if not self.word_loss >= 0:
+            raise InputError(f"word_loss must not be negative, not {self.word_loss}")
         if self.shots < 0:
             raise InputError(f"shots must not be negative, not {self.shots}")
         if self.vocabulary is not None and self.vocabulary < 2:

@@ -2,7 +2,8 @@
 
     tokens (B, T, N, D) --bridge--> vectors (B, P, H) | prompt --frozen causal language model--> caption or answer
 
-Only the bridge trains, and LoRA on the language model where it is asked for; the loss is that of the answer's tokens.
+Only the bridge trains, and LoRA on the language model where it is asked for; the loss is that of the answer's tokens,
+and that of the words which the vectors should be near (`adapters.language.embedding_space`).
 Source: the language adapter of VideoPrism, Zhao et al., arXiv 2402.13217.
 """
 
@@ -24,6 +25,7 @@ from adapters.features import Batch, FeatureDataset, Times, inputs_of, targets_o
 from adapters.head_options import LlmDecoderConfig
 from adapters.kinds.map_classifier import DEFAULT_HEADS, nearest_divisor
 from adapters.language.bridges import Bridge, PooledTokens, Resampler
+from adapters.language.embedding_space import WordLoss
 from adapters.language.known_llms import KNOWN_LLMS, find_llm
 from adapters.language.language_model import LanguageModel, llm_fingerprint
 from adapters.language.prompts import Prompts, QuestionAnswer
@@ -61,22 +63,24 @@ class LlmDecoder(Adapter):
         super().__init__(config, context)
         self.llm, self.about = _open_llm(config, context.assets)
         self.prompts = Prompts(self.llm.tokenizer, config.chat, config.caption_prompt, config.max_new_tokens)
+        self.llm.ends = tuple(dict.fromkeys([*self.llm.ends, self.prompts.end]))
         self.examples: tuple[QuestionAnswer, ...] = ()
         self.vocabulary: tuple[str, ...] = ()
         if context.assets is not None:
             self.examples = tuple((q, a) for q, a in self.about["examples"])
             self.vocabulary = tuple(self.about["vocabulary"])
         self.bridge = self._fresh_bridge(config)
+        self.word_loss: WordLoss | None = None  # of the training texts, which `calibrate` knows
 
     def _fresh_bridge(self, config: LlmDecoderConfig) -> Bridge:
-        dim, width, unit = self.dim, self.llm.width, self.llm.unit
+        dim, width, like = self.dim, self.llm.width, self.llm.embedding_scale
         if config.bridge == "pool":
-            return PooledTokens(dim, width, config.cells, unit)
+            return PooledTokens(dim, config.cells, like)
         heads = config.heads or nearest_divisor(width, DEFAULT_HEADS)
         if width % heads:
             raise InputError(f"heads {heads} do not divide the language model's width {width}")
         queries = config.queries or _default_queries(self.context)
-        return Resampler(dim, width, queries, heads, config.mlp_ratio, config.positions, unit)
+        return Resampler(dim, queries, heads, config.mlp_ratio, config.positions, like)
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Tokens `(B, T, N, D)` -> the vectors before the prompt `(B, P, H)`, and which of them are real `(B, P)`."""
@@ -111,9 +115,15 @@ class LlmDecoder(Adapter):
         if self.config.vocabulary and len(self.vocabulary) < 2:
             raise InputError(f"all training questions have the answer {self.vocabulary[0]!r}: nothing to choose from")
         self.bridge.scale.measure([real_rows(batch) for batch in scale_batches(dataset, self.dim)])
+        if self.config.word_loss:
+            texts = (self._words(self.prompts.answer_ids(text)) for several in known for text in several)
+            self.word_loss = WordLoss(texts, self.llm.embeddings, self.bridge.like)
 
     def loss(self, batch: Batch) -> Loss:
-        """The mean over the tokens of the answers; of several a step draws one, validation takes the first."""
+        """The mean over the tokens of the answers; of several a step draws one, validation takes the first.
+
+        In training `word_loss` of the loss of the words is added.
+        """
         return self._loss(self(batch.features, batch.mask), batch)
 
     def _loss(self, seen: tuple[Tensor, Tensor], batch: Batch) -> Loss:
@@ -122,7 +132,14 @@ class LlmDecoder(Adapter):
         answers = [self.prompts.answer_ids(text) for text in drawn]
         prompts = self._prompts(batch)
         count = sum(map(len, answers))
-        return Loss(self.llm.nll(*seen, prompts, answers).sum() / count, count)
+        total = self.llm.nll(*seen, prompts, answers).sum()
+        if self.training and self.word_loss is not None:
+            total = total + self.config.word_loss * self.word_loss(*seen, [*map(self._words, answers)]).sum()
+        return Loss(total / count, count)
+
+    def _words(self, ids: Sequence[int]) -> list[int]:
+        """The ids of a text without its end."""
+        return [one for one in ids if one not in self.llm.ends]
 
     # Answering
 

@@ -4,6 +4,9 @@ B batch, T frames, N patches, D width of the features, P vectors, H width of the
 
     resampler  tokens (B, T*N, D) --one Perceiver layer with Q learned queries--> (B, Q, H)
     pool       tokens (B, T, rows, columns, D) --mean of cells--> (B, T*cells, D) --two-layer MLP--> (B, T*cells, H)
+
+What goes in is standardized by channel, what comes out has the size, mean and spread of the language model's own
+embeddings: neither the encoder's scale nor a large learning rate takes it where no word ever is.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from torch import Tensor, nn
 
 from adapters.classifier import FeatureScale
 from adapters.kinds.map_classifier import fresh_positions, stretched_positions
+from adapters.language.embedding_space import EmbeddingScale
 from core_encoder.models.pooling import Positions
 
 Grid = tuple[int, int]
@@ -23,18 +27,22 @@ Grid = tuple[int, int]
 
 
 class Bridge(nn.Module, ABC):
-    """Standardized tokens `(B, T, N, D)` -> vectors `(B, P, H)`, and which of them are real `(B, P)`.
+    """Tokens `(B, T, N, D)` -> vectors `(B, P, H)` like a language model's embeddings, and which are real `(B, P)`.
 
-    `unit` is the root mean square of the language model's own embeddings: what a bridge gives is of this size.
+    `like` is what they are to be like. A subclass turns standardized tokens into vectors of any size (`look`).
     """
 
-    def __init__(self, dim: int, unit: float) -> None:
+    def __init__(self, dim: int, like: EmbeddingScale) -> None:
         super().__init__()
         self.scale = FeatureScale(dim)
-        self.unit = unit
+        self.like = like
+
+    def forward(self, tokens: Tensor, mask: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor]:
+        y, real = self.look(self.scale(tokens), mask, grid)
+        return self.like.matched(y), real
 
     @abstractmethod
-    def forward(self, tokens: Tensor, mask: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor]: ...
+    def look(self, tokens: Tensor, mask: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor]: ...
 
 
 class Resampler(Bridge):
@@ -46,9 +54,10 @@ class Resampler(Bridge):
     """
 
     def __init__(
-        self, dim: int, width: int, queries: int, heads: int, mlp_ratio: float, positions: bool, unit: float
+        self, dim: int, queries: int, heads: int, mlp_ratio: float, positions: bool, like: EmbeddingScale
     ) -> None:
-        super().__init__(dim, unit)
+        super().__init__(dim, like)
+        width = like.width
         self.heads = heads
         self.queries = nn.Parameter(torch.randn(queries, width))
         self.norm_queries = nn.LayerNorm(width)
@@ -68,10 +77,9 @@ class Resampler(Bridge):
         for layer in (self.q, self.kv, self.o, self.fc1, self.fc2):
             nn.init.zeros_(layer.bias)
 
-    def forward(self, tokens: Tensor, mask: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor]:
+    def look(self, tokens: Tensor, mask: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor]:
         """The number of vectors is that of the queries, whatever the clip."""
-        x = self.scale(tokens)  # (B, T, N, D)
-        batch, frames, patches, _ = x.shape
+        x, (batch, frames, patches, _) = tokens, tokens.shape
         if self.time_positions is not None and self.space_positions is not None:
             learned = Positions(self.time_positions, self.space_positions)
             time, space = stretched_positions(learned, (frames, *grid))
@@ -83,7 +91,7 @@ class Resampler(Bridge):
         seen = F.scaled_dot_product_attention(q, k, v, allowed)  # (B, heads, Q, H / heads)
         y = self.queries + self.o(seen.transpose(1, 2).flatten(2))  # (B, Q, H)
         y = y + self.fc2(F.gelu(self.fc1(self.norm_mlp(y))))
-        return y * self.unit, torch.ones(y.shape[:2], dtype=torch.bool, device=y.device)
+        return y, torch.ones(y.shape[:2], dtype=torch.bool, device=y.device)
 
     def _by_head(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, L, H / heads)
@@ -95,9 +103,9 @@ class PooledTokens(Bridge):
     Cells of padding frames are not real.
     """
 
-    def __init__(self, dim: int, width: int, side: int, unit: float) -> None:
-        super().__init__(dim, unit)
-        self.side = side
+    def __init__(self, dim: int, side: int, like: EmbeddingScale) -> None:
+        super().__init__(dim, like)
+        self.side, width = side, like.width
         self.fc1 = nn.Linear(dim, width)
         self.fc2 = nn.Linear(width, width)
         nn.init.normal_(self.fc1.weight, std=dim**-0.5)
@@ -105,12 +113,12 @@ class PooledTokens(Bridge):
         for layer in (self.fc1, self.fc2):
             nn.init.zeros_(layer.bias)
 
-    def forward(self, tokens: Tensor, mask: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor]:
+    def look(self, tokens: Tensor, mask: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor]:
         """The number of vectors is that of the frames times the cells."""
         batch, frames = tokens.shape[:2]
-        image = self.scale(tokens).flatten(0, 1).mT.unflatten(-1, grid)  # (B*T, D, rows, columns)
+        image = tokens.flatten(0, 1).mT.unflatten(-1, grid)  # (B*T, D, rows, columns)
         cells = F.adaptive_avg_pool2d(image, (min(self.side, grid[0]), min(self.side, grid[1])))
         x = cells.flatten(2).mT.unflatten(0, (batch, frames))  # (B, T, cells, D)
         real = torch.ones(batch, frames, dtype=torch.bool, device=x.device) if mask is None else mask
         y = self.fc2(F.gelu(self.fc1(x.flatten(1, 2))))  # (B, T*cells, H)
-        return y * self.unit, real.repeat_interleave(x.shape[2], 1)
+        return y, real.repeat_interleave(x.shape[2], 1)

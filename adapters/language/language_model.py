@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from adapters.language.embedding_space import EmbeddingScale
 from core_encoder.errors import InputError
 from core_encoder.models.transformers_files import (
     UNREADABLE,
@@ -60,16 +61,16 @@ class LanguageModel(nn.Module):
     @property
     def width(self) -> int:
         """The width H of its embeddings."""
-        return int(self._embeddings.weight.shape[1])
+        return int(self.embeddings.weight.shape[1])
 
     @property
-    def unit(self) -> float:
-        """The root mean square of its embeddings, as they are read: Gemma 3, for one, scales what it looks up."""
-        weights = self._embeddings.weight
+    def embedding_scale(self) -> EmbeddingScale:
+        """Mean and spread of its embeddings, as they are read: Gemma 3, for one, scales what it looks up."""
+        weights = self.embeddings.weight
         few = torch.arange(min(len(weights), 64), device=weights.device)
         with torch.no_grad():
-            scale = _root_mean_square(self._embeddings(few)) / _root_mean_square(weights[few])
-            return float(_root_mean_square(weights) * scale)
+            factor = _root_mean_square(self.embeddings(few)) / _root_mean_square(weights[few])
+        return EmbeddingScale(weights, float(factor))
 
     @property
     def positions(self) -> int | None:
@@ -78,7 +79,8 @@ class LanguageModel(nn.Module):
         return known if isinstance(known, int) and known > 0 else None
 
     @property
-    def _embeddings(self) -> Any:
+    def embeddings(self) -> Any:
+        """The module that looks tokens up."""
         return self.model.get_input_embeddings()
 
     def train(self, mode: bool = True) -> LanguageModel:
@@ -148,7 +150,7 @@ class LanguageModel(nn.Module):
         rows = []
         for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
             ids = torch.tensor([*prompt, *answer], dtype=torch.long, device=vectors.device)
-            known = self._embeddings(ids)  # (prompt + answer, H)
+            known = self.embeddings(ids)  # (prompt + answer, H)
             rows.append(torch.cat([vectors[row][real[row]].to(known.dtype), known]))
         lengths = torch.tensor([len(one) for one in rows])
         if self.positions is not None and int(lengths.max()) > self.positions:

@@ -2,6 +2,9 @@
 
 chat   <user> Describe the video. <assistant>           <user> what moves? <assistant>
 plain  caption:                                         question: what moves? answer:
+
+An answer ends as texts of its kind do: a chat's with the token that ends a turn, a plain one with its line. A language
+model expects that; the end of all text, in the middle of a page, it would first have to learn.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ class Prompts:
         self.chat = chat and bool(getattr(tokenizer, "chat_template", None))
         self.caption_prompt = caption_prompt
         self.most_tokens = most_tokens
+        line = [] if self.chat else self._ids("\n")
+        self.end = line[0] if len(line) == 1 else int(tokenizer.eos_token_id)
 
     def prompt_ids(self, question: str | None, examples: Sequence[QuestionAnswer] = ()) -> list[int]:
         """The ids of a question, of the wish for a caption where there is none; `examples` stand before questions."""
@@ -46,12 +51,12 @@ class Prompts:
 
     def answer_ids(self, text: str) -> list[int]:
         """The ids of an answer or caption with the end after them; too long ones lose their end, which is said once."""
-        ids = self._ids(text if self.chat else f" {text}")
+        ids = self._ids(text if self.chat else f" {' '.join(text.split())}")
         if len(ids) + 1 > self.most_tokens:
             what = f"answers longer than max_new_tokens={self.most_tokens} are cut"
             warn_once(log, what, f"(this one: {len(ids) + 1})")
             return ids[: self.most_tokens]
-        return [*ids, self.tokenizer.eos_token_id]
+        return [*ids, self.end]
 
     def text_of(self, ids: Sequence[int]) -> str:
         """What generated ids say: the first line that is not empty."""

@@ -134,6 +134,22 @@ def test_what_trains_and_what_is_saved(llm: str, tmp_path: Path) -> None:
         assert (folder / "adapter_model.safetensors").stat().st_size < 4 * tensors + 4000  # nothing but the bridge
 
 
+def test_the_loss_of_the_words_is_added_in_training_alone(llm: str, tmp_path: Path) -> None:
+    batch = batch_of(questions=True)
+    with_words, without = built(llm, questions=True, word_loss=0.5), built(llm, questions=True, word_loss=0.0)
+    assert with_words.saved_names() == without.saved_names()
+    plain = float(without.train().loss(batch).value)
+    assert float(with_words.loss(batch).value) == pytest.approx(plain, abs=1e-5), "in evaluation mode"
+    assert with_words.word_loss is not None and without.word_loss is None
+    ids = [with_words.prompts.answer_ids(target[0])[:-1] for target in batch.targets]
+    with torch.no_grad():
+        words = with_words.word_loss(*with_words(batch.features, batch.mask), ids).sum()
+    count = sum(len(one) + 1 for one in ids)
+    assert float(with_words.train().loss(batch).value) == pytest.approx(plain + 0.5 * float(words) / count, abs=1e-4)
+    loaded = LlmDecoder.from_folder(with_words.save_pretrained(tmp_path / "mine"))
+    assert said(loaded, batch) == said(with_words.eval(), batch)
+
+
 def test_lora_is_read_by_peft(llm: str, tmp_path: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -317,6 +333,7 @@ def test_the_number_of_queries_follows_the_clip(llm: str) -> None:
         ({"queries": 0}, "queries must be at least 1"),
         ({"heads": 3}, "heads 3 do not divide the language model's width 32"),
         ({"shots": -1}, "shots must not be negative"),
+        ({"word_loss": -1}, "word_loss must not be negative"),
         ({"vocabulary": 1}, "vocabulary must be at least 2 answers"),
         ({"mlp_ratio": 0}, "mlp_ratio must be above 0"),
         ({"beans": 2}, "unknown option 'beans'; did you mean 'beams'"),

@@ -9,18 +9,25 @@ import torch
 from torch import Tensor
 
 from adapters.language.bridges import Bridge, PooledTokens, Resampler
+from adapters.language.embedding_space import EmbeddingScale
 
 DIM, WIDTH, GRID = 6, 8, (2, 3)
+EMBEDDINGS = 0.3 + 0.1 * torch.randn(50, WIDTH, generator=torch.Generator().manual_seed(7))
+
+
+def like_embeddings(y: Tensor) -> Tensor:
+    """A vector `(H,)` with the mean and spread of the embeddings, whatever its size."""
+    return EMBEDDINGS.mean(0) + EMBEDDINGS.std(0, correction=0) * y / y.square().mean().sqrt()
 
 
 def resampler(positions: bool = True) -> Resampler:
     torch.manual_seed(0)
-    return Resampler(DIM, WIDTH, 5, heads=2, mlp_ratio=2.0, positions=positions, unit=0.1)
+    return Resampler(DIM, 5, heads=2, mlp_ratio=2.0, positions=positions, like=EmbeddingScale(EMBEDDINGS))
 
 
 def pooled() -> PooledTokens:
     torch.manual_seed(0)
-    return PooledTokens(DIM, WIDTH, 2, unit=0.1)
+    return PooledTokens(DIM, 2, EmbeddingScale(EMBEDDINGS))
 
 
 def tokens_of(batch: int = 3, frames: int = 4) -> Tensor:
@@ -52,7 +59,7 @@ def test_the_resampler_equals_a_loop_over_heads_and_queries(positions: bool) -> 
                 parts.append(weights @ values[:, head])
             y = bridge.queries[q] + bridge.o(torch.cat(parts))
             y = y + bridge.fc2(torch.nn.functional.gelu(bridge.fc1(bridge.norm_mlp(y))))
-            torch.testing.assert_close(out[b, q], 0.1 * y, atol=1e-6, rtol=1e-4)
+            torch.testing.assert_close(out[b, q], like_embeddings(y), atol=1e-6, rtol=1e-4)
 
 
 def test_pooling_is_the_mean_of_cells() -> None:
@@ -61,7 +68,7 @@ def test_pooling_is_the_mean_of_cells() -> None:
     assert out.shape == (2, 4 * 4, WIDTH) and real.all()
     image = tokens[1, 2].reshape(2, 3, DIM)  # the cells of one row of three patches: of 0 and 1, of 1 and 2
     cells = torch.stack([image[row, at : at + 2].mean(0) for row in range(2) for at in range(2)])
-    expected = 0.1 * bridge.fc2(torch.nn.functional.gelu(bridge.fc1(cells)))
+    expected = torch.stack([*map(like_embeddings, bridge.fc2(torch.nn.functional.gelu(bridge.fc1(cells))))])
     torch.testing.assert_close(out[1, 8:12], expected, atol=1e-6, rtol=1e-4)
     few, _ = bridge(tokens[:, :, :1], None, (1, 1))
     assert few.shape == (2, 4, WIDTH)
@@ -81,3 +88,13 @@ def test_padding_frames_and_neighbours_do_not_matter(make: type[Bridge]) -> None
     out[real].square().sum().backward()
     silent = [name for name, one in bridge.named_parameters() if one.grad is None or not one.grad.abs().sum() > 0]
     assert not silent
+
+
+@pytest.mark.parametrize("make", [resampler, pooled])
+def test_the_scale_of_the_features_does_not_matter(make: type[Bridge]) -> None:
+    bridge, tokens = make(), tokens_of()  # type: ignore[call-arg]
+    bridge.scale.measure([tokens.flatten(0, -2)])
+    expected, _ = bridge(tokens, None, GRID)
+    other = 40.0 * tokens + 1000.0 * torch.arange(DIM)
+    bridge.scale.measure([other.flatten(0, -2)])
+    torch.testing.assert_close(bridge(other, None, GRID)[0], expected, atol=1e-3, rtol=1e-3)

@@ -109,7 +109,8 @@ def test_models_of_other_kinds(kind: str, tmp_path: Path) -> None:
     assert (-other.nll(vectors, REAL, PROMPTS, ANSWERS)).tolist() == pytest.approx(rows, abs=1e-4)
     with torch.no_grad():
         known = other.model.get_input_embeddings()(torch.arange(other.model.config.vocab_size))
-    assert other.unit == pytest.approx(float(known.square().mean().sqrt()), rel=1e-4)
+    torch.testing.assert_close(other.embedding_scale.mean, known.mean(0), atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(other.embedding_scale.std, known.std(0, correction=0), atol=1e-6, rtol=1e-4)
 
 
 def test_a_model_in_use_is_read_once(tmp_path: Path, models_read: list[Path]) -> None:

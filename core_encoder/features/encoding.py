@@ -7,9 +7,10 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -58,6 +59,27 @@ Bottleneck = Literal["decoding", "encoding"]
 Event = ViewEncoded | ClipEncoded | ClipDone | ClipFailed
 
 
+class Frames(AbstractContextManager[Any], Iterable[Part], Protocol):
+    """What brings the frames of clips, part by part; leaving it stops the decoding."""
+
+
+class Decoding(Protocol):
+    """How clips become frames: `DecodeWorkers`, or whatever is called like it."""
+
+    def __call__(
+        self,
+        clips: Sequence[Clip],
+        spec: FeatureSpec,
+        queue: FrameQueue,
+        *,
+        num_workers: int,
+        frames_per_part: int,
+        may_share: bool,
+        is_cached: Callable[[ClipKey], bool],
+        has_record: Callable[[FeatureKey], bool],
+    ) -> Frames: ...
+
+
 class EncodingRun:
     """Decodes and encodes clips: a context manager, whose end stops the workers, and an iterator of events."""
 
@@ -70,6 +92,7 @@ class EncodingRun:
         stores: Sequence[FeatureStore] = (),
         batch_size: int = 8,
         num_workers: int = 2,
+        decoding: Decoding = DecodeWorkers,
     ) -> None:
         """Prepare to encode `clips`, less what is in all of `stores`; `specs` differ in kind, layers and dtype alone.
 
@@ -93,14 +116,13 @@ class EncodingRun:
             raise InputError(f"these are features of frames from {spec.decoder}, but {decoder} is installed")
         if batch_size < 1 or num_workers < 1:
             raise InputError(f"batch size {batch_size} and workers {num_workers} must be at least 1")
-        frames = min(batch_size * spec.plan.num_frames, _PART_BYTES // (3 * spec.preprocessing.image_size**2))
         self._queue = FrameQueue(max_bytes=_QUEUE_BYTES, max_parts=4 * batch_size)
-        self._workers = DecodeWorkers(
+        self._workers = decoding(
             clips,
             spec,
             self._queue,
             num_workers=num_workers,
-            frames_per_part=max(frames, spec.plan.num_frames),
+            frames_per_part=frames_per_part(spec, batch_size),
             may_share=encoder_may_share(encoder, specs),
             is_cached=lambda key: bool(stores) and all(store.views(key) for store in stores),
             has_record=lambda key: bool(stores) and all(key in store for store in stores),
@@ -260,6 +282,12 @@ class ClipEncoder:
             log.warning("out of memory: going on with batches of %d", self.batch_size)
             if self.encoder.device.type == "cuda":
                 torch.cuda.empty_cache()
+
+
+def frames_per_part(spec: FeatureSpec, batch_size: int) -> int:
+    """How many frames that views share are decoded into one part."""
+    frames = min(batch_size * spec.plan.num_frames, _PART_BYTES // (3 * spec.preprocessing.image_size**2))
+    return max(frames, spec.plan.num_frames)
 
 
 def encoder_may_share(encoder: Encoder, specs: Sequence[FeatureSpec]) -> bool:

@@ -7,6 +7,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -146,10 +147,8 @@ class Connection:
             headers["Authorization"] = f"Bearer {self._key}"
         connection = make(self._parts.hostname or "", self._parts.port, timeout=self._timeout_s)
         try:
-            try:
+            with suppress(BrokenPipeError, ConnectionResetError):  # refused before all was sent: the answer is there
                 connection.request(method, self._parts.path.rstrip("/") + path, body, headers)
-            except (BrokenPipeError, ConnectionResetError):  # refused before all was sent: the answer is there
-                pass
             answer = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             connection.close()

@@ -22,7 +22,7 @@ from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.encoder import Encoder, load_encoder
 from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.features.dtypes import PRECISIONS
-from core_encoder.features.encoding import Event, ViewEncoded
+from core_encoder.features.encoding import Decoding, Event, ViewEncoded, decode_files
 from core_encoder.features.failures import Failure
 from core_encoder.features.shared_source import SharedSource
 from core_encoder.files.storage import nearest, prismhub_home
@@ -79,7 +79,7 @@ class Hub:
             registry, or by their kind.
         gates: which adapters are asked only where another one found something.
         cache: folder of stored features, which are read where they are there (default: features/ in PRISMHUB_HOME).
-        decoder, batch_size, workers: how videos are read and encoded.
+        decoder, batch_size, workers, decoding: how videos are read and encoded.
 
     Raises:
         EncoderMismatch: an adapter was trained on another encoder; it is named.
@@ -96,11 +96,12 @@ class Hub:
         decoder: str = "auto",
         batch_size: int = 8,
         workers: int = 2,
+        decoding: Decoding = decode_files,
     ) -> None:
         self.encoder = encoder if isinstance(encoder, Encoder) else load_encoder(encoder)
         self.cache = Path(cache) if cache is not None else prismhub_home() / "features"
         self._decoder = decoder_id(decoder)
-        self._batch_size, self._workers = batch_size, workers
+        self._batch_size, self._workers, self._decoding = batch_size, workers, decoding
         self._changing = threading.Lock()
         self._adapters: dict[str, Adapter] = {}
         self._gates: tuple[Gate, ...] = ()
@@ -274,7 +275,7 @@ class Hub:
         """What adapters say of whole videos: of each video all that its passes say, or the first failure."""
         passes = [
             self._answer_pass({name: adapters[name] for name in specs}, specs, videos, known, hear)
-            for specs in _in_passes({name: self._spec(one) for name, one in adapters.items()})
+            for specs in _in_passes({name: self.spec(one) for name, one in adapters.items()})
         ]
         for truth, *found in zip(known, *passes, strict=True):
             if failed := next((one for one in found if isinstance(one, Failure)), None):
@@ -292,7 +293,7 @@ class Hub:
     ) -> Iterator[Answers | Failure]:
         """What adapters say of whole videos whose features come of one pass: in batches, or one after the other where
         all windows of a video are looked at together."""
-        source = self._source(specs.values())
+        source = self.source(specs.values())
         long = any(one.reads_whole_clips for one in adapters.values())
         size = 1 if long else self._batch_size
 
@@ -325,13 +326,10 @@ class Hub:
         self, adapters: Mapping[str, Adapter], clip: Clip, truth: Truth, window: float, step: float | None, hear: Hear
     ) -> dict[str, Prediction]:
         """What adapters say of every window of a clip; of an hour no more than a batch is held."""
-        specs = {}
-        for name, one in adapters.items():
-            spec = self._spec(one)
-            specs[name] = replace(spec, plan=ClipPlan.windows(spec.plan.num_frames, window, step))
+        specs = {name: _in_windows(self.spec(one), window, step) for name, one in adapters.items()}
         windows: dict[str, list[Window]] = {name: [] for name in adapters}
         for names in _in_passes(specs):
-            source = self._source(names.values())
+            source = self.source(names.values())
             stream = source.stream(clip)
             while several := list(itertools.islice(stream, self._batch_size)):
                 for name in names:
@@ -374,13 +372,30 @@ class Hub:
             answers[name] = Windows(truth.id, tuple(windows))
         return answers
 
-    def _spec(self, adapter: Adapter) -> FeatureSpec:
+    def passes_for(
+        self, names: Sequence[str], window: float | None = None, step: float | None = None
+    ) -> list[tuple[FeatureSpec, ...]]:
+        """What `answers` decodes and encodes for some adapters: the features of every pass over the frames."""
+        specs = {}
+        for name in names:
+            one = self._find(name)
+            windowed = window is not None and not one.reads_whole_clips
+            specs[name] = _in_windows(self.spec(one), window, step) if windowed else self.spec(one)
+        return [tuple(dict.fromkeys(several.values())) for several in _in_passes(specs)]
+
+    def spec(self, adapter: Adapter) -> FeatureSpec:
         """The features that an adapter reads, as they are made here."""
         assert adapter.info.features is not None
-        return replace(adapter.info.features, decoder=self._decoder, precision=PRECISIONS[self.encoder.dtype])
+        return self.as_made_here(adapter.info.features)
 
-    def _source(self, specs: Iterable[FeatureSpec]) -> SharedSource:
-        return SharedSource(self.encoder, list(specs), self.cache, batch_size=self._batch_size, workers=self._workers)
+    def as_made_here(self, spec: FeatureSpec) -> FeatureSpec:
+        """Features with the decoder and the precision of this hub."""
+        return replace(spec, decoder=self._decoder, precision=PRECISIONS[self.encoder.dtype])
+
+    def source(self, specs: Iterable[FeatureSpec]) -> SharedSource:
+        """Where features come from here: read in the cache, else computed."""
+        size, workers, decoding = self._batch_size, self._workers, self._decoding
+        return SharedSource(self.encoder, list(specs), self.cache, batch_size=size, workers=workers, decoding=decoding)
 
     def _count(self, source: SharedSource) -> None:
         """Take over what a source has counted since it was last asked."""
@@ -397,6 +412,12 @@ class Hub:
 def _least(gate: Gate, found: Segments) -> float:
     """The score from which on a segment opens a gate."""
     return found.threshold if gate.least_score is None else gate.least_score
+
+
+def _in_windows(spec: FeatureSpec, window: float | None, step: float | None) -> FeatureSpec:
+    """The features of every window of a clip instead of the clip."""
+    assert window is not None
+    return replace(spec, plan=ClipPlan.windows(spec.plan.num_frames, window, step))
 
 
 def _in_passes(specs: Mapping[str, FeatureSpec]) -> list[dict[str, FeatureSpec]]:

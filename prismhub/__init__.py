@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from adapters import ClassScores, Gate, Hub, list_adapters, load_adapter, register_adapter
     from core_encoder import Clip, ClipPlan, InputError, encoders, load_encoder, save_encoder
+    from prismhub.client import connect
 
 _HOME = {
     "Clip": "core_encoder",
@@ -31,6 +32,7 @@ _HOME = {
     "list_adapters": "adapters",
     "load_adapter": "adapters",
     "register_adapter": "adapters",
+    "connect": "prismhub.client",
 }
 _JOBS = {
     "encode": "EncodeSettings",
@@ -75,6 +77,7 @@ __all__ = [
     "export",
     "score",
     "mteb_model",
+    "connect",
     "bench",
     "rescore",
     "report",

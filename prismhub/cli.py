@@ -27,6 +27,7 @@ from prismhub.commands import bench as bench_commands
 from prismhub.commands import cache as cache_commands
 from prismhub.commands import corpus as corpus_commands
 from prismhub.commands import report as report_commands
+from prismhub.commands import serve as serve_commands
 from prismhub.commands import tasks as tasks_commands
 from prismhub.commands.export import print_export
 from prismhub.commands.index import print_index
@@ -396,6 +397,7 @@ app.command("score")(command_signature(ScoreSettings, _score))
 app.command("bench")(command_signature(bench_commands.BenchSettings, bench_commands.print_bench))
 app.command("rescore")(command_signature(bench_commands.RescoreSettings, bench_commands.print_rescore))
 app.command("report")(command_signature(report_commands.ReportSettings, report_commands.print_report))
+app.command("serve")(command_signature(serve_commands.ServeSettings, serve_commands.print_serve))
 app.command("pretrain")(command_signature(PretrainSettings, _pretrain))
 app.command("demo")(command_signature(DemoSettings, _demo))
 app.command("encoders")(command_signature(ShowSettings, _encoders))

@@ -13,6 +13,7 @@ from prismhub.progress import Bar, Show
 from prismhub.questions import Question
 
 if TYPE_CHECKING:
+    from adapters.card import AdapterInfo
     from adapters.hub import Hear
     from core_encoder.features.feature_source import FeatureSource
     from core_encoder.features.feature_spec import FeatureSpec
@@ -36,11 +37,20 @@ def window_of(question: Question, spec: FeatureSpec) -> float:
     Raises:
         InputError: windows, or steps between them, that the frames of a clip cannot show.
     """
-    known = question.info.training.get("clip_s") or {}
-    window_s = question.settings.window
+    return window_seconds(question.info, spec, question.settings.window, question.settings.step)
+
+
+def window_seconds(info: AdapterInfo, spec: FeatureSpec, window_s: float | None, step_s: float | None) -> float:
+    """`window_of` for an adapter that is loaded."""
+    known = info.training.get("clip_s") or {}
     window_s = known.get("median", _WINDOW_S) if window_s is None else window_s
-    ClipPlan.windows(spec.plan.num_frames, window_s, question.settings.step)
+    ClipPlan.windows(spec.plan.num_frames, window_s, step_s)
     return float(window_s)
+
+
+def is_much_longer(seconds: float, spec: FeatureSpec, longest_s: float | None) -> bool:
+    """Whether a clip lasts many times as long as any of the training; adapters of dense windows take any length."""
+    return longest_s is not None and spec.plan.sampling != "dense" and seconds > MUCH_LONGER * longest_s
 
 
 def much_longer(source: FeatureSource, clips: Sequence[Clip], longest_s: float | None) -> list[Clip]:
@@ -61,7 +71,7 @@ def much_longer(source: FeatureSource, clips: Sequence[Clip], longest_s: float |
                 seconds = min(clip.end_s or duration_s, duration_s) - clip.start_s
         except UnreadableVideo:
             continue  # it will be said where it is encoded
-        if seconds > MUCH_LONGER * longest_s:
+        if is_much_longer(seconds, source.spec, longest_s):
             long.append(clip)
     return long
 

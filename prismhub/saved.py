@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from core_encoder.errors import EncoderMismatch, InputError
 from fit.device import find_device
@@ -109,8 +109,9 @@ def open_hub(
     specs: Mapping[str, FeatureSpec],
     running: RunningSettings,
     reading: ReadingSettings,
+    **how: Any,
 ) -> Hub:
-    """Adapters and their encoder, loaded; `specs` are those of `shared_specs`."""
+    """Adapters and their encoder, loaded; `specs` are those of `shared_specs`, `how` other arguments of `Hub`."""
     from adapters.hub import Hub
     from adapters.registry import load_adapter
 
@@ -128,4 +129,5 @@ def open_hub(
         decoder=spec.decoder.partition("-")[0],
         batch_size=reading.clips_per_batch,
         workers=reading.workers,
+        **how,
     )

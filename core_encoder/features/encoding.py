@@ -7,9 +7,10 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -59,6 +60,21 @@ Bottleneck = Literal["decoding", "encoding"]
 Event = ViewEncoded | ClipEncoded | ClipDone | ClipFailed
 
 
+class Frames(AbstractContextManager[Any], Iterable[Part], Protocol):
+    """What brings the frames of clips, part by part; leaving it stops the decoding."""
+
+
+class Decoding(Protocol):
+    """How clips become frames: `decode_files`, or whatever is called like it."""
+
+    def __call__(self, clips: Sequence[Clip], decoder: ClipDecoder, queue: FrameQueue, num_workers: int) -> Frames: ...
+
+
+def decode_files(clips: Sequence[Clip], decoder: ClipDecoder, queue: FrameQueue, num_workers: int) -> DecodeWorkers:
+    """The frames of clips by so many threads of this process."""
+    return DecodeWorkers(ClipsOfFiles(clips, decoder, queue).jobs(), queue, num_workers)
+
+
 class EncodingRun:
     """Decodes and encodes clips: a context manager, whose end stops the workers, and an iterator of events."""
 
@@ -71,6 +87,7 @@ class EncodingRun:
         stores: Sequence[FeatureStore] = (),
         batch_size: int = 8,
         num_workers: int = 2,
+        decoding: Decoding = decode_files,
     ) -> None:
         """Prepare to encode `clips`, less what is in all of `stores`; `specs` differ in kind, layers and dtype alone.
 
@@ -82,8 +99,7 @@ class EncodingRun:
         if batch_size < 1 or num_workers < 1:
             raise InputError(f"batch size {batch_size} and workers {num_workers} must be at least 1")
         self._queue = frame_queue(batch_size)
-        decoder = clip_decoder(encoder, specs, stores, batch_size)
-        self._workers = DecodeWorkers(ClipsOfFiles(clips, decoder, self._queue).jobs(), self._queue, num_workers)
+        self._workers = decoding(clips, clip_decoder(encoder, specs, stores, batch_size), self._queue, num_workers)
         self._num_workers = num_workers
         self.encoder = ClipEncoder(encoder, specs, batch_size)
 
@@ -137,10 +153,9 @@ def clip_decoder(
     decoder = decoder_id(spec.decoder.partition("-")[0])
     if decoder != spec.decoder:
         raise InputError(f"these are features of frames from {spec.decoder}, but {decoder} is installed")
-    frames = min(batch_size * spec.plan.num_frames, _PART_BYTES // (3 * spec.preprocessing.image_size**2))
     return ClipDecoder(
         spec,
-        frames_per_part=max(frames, spec.plan.num_frames),
+        frames_per_part=frames_per_part(spec, batch_size),
         may_share=encoder_may_share(encoder, specs),
         is_cached=lambda key: bool(stores) and all(store.views(key) for store in stores),
         has_record=lambda key: bool(stores) and all(key in store for store in stores),
@@ -284,6 +299,12 @@ class ClipEncoder:
             log.warning("out of memory: going on with batches of %d", self.batch_size)
             if self.encoder.device.type == "cuda":
                 torch.cuda.empty_cache()
+
+
+def frames_per_part(spec: FeatureSpec, batch_size: int) -> int:
+    """How many frames that views share are decoded into one part."""
+    frames = min(batch_size * spec.plan.num_frames, _PART_BYTES // (3 * spec.preprocessing.image_size**2))
+    return max(frames, spec.plan.num_frames)
 
 
 def encoder_may_share(encoder: Encoder, specs: Sequence[FeatureSpec]) -> bool:

@@ -11,7 +11,7 @@ from core_encoder.clip_plan import Clip
 from core_encoder.encoder import Encoder
 from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.features.array_source import ArraySource, encode_arrays
-from core_encoder.features.encoding import EncodingRun, Event, ViewEncoded
+from core_encoder.features.encoding import Decoding, EncodingRun, Event, ViewEncoded, decode_files
 from core_encoder.features.failures import Failure
 from core_encoder.features.feature_source import FeatureSource, encode_clips, overrun_of, stored_records
 from core_encoder.features.feature_spec import FeatureSpec, Record
@@ -30,14 +30,21 @@ class SharedSource:
     """
 
     def __init__(
-        self, encoder: Encoder, specs: Sequence[FeatureSpec], root: str | Path, *, batch_size: int = 8, workers: int = 2
+        self,
+        encoder: Encoder,
+        specs: Sequence[FeatureSpec],
+        root: str | Path,
+        *,
+        batch_size: int = 8,
+        workers: int = 2,
+        decoding: Decoding = decode_files,
     ) -> None:
-        """Features of `specs`, each once.
+        """Features of `specs`, each once; `decoding` brings the frames of what is not cached.
 
         Raises:
             EncoderMismatch: a spec is of another encoder.
         """
-        self._encoder, self._batch_size, self._workers = encoder, batch_size, workers
+        self._encoder, self._batch_size, self._workers, self._decoding = encoder, batch_size, workers, decoding
         self.passes = 0
         self.overruns: dict[Clip, Overrun] = {}
         self._groups: list[dict[FeatureSpec, FeatureSource]] = []
@@ -129,8 +136,14 @@ class SharedSource:
             self.overruns[event.clip] = overrun
 
     def _run(self, group: Mapping[FeatureSpec, FeatureSource], clips: Sequence[Clip]) -> EncodingRun:
-        size, workers = self._batch_size, self._workers
-        return EncodingRun(self._encoder, clips, list(group), batch_size=size, num_workers=workers)
+        return EncodingRun(
+            self._encoder,
+            clips,
+            list(group),
+            batch_size=self._batch_size,
+            num_workers=self._workers,
+            decoding=self._decoding,
+        )
 
 
 def _known(group: Mapping[FeatureSpec, FeatureSource], clip: Clip) -> dict[FeatureSpec, list[Record]] | Failure | None:

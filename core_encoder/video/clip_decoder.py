@@ -38,7 +38,7 @@ class ClipDecoder:
         self.number = number
         self.frames_per_part = frames_per_part
         self.is_cached = is_cached
-        self._may_share = may_share
+        self.may_share = may_share
         self._has_record = has_record
 
     def views_of(self, video: VideoReader, clip: Clip, key: ClipKey) -> tuple[View, ...]:
@@ -62,7 +62,7 @@ class ClipDecoder:
             return
         source = Source(clip, key, video.facts, len(views))
         frames = sorted({index for view in views for index in view.frame_indices})
-        shared = self._may_share and len(frames) < sum(len(set(view.frame_indices)) for view in views)
+        shared = self.may_share and len(frames) < sum(len(set(view.frame_indices)) for view in views)
         if shared:
             groups = self._shared_groups(views, missing, frames)
         else:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from core_encoder.errors import UnreadableVideo
 from core_encoder.video.frames import DecodedFrame, small_size
 from core_encoder.video.h264_header import may_interlace
+from core_encoder.video.opening import open_container, video_limits
 from core_encoder.video.reader import VideoReader
 from core_encoder.video.stream_facts import Packet, Picture, StreamFacts, upright
 from core_encoder.video.timeline import Timeline, build_timeline, check_whole, must_be_counted, shown_packets
@@ -21,7 +22,6 @@ from core_encoder.video.video_files import check_file, not_a_video
 
 _SKIPPING = ("h264",)  # codecs in which a frame that is no reference is one for no other frame at all
 _WHOLE_FRAMES = ("mp4", "matroska")  # formats in which a packet holds both fields of an interlaced frame
-_PLAYLISTS = {"concat", "hls", "applehttp", "dash", "imf"}  # of libav; their digest would not tell what is in them
 
 
 class PyAVReader(VideoReader):
@@ -48,13 +48,10 @@ class PyAVReader(VideoReader):
 
         self.close()
         try:
-            # The absolute path cannot be taken for a protocol; broken metadata must not cost the pixels.
-            self._container = av.open(Path(self.path).absolute().as_posix(), metadata_errors="ignore")
+            self._container = open_container(Path(self.path).absolute().as_posix())  # no protocol begins with a slash
         except (av.error.FFmpegError, OSError, ValueError) as error:
             mistaken = not_a_video(self.path)
             raise (UnreadableVideo(self.path, mistaken) if mistaken else self._unreadable(error)) from error
-        if set(self._container.format.name.split(",")) & _PLAYLISTS:
-            raise UnreadableVideo(self.path, "a playlist: it names other files, name those")
         moving = self._moving_streams()
         if not moving:
             raise UnreadableVideo(self.path, "the file holds no video stream")
@@ -62,6 +59,9 @@ class PyAVReader(VideoReader):
         stream = best if best in moving else moving[0]
         if stream.codec_context is None:
             raise UnreadableVideo(self.path, "no decoder for its codec in this build of PyAV")
+        video_limits().check_picture(self.path, stream.codec_context.width, stream.codec_context.height)
+        if limit := video_limits().pixels:
+            stream.codec_context.options = {"max_pixels": str(limit)}  # the header may say less than a frame
         for other in self._container.streams:
             if other.index != stream.index:
                 other.discard = av.stream.Discard.all
@@ -103,11 +103,13 @@ class PyAVReader(VideoReader):
 
         stream = self._stream_facts()
         try:
-            packets = [
-                Packet(p.pts, p.duration or 0, p.is_keyframe, p.is_discard, p.is_corrupt)
-                for p in self._container.demux(self._stream)
-                if p.size
-            ]
+            packets = []
+            for p in self._container.demux(self._stream):
+                if p.size:
+                    packets.append(Packet(p.pts, p.duration or 0, p.is_keyframe, p.is_discard, p.is_corrupt))
+                    video_limits().check_frames(self.path, len(packets))
+        except UnreadableVideo:
+            raise
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._unreadable(error) from error
         check_whole(self.path, packets, stream)

@@ -25,6 +25,7 @@ _DIGESTS = """
 CREATE TABLE IF NOT EXISTS files
 (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, digest TEXT) WITHOUT ROWID
 """
+_PLAYLISTS = (b"#EXTM3U", b"ffconcat version")
 _COARSEST_CLOCK_NS = 2_000_000_000  # of all file systems' times (FAT)
 
 log = logging.getLogger(__name__)
@@ -107,6 +108,8 @@ def not_a_video(path: str) -> str | None:
         return "a web page, not a video: what was downloaded is an error page or a link"
     if not begins.strip(b"\0"):
         return "it begins with zeros, no video: a download or copy that was never finished"
+    if begins.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(_PLAYLISTS) or b"<MPD" in begins:
+        return "a playlist: it names other files, name those"
     try:
         begins.decode()
     except UnicodeDecodeError:

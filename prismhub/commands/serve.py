@@ -1,0 +1,24 @@
+"""`prismhub serve`: one encoder in memory answers for every adapter, over HTTP, until Ctrl-C."""
+
+from __future__ import annotations
+
+from prismhub.progress import SILENT, Show
+from prismhub.server.running import run_server
+from prismhub.server.settings import ServeSettings
+
+
+def serve(settings: ServeSettings, show: Show = SILENT) -> None:
+    """Serve until a signal; what runs then is finished, and further requests are no longer taken.
+
+    Raises:
+        InputError: the address is taken, there is no such adapter or root, or the extra is not installed.
+    """
+    run_server(settings, show, started=lambda url: show.note(f"serving at {url} (Ctrl-C stops)"))
+
+
+def print_serve(settings: ServeSettings) -> None:
+    """Answer questions about videos over HTTP: one encoder in memory, any number of adapters.
+
+    Example: prismhub serve --adapter my-labels --adapter my-captions --root my_videos/
+    """
+    serve(settings, Show(settings.output.quiet))

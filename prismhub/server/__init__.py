@@ -1,0 +1,1 @@
+"""The server: one encoder in memory answers for every adapter, over HTTP."""

@@ -1,0 +1,389 @@
+"""One encoder and its adapters behind the requests: facts, frames, batches, answers.
+
+    request -> facts (a decode process) -> frames, where they are few -> lane -> encoder and adapters -> answers
+
+Two lanes share the encoder: one batches short clips, whose frames are there when they come to it; in the other long
+ones are answered one by one, so that nobody waits for an hour of video but who asked about it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
+
+from adapters.hub import Answers, Hub
+from adapters.predicting import check_given
+from adapters.predictions import Segments
+from core_encoder.clip_plan import Clip, ClipPlan, VideoFacts
+from core_encoder.errors import InputError, UnreadableVideo
+from core_encoder.features.failures import Failure
+from core_encoder.files.storage import nearest
+from prismhub.answers import Predicted
+from prismhub.long_videos import is_much_longer, window_seconds
+from prismhub.printing import answer_records
+from prismhub.progress import SILENT
+from prismhub.server.decode_pool import Ahead, DecodePool, TookTooLong
+from prismhub.server.lane import Lane
+from prismhub.server.metrics import Metrics
+from prismhub.server.questions import EmbedQuestion, PredictQuestion, VideoQuestion, ZeroShotQuestion
+from prismhub.server.refusal import Refused
+from prismhub.server.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from adapters.adapter import Adapter
+    from core_encoder.features.feature_source import FeatureSource
+    from core_encoder.features.feature_spec import FeatureSpec, Record
+
+MOST_FRAMES_A_SECOND = 240  # of a clip: more shows nobody more
+Way = tuple[float | None, float | None]
+"""Window and step in seconds of a question about windows; none of one about a whole clip."""
+
+
+@dataclass(eq=False)
+class Asked:
+    """A clip that someone waits for an answer about, what it is called there, and until when."""
+
+    clip: Clip
+    name: str
+    deadline: float  # of `time.monotonic`
+    ahead: Ahead = field(default_factory=Ahead)
+    tasks: list[Future[Any]] = field(default_factory=list)
+
+    def hear(self, clip: Clip, at_s: float) -> None:
+        """Is told how far a long video is; stops when the time is over."""
+        if time.monotonic() > self.deadline:
+            raise TookTooLong
+
+
+@dataclass(frozen=True, eq=False)
+class _One:
+    """One clip of a batch and what is given beside it."""
+
+    asked: Asked
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Answering:
+    """Answers questions about clips; every method that does may be called from any thread."""
+
+    def __init__(self, hub: Hub, pool: DecodePool, settings: ServeSettings, metrics: Metrics) -> None:
+        self.hub, self._pool, self._settings = hub, pool, settings
+        size, wait_s = settings.reading.clips_per_batch, settings.max_wait_ms / 1000
+        self._short = Lane("short clips", size, wait_s, metrics.batch)
+        self._long = Lane("long clips", 1, 0.0, metrics.batch)
+        self._changing = threading.Lock()
+        for one in hub.adapters.values():
+            one.eval()
+
+    def close(self) -> None:
+        """Finish what runs."""
+        self._short.close()
+        self._long.close()
+
+    def add_adapter(self, ref: str, name: str | None) -> str:
+        """Take in an adapter of the registry of this machine; what it is called here.
+
+        Raises:
+            InputError: there is none of this name, the name is taken, or it is one of another encoder.
+        """
+        from adapters.registry import describe_adapter, list_adapters, load_adapter
+
+        known = {one.name for one in list_adapters()}
+        if ref.partition("@")[0] not in known:  # nor is it looked for in folders or on the Hub
+            raise Refused(404, f"the registry of this server has no adapter {ref!r}{nearest(ref, known)}")
+        describe_adapter(ref)
+        adapter = load_adapter(ref, device=str(self.hub.encoder.device)).eval()
+        with self._changing:
+            called = name or ref.partition("@")[0]
+            if called in self.hub.adapters:
+                raise Refused(409, f"an adapter called {called!r} is here already: unload it, or give another name")
+            return self.hub.add(adapter, called)
+
+    def remove_adapter(self, name: str) -> None:
+        """Let an adapter go; whoever asks it now gets the answer.
+
+        Raises:
+            Refused: there is none of this name.
+        """
+        self._adapters([name])
+        self.hub.remove(name)
+
+    def predict(self, asked: Asked, question: PredictQuestion) -> Future[Any]:
+        """What adapters say of a clip, by their names: each as `prismhub predict --json` prints it."""
+        adapters = self._adapters(question.adapters)
+        given: dict[str, Any] = {}
+        if question.question is not None:
+            given["question"] = question.question
+        if question.candidates is not None:
+            if len(set(question.candidates)) < max(len(question.candidates), 2):
+                raise InputError("candidates must be at least two different texts")
+            given["candidates"] = tuple(question.candidates)
+        check_given(adapters.values(), given)
+        if question.threshold is not None and not any(one.target_kind == "segments" for one in adapters.values()):
+            raise InputError("threshold means nothing here: none of the adapters says when something happens")
+        facts = self._facts(asked)
+        ways = self._ways(adapters, question, facts, asked.clip)
+        parts: list[Future[Any]] = []
+        for (window, step), names in ways.items():
+            passes = self.hub.passes_for(names, window, step)
+            lane = self._lane(asked, facts, passes, window is not None)
+
+            def run(items: Sequence[_One], names: Any = names, window: Any = window, step: Any = step) -> list[Any]:
+                return self._predict(items, names, window, step)
+
+            parts.append(self._submit(lane, asked, ("predict", tuple(names), window, step), _One(asked, given), run))
+        return _joined(parts, lambda found: self._described(adapters, found, question))
+
+    def embed(self, asked: Asked, question: EmbedQuestion) -> Future[Any]:
+        """The features of a clip, a row a view, as `prismhub embed` makes them."""
+        spec = self._embed_spec(question.window, question.step)
+
+        def describe(records: list[Record]) -> dict[str, Any]:
+            return self._embedded(spec) | {
+                "video": asked.name,
+                "values": [record.values.float().tolist() for record in records],
+                "start": [record.start_s for record in records],
+                "end": [record.end_s for record in records],
+            }
+
+        return _joined([self._records(asked, spec)], lambda found: describe(found[0]))
+
+    def embed_texts(self, texts: Sequence[str], deadline: float) -> Future[Any]:
+        """The unit vectors of texts in the space of the encoder."""
+        self._check_words()
+
+        def run(items: Sequence[Sequence[str]]) -> list[Any]:
+            vectors = self.hub.encoder.embed_text([text for several in items for text in several]).float().cpu()
+            rows = iter(vectors.tolist())
+            return [[next(rows) for _ in several] for several in items]
+
+        done = self._short.submit("texts", list(texts), run)
+        about = self._embedded(self._embed_spec(None, None))
+        return _joined([done], lambda found: about | {"text": list(texts), "values": found[0]})
+
+    def zero_shot(self, asked: Asked, question: ZeroShotQuestion) -> Future[Any]:
+        """Which of some classes a clip shows, as `prismhub zero-shot --json` prints it."""
+        from adapters.prompt_templates import bundled_templates, given_templates, read_templates
+        from adapters.zero_shot import class_vectors, name_by_adapter, name_videos, prompts
+
+        labels = list(question.labels)
+        if len(labels) < 2 or len(set(labels)) < len(labels):
+            raise InputError("labels must be at least two different names")
+        if question.template is not None and question.templates is not None:
+            raise InputError("give template or templates, not both")
+        named = question.templates[0] if question.templates and len(question.templates) == 1 else ""
+        if named in bundled_templates():  # files are never read for a client
+            templates = read_templates(named)
+        else:
+            templates = given_templates(question.templates or [question.template or "a video of {}"])
+        adapter: Any = None
+        if question.adapter is None:
+            self._check_words()
+            spec, embed_text = self._embed_spec(None, None), self.hub.encoder.embed_text
+        else:
+            adapter = self._adapters([question.adapter])[question.adapter]
+            if not hasattr(adapter, "embed_text"):
+                raise InputError(f"adapter {question.adapter!r} embeds no texts: name one of kind lit_text")
+            spec, embed_text = self.hub.spec(adapter), adapter.embed_text
+
+        def describe(records: list[Record]) -> list[dict[str, Any]]:
+            texts = embed_text(prompts(labels, templates.templates))  # (K * P, E)
+            vectors = class_vectors(texts.unflatten(0, (len(labels), len(templates.templates))))
+            about = (vectors, labels, [asked.clip], [asked.name], _known(records))
+            found = name_videos(*about) if adapter is None else name_by_adapter(adapter, *about)
+            answers = Predicted([cast(Any, next(found))], (), templates.describe())
+            return answer_records(answers, question.top, question.all_scores)
+
+        return _joined([self._records(asked, spec, describe)], lambda found: found[0])
+
+    def over(self, asked: Asked) -> None:
+        """Nobody waits any more: let go of frames, and of what has not begun."""
+        for task in asked.tasks:
+            task.cancel()
+        self._pool.forget(asked.ahead)
+        self._pool.deadlines.pop(asked.clip.path, None)
+
+    def _adapters(self, names: Sequence[str] | None) -> dict[str, Adapter]:
+        """The adapters that are asked; where nobody says which, all that need nothing beside the video."""
+        here = self.hub.adapters
+        if names is None:
+            names = [name for name, one in here.items() if not one.needed_inputs]
+            if not names:
+                raise Refused(409, "the server has no adapter to ask: load one by POST /v1/adapters")
+        for name in names:
+            if name not in here:
+                raise Refused(404, f"the server has no adapter {name!r}{nearest(name, here)}")
+            if here[name].needed_inputs:
+                raise InputError(f"adapter {name!r} needs boxes beside a video: ask it by prismhub predict --boxes")
+        return {name: here[name] for name in names}
+
+    def _facts(self, asked: Asked) -> VideoFacts:
+        """The facts of a clip that is short enough."""
+        facts = self._pool.facts(asked.clip, asked.deadline)
+        end_s = facts.duration_s if asked.clip.end_s is None else min(asked.clip.end_s, facts.duration_s)
+        seconds, limit_s = end_s - asked.clip.start_s, self._settings.max_clip_seconds
+        if seconds > limit_s:
+            raise InputError(
+                f"{asked.name}: {seconds:.1f} s are more than the {limit_s:g} s that this server looks at: "
+                "give start and end"
+            )
+        inside = (facts.timestamps >= asked.clip.start_s) & (facts.timestamps < end_s)
+        if (frames := int(inside.sum())) > MOST_FRAMES_A_SECOND * max(seconds, 1.0):
+            raise InputError(
+                f"{asked.name}: {frames} frames in {seconds:.1f} s are more than {MOST_FRAMES_A_SECOND} a second"
+            )
+        return facts
+
+    def _ways(
+        self, adapters: Mapping[str, Adapter], question: PredictQuestion, facts: VideoFacts, clip: Clip
+    ) -> dict[Way, list[str]]:
+        """How each adapter is asked: about the whole clip, or in windows, as `prismhub predict` does."""
+        windows_asked = question.window is not None or question.step is not None
+        if windows_asked and all(one.reads_whole_clips for one in adapters.values()):
+            raise InputError("these adapters look at a video as a whole: they cannot be asked window by window")
+        end_s = facts.duration_s if clip.end_s is None else min(clip.end_s, facts.duration_s)
+        ways: dict[Way, list[str]] = defaultdict(list)
+        for name, one in adapters.items():
+            spec = self.hub.spec(one)
+            window_s = window_seconds(one.info, spec, question.window, question.step)
+            longest_s = (one.info.training.get("clip_s") or {}).get("longest")
+            long = is_much_longer(end_s - clip.start_s, spec, longest_s)
+            windowed = not one.reads_whole_clips and (windows_asked or long)
+            ways[(window_s, question.step) if windowed else (None, None)].append(name)
+        return ways
+
+    def _lane(self, asked: Asked, facts: VideoFacts, passes: Sequence[Sequence[FeatureSpec]], windowed: bool) -> Lane:
+        """Where a question is answered; for the lane of short clips all frames are decoded now."""
+        self._pool.deadlines[asked.clip.path] = asked.deadline
+        about = (asked.clip, facts, self.hub.encoder)
+        ahead = not windowed and all(
+            self._pool.decode_ahead(*about, specs, asked.ahead, asked.deadline) for specs in passes
+        )
+        return self._short if ahead else self._long
+
+    def _submit(self, lane: Lane, asked: Asked, kind: Hashable, item: Any, run: Any) -> Future[Any]:
+        asked.tasks.append(lane.submit(kind, item, run))
+        return asked.tasks[-1]
+
+    def _predict(
+        self, items: Sequence[_One], names: Sequence[str], window: float | None, step: float | None
+    ) -> list[Any]:
+        """What adapters say of a batch of clips, or why nothing; what fails for one clip fails for no other."""
+        try:
+            return self._predict_together(items, names, window, step)
+        except Exception as error:
+            if len(items) == 1:
+                return [error]
+            return [self._predict([one], names, window, step)[0] for one in items]
+
+    def _predict_together(
+        self, items: Sequence[_One], names: Sequence[str], window: float | None, step: float | None
+    ) -> list[Any]:
+        found = self.hub.answers(
+            [one.asked.clip for one in items],
+            names=names,
+            ids=[one.asked.name for one in items],
+            given=[one.given for one in items],
+            window=window,
+            step=step,
+            hear=items[0].asked.hear if len(items) == 1 else lambda clip, at_s: None,
+        )
+        return [UnreadableVideo(one.path, one.reason) if isinstance(one, Failure) else one for one in found]
+
+    def _described(
+        self, adapters: Mapping[str, Adapter], found: Sequence[Answers], question: PredictQuestion
+    ) -> dict[str, Any]:
+        said = {name: answer for one in found for name, answer in one.answers.items()}
+        records: dict[str, Any] = {}
+        for name in adapters:
+            answer = said[name]
+            if isinstance(answer, Segments) and question.threshold is not None:
+                answer = replace(answer, threshold=question.threshold)
+            records[name] = answer_records(Predicted([answer], ()), question.top, question.all_scores)
+        return records
+
+    def _records(self, asked: Asked, spec: FeatureSpec, finish: Any = lambda records: records) -> Future[Any]:
+        """The records of a clip, or what `finish` makes of them in the lane."""
+        facts = self._facts(asked)
+        lane = self._lane(asked, facts, [(spec,)], windowed=False)
+
+        def run(items: Sequence[tuple[Asked, Any]]) -> list[Any]:
+            results: list[Any] = []
+            for (one, end), found in zip(
+                items, self.hub.source([spec]).records([o.clip for o, _ in items]), strict=True
+            ):
+                if isinstance(found, Failure):
+                    results.append(UnreadableVideo(one.clip.path, found.reason))
+                    continue
+                try:
+                    results.append(end(found[spec]))
+                except InputError as error:
+                    results.append(error)
+            return results
+
+        return self._submit(lane, asked, ("records", spec), (asked, finish), run)
+
+    def _embed_spec(self, window: float | None, step: float | None) -> FeatureSpec:
+        from prismhub.features import feature_spec, vector_kind
+        from prismhub.settings import EncodingSettings
+
+        encoder = self.hub.encoder
+        spec = self.hub.as_made_here(feature_spec(encoder, EncodingSettings(), vector_kind(encoder, SILENT), ()))
+        if window is None and step is not None:
+            raise InputError("step needs window: it is the time from one window to the next")
+        return spec if window is None else replace(spec, plan=ClipPlan.windows(spec.plan.num_frames, window, step))
+
+    def _embedded(self, spec: FeatureSpec) -> dict[str, Any]:
+        return {"encoder": spec.encoder, "fingerprint": spec.fingerprint, "kind": spec.kind}
+
+    def _check_words(self) -> None:
+        from core_encoder.models.known_encoders import no_text_tower
+
+        if not self.hub.encoder.has_text:
+            raise no_text_tower(self.hub.encoder.name)
+
+
+def clip_of(path: str, question: VideoQuestion) -> Clip:
+    """The clip that a question is about.
+
+    Raises:
+        InputError: it ends before it begins.
+    """
+    return Clip(path, question.start, question.end)
+
+
+def _known(records: list[Record]) -> FeatureSource:
+    """Records that are here, where a source of them is expected."""
+
+    class Known:
+        def records(self, clips: Sequence[Clip]) -> list[list[Record]]:
+            return [records for _ in clips]
+
+    return cast("FeatureSource", Known())
+
+
+def _joined(parts: Sequence[Future[Any]], finish: Any) -> Future[Any]:
+    """A future of what `finish` makes of the results of all parts; the first failure is its own."""
+    done: Future[Any] = Future()
+    left = [len(parts)]
+    lock = threading.Lock()
+
+    def one_is_done(part: Future[Any]) -> None:
+        with lock:
+            left[0] -= 1
+            last = left[0] == 0
+        if not last:
+            return
+        try:
+            done.set_result(finish([part.result() for part in parts]))
+        except BaseException as error:
+            done.set_exception(error)
+
+    for part in parts:
+        part.add_done_callback(one_is_done)
+    return done

@@ -1,0 +1,127 @@
+"""The process that opens the files of strangers: it sends facts and frames, and may die of any of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core_encoder.clip_plan import Clip, VideoFacts
+from core_encoder.errors import InputError, UnreadableVideo
+from core_encoder.features.encoding import decode_files
+from core_encoder.features.feature_spec import FeatureSpec
+from core_encoder.video.clip_decoder import ClipDecoder
+from core_encoder.video.decoders import decoder_id, read_facts
+from core_encoder.video.decoding import ClipFrames, FrameQueue, Part
+from core_encoder.video.opening import VideoLimits, limit_videos
+
+_AHEAD_BYTES = 64 << 20  # decoded and not sent yet
+_AHEAD_PARTS = 32
+_NONE: Any = None  # a tensor would travel through shared memory of its own
+_SPARE_BYTES = 4 << 30  # of memory, beyond what the process begins with
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the process is to do with a clip: tell its facts, or decode it for a spec."""
+
+    clip: Clip
+    spec: FeatureSpec | None = None
+    frames_per_part: int = 0
+    may_share: bool = False
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """A part without its frames, which follow as bytes."""
+
+    part: ClipFrames
+    shape: tuple[int, ...]
+
+
+class End:
+    """Nothing more comes of an order."""
+
+
+def serve_decoding(connection: Connection, limits: VideoLimits) -> None:
+    """Carry out orders until the other side is gone.
+
+    PyAV alone opens files: its frames are those of decord wherever `auto` takes that, and it keeps to the file.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which lets us finish
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    limit_videos(limits)
+    _limit_memory(limits)
+    try:
+        while True:
+            order: Order = connection.recv()
+            if order.spec is None:
+                connection.send(_facts(order.clip))
+                continue
+            for part in _parts(order):
+                if isinstance(part, ClipFrames):
+                    frames = part.frames.contiguous().numpy()
+                    connection.send(Bytes(replace(part, frames=_NONE), frames.shape))
+                    connection.send_bytes(frames.data.cast("B"))
+                else:
+                    connection.send(part)
+            connection.send(End())
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+
+
+def _facts(clip: Clip) -> VideoFacts | UnreadableVideo:
+    try:
+        return read_facts(clip.path, "pyav")
+    except UnreadableVideo as error:
+        return error
+    except (InputError, MemoryError, ValueError, ArithmeticError) as error:
+        return UnreadableVideo(clip.path, f"cannot be decoded: {type(error).__name__}: {error}")
+
+
+def _parts(order: Order) -> Iterator[Part]:
+    """The frames of a clip, as `decode_files` gives them."""
+    spec: Any = order.spec
+    queue = FrameQueue(_AHEAD_BYTES, _AHEAD_PARTS)
+    decoder = ClipDecoder(
+        replace(spec, decoder=decoder_id("pyav")),
+        frames_per_part=order.frames_per_part,
+        may_share=order.may_share,
+        is_cached=lambda key: False,
+        has_record=lambda key: False,
+    )
+    with decode_files([order.clip], decoder, queue, num_workers=1) as parts:
+        yield from parts
+
+
+def _die_with_parent() -> None:
+    """A decoder that hangs must not outlive the server that was killed."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _limit_memory(limits: VideoLimits) -> None:
+    """Memory that a file asks for beyond reason is refused here, before the machine swaps."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    taken = Path("/proc/self/statm")
+    if not taken.exists():  # not Linux
+        return
+    now = int(taken.read_text().split()[0]) * resource.getpagesize()
+    most = now + _SPARE_BYTES + 16 * (limits.pixels or 0)
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    if hard == resource.RLIM_INFINITY or most < hard:
+        resource.setrlimit(resource.RLIMIT_AS, (most, hard))

@@ -1,0 +1,70 @@
+"""What a client may ask, as it comes in JSON or in the fields of a form; checked before a video is looked at."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+_MOST_TEXTS = 1000
+
+
+def _listed(value: Any) -> Any:
+    """A field of a form is one text: of several names, those between its commas."""
+    return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
+
+
+Word = Annotated[str, Field(min_length=1, max_length=1000)]
+Names = Annotated[list[Word], Field(min_length=1, max_length=_MOST_TEXTS), BeforeValidator(_listed)]
+Texts = Annotated[list[Word], Field(min_length=1, max_length=_MOST_TEXTS)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Span = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class VideoQuestion(BaseModel):
+    """Which video: its path below the served root, unless it is uploaded, and which seconds of it."""
+
+    model_config = ConfigDict(extra="forbid")
+    video: Word | None = None
+    start: Seconds = 0.0
+    end: Span | None = None
+
+
+class PredictQuestion(VideoQuestion):
+    """What adapters are asked; the fields mean what the options of `prismhub predict` mean."""
+
+    adapters: Names | None = None
+    window: Span | None = None
+    step: Span | None = None
+    question: Word | None = None
+    candidates: Texts | None = None
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    top: Annotated[int, Field(ge=1)] | None = None
+    all_scores: bool = False
+
+
+class EmbedQuestion(VideoQuestion):
+    """A video, or texts; of videos one vector each, or one for every window of so many seconds."""
+
+    text: Annotated[list[Word], Field(min_length=1, max_length=_MOST_TEXTS)] | Word | None = None
+    window: Span | None = None
+    step: Span | None = None
+
+
+class ZeroShotQuestion(VideoQuestion):
+    """Names of classes; the fields mean what the options of `prismhub zero-shot` mean, but no files are read."""
+
+    labels: Names
+    template: Word | None = None
+    templates: Texts | None = None
+    adapter: Word | None = None
+    top: Annotated[int, Field(ge=1)] | None = None
+    all_scores: bool = False
+
+
+class AdapterToLoad(BaseModel):
+    """An adapter of the registry of the server, and what it is to be called here."""
+
+    model_config = ConfigDict(extra="forbid")
+    adapter: Word
+    name: Word | None = None

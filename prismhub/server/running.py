@@ -1,0 +1,160 @@
+"""Starting the server: its address first, then encoder and adapters, then requests until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core_encoder.errors import InputError
+from core_encoder.files.storage import prismhub_home
+from prismhub.progress import Show
+from prismhub.server.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from adapters.hub import Hub
+    from prismhub.server.app import Served
+    from prismhub.server.decode_pool import DecodePool
+
+
+def run_server(settings: ServeSettings, show: Show, started: Callable[[str], None] = lambda url: None) -> None:
+    """Serve until a signal; what runs then is finished.
+
+    Raises:
+        InputError: the address is taken, an adapter is not there, or a package is missing.
+    """
+    check_installed()
+    with ExitStack() as stack:
+        listening = stack.enter_context(closing(bind(settings.host, settings.port)))
+        served = stack.enter_context(open_served(settings, show))
+        import uvicorn
+
+        from prismhub.server.app import make_app
+
+        config = uvicorn.Config(
+            make_app(served),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=None,  # a request has a time limit of its own
+        )
+        server = uvicorn.Server(config)
+        url = address(listening)
+        hub = served.answering.hub
+        names = ", ".join(hub.adapters) or "no adapter"
+        show.note(f"encoder {hub.encoder.name}: {names}")
+        if settings.key is None and not _is_loopback(settings.host):
+            show.note(f"note: {settings.host} can be reached by others, and no --api-key keeps them out")
+        started(url)
+        with suppress(KeyboardInterrupt):  # which uvicorn raises again once all is finished
+            asyncio.run(server.serve(sockets=[listening]))
+        show.note("stopped; what ran was finished")
+
+
+def check_installed() -> None:
+    """Say what to install.
+
+    Raises:
+        InputError: the extra is not installed.
+    """
+    try:
+        import fastapi  # noqa: F401
+        import python_multipart  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"serve needs {error.name}, which is not installed: pip install 'prismhub[serve]'") from error
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        InputError: the port is taken, or the address is not one of this machine.
+    """
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise InputError(f"host {host!r} is no address: {error.strerror or error}") from error
+    try:
+        if sys.platform != "win32":
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(where)
+        found.listen(128)
+    except OSError as error:
+        found.close()
+        raise InputError(
+            f"port {port} of {host} cannot be had ({error.strerror}): is another server running? --port chooses another"
+        ) from error
+    return found
+
+
+def address(listening: socket.socket) -> str:
+    """The URL of a listening socket."""
+    host, port = listening.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+@contextmanager
+def open_served(settings: ServeSettings, show: Show) -> Iterator[Served]:
+    """Everything the routes work with, while the block runs.
+
+    Raises:
+        InputError: an adapter or the encoder is not there.
+    """
+    from core_encoder.video.opening import VideoLimits
+    from prismhub.server.answering import Answering
+    from prismhub.server.app import Served
+    from prismhub.server.decode_pool import DecodePool
+    from prismhub.server.metrics import Metrics
+    from prismhub.server.served_files import ServedRoot, Uploads
+
+    reading, metrics, root = settings.reading, Metrics(), ServedRoot(settings.root)
+    with ExitStack() as stack:
+        limits = VideoLimits(settings.max_pixels, settings.max_frames)
+        pool = DecodePool(reading.workers, limits, reading.clips_per_batch)
+        stack.callback(pool.close)
+        hub = _open_hub(settings, show, pool)
+        uploads = stack.enter_context(Uploads().open())
+        answering = Answering(hub, pool, settings, metrics)
+        stack.callback(answering.close)
+        folders = [uploads.folder, prismhub_home(), Path.home(), Path.cwd(), *([root.folder] if root.folder else [])]
+        served = Served(settings, answering, uploads, metrics, root, {f"{folder}/": "" for folder in folders})
+        stack.callback(served.decoders.shutdown)
+        metrics.gauges |= {
+            "prismhub_requests_running": ("Requests that wait or are answered.", lambda: served.running),
+            "prismhub_adapters": ("Adapters that answer.", lambda: len(hub.adapters)),
+            "prismhub_decode_deaths_total": ("Decode processes that a file has killed.", lambda: pool.deaths),
+        }
+        yield served
+
+
+def _open_hub(settings: ServeSettings, show: Show, pool: DecodePool) -> Hub:
+    from adapters.hub import Hub
+    from adapters.registry import describe_adapter
+    from prismhub.features import default_store, open_encoder
+    from prismhub.questions import section_names
+    from prismhub.saved import open_hub, shared_specs
+
+    running, reading = settings.running, settings.reading
+    if settings.adapter:
+        infos = [describe_adapter(ref) for ref in settings.adapter]
+        saved = dict(zip(section_names(settings.adapter), zip(settings.adapter, infos, strict=True), strict=True))
+        return open_hub(saved, shared_specs(saved, running, show), running, reading, decoding=pool)
+    encoder = open_encoder(running.encoder or "nano", running.accelerator, running.encoder_dtype or "fp32")
+    return Hub(
+        encoder,
+        cache=reading.store or default_store(),
+        batch_size=reading.clips_per_batch,
+        workers=reading.workers,
+        decoding=pool,
+    )

@@ -315,7 +315,8 @@ class _Around:
             return
         began, status, read = time.monotonic(), 500, 0
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        too_large = Refused(413, f"an upload may have {self._served.settings.max_upload_mb:g} MB, no more")
+        text = f"an upload may have {self._served.settings.max_upload_mb:g} MB, no more"
+        too_large = Refused(413, text, {"Connection": "close"})  # else the rest of it would still be read
 
         async def limited() -> Message:
             nonlocal read

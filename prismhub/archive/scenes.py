@@ -141,5 +141,5 @@ class SceneIndex(Protocol):
     def optimize(self) -> None:
         """Make searching fast again after many changes; to be called when an ingestion ends."""
 
-    def search(self, query: Any) -> Sequence[Any]:
-        """The scenes that answer a query, the best first."""
+    def search(self, query: Any) -> Any:
+        """The scenes that answer a `SceneQuery`, ranked (see `Rankings`)."""

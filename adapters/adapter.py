@@ -65,6 +65,7 @@ class Adapter(nn.Module, ABC):
     least_warmup_steps: ClassVar[int] = 0  # of the learning rate, but never more than half of all steps
     places: ClassVar[tuple[str, ...]] = ()  # options that name what the head needs and its folder does not hold
     input_names: ClassVar[tuple[str, ...] | None] = None  # what may be given beside a video; None: whatever it is
+    needed_inputs: ClassVar[tuple[str, ...]] = ()  # what must be given, of these
     batch_size: ClassVar[int] = 32  # samples a step unless the training says otherwise
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -294,6 +295,7 @@ class Adapter(nn.Module, ABC):
         """
         from adapters.predicting import (
             check_given,
+            check_needed,
             is_features,
             predict_arrays,
             predict_features,
@@ -306,6 +308,7 @@ class Adapter(nn.Module, ABC):
             features = torch.as_tensor(inputs)
             known = truths_of([str(i) for i in range(len(features))], ids, given)
             return predict_features(self, features, mask, known, batch_size)
+        check_needed({self.kind: self}, given)
         alone = is_array(inputs) or isinstance(inputs, str | os.PathLike | Clip)
         asked = [inputs] if alone else list(inputs)
         if any(map(is_array, asked)):

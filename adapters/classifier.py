@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -13,32 +12,14 @@ from torch import Tensor, nn
 from adapters.adapter import Adapter, Loss
 from adapters.context import Context, TargetSchema
 from adapters.features import Batch, FeatureDataset, Times, ids_of, read_batch, targets_of
+from adapters.head_options import ClassifierConfig
 from adapters.predicting import evaluating
 from adapters.predictions import ClassScores, Prediction, mean_scores
-from adapters.reweighting import ClassificationLoss, Reweighting
-from core_encoder.config import option
+from adapters.reweighting import ClassificationLoss
 from core_encoder.errors import InputError
 
 SCALE_SAMPLES = 64  # how many training samples the feature scale is measured on
 MIN_SCALE = 0.05  # of the root mean square over channels: silent channels are not blown up into noise
-
-
-@dataclass(frozen=True)
-class ClassifierConfig:
-    """Options of every classification head."""
-
-    multi_label: bool = option(False, "a video may have several labels: binary cross entropy, sigmoid", grid=False)
-    dropout: float = option(0.5, "dropout before the linear classifier")
-    label_smoothing: float = option(0.1, "share of the target spread over all classes")
-    class_weights: Reweighting = option(
-        "none",
-        "long tails: 'balanced' weights classes by inverse frequency, 'eql' spares rare ones (equalization loss)",
-    )
-
-    def __post_init__(self) -> None:
-        for name in ("dropout", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
 
 
 class FeatureScale(nn.Module):
@@ -97,7 +78,7 @@ class Classifier(Adapter):
 
     criterion: ClassificationLoss
 
-    def __init__(self, config: Any, context: Context) -> None:
+    def __init__(self, config: ClassifierConfig, context: Context) -> None:
         super().__init__(config, context)
         names = self.label_names
         least = 1 if config.multi_label else 2

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapters.adapter import Adapter
 from adapters.features import example_of
-from adapters.predicting import answer_batch, answer_clips, check_given, truths_of
+from adapters.predicting import answer_batch, answer_clips, check_given, check_needed, truths_of
 from adapters.predictions import Prediction, Segments, Truth
 from adapters.registry import load_adapter
 from adapters.windows import Window, Windows
@@ -199,7 +199,8 @@ class Hub:
                 asked once. By default a video is asked about as a whole.
 
         Raises:
-            InputError: there is no adapter, none reads what is given, or arrays are asked about in seconds.
+            InputError: there is no adapter, none reads what is given, one is not given what it needs, or arrays are
+                asked about in seconds.
             UnreadableVideo: a video cannot be decoded.
         """
         alone = is_array(videos) or isinstance(videos, str | os.PathLike | Clip)
@@ -234,6 +235,7 @@ class Hub:
         if not asked_for:
             raise InputError("the hub has no adapter to ask: add one")
         check_given(self._adapters.values(), given)
+        check_needed(asked_for, given)
         if any(map(is_array, videos)):
             if gates or window is not None:
                 raise InputError("gates and windows count seconds, which an array does not know; give videos as files")

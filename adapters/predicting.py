@@ -158,6 +158,20 @@ def check_given(adapters: Iterable[Adapter], given: Mapping[str, Any] | Sequence
                 raise InputError(f"given: no adapter reads {name!r}{nearest(str(name), known)}")
 
 
+def check_needed(asked: Mapping[str, Adapter], given: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None) -> None:
+    """Refuse, before anything is decoded, to ask adapters that are not given what they cannot answer without.
+
+    Raises:
+        InputError: the adapter's name and what it wants.
+    """
+    several = [given or {}] if given is None or isinstance(given, Mapping) else given
+    for adapter, one in asked.items():
+        for name in one.needed_inputs:
+            if not all(name in inputs for inputs in several):
+                how = f"predict(videos, given={{{name!r}: ...}})"
+                raise InputError(f"adapter {adapter!r} wants {name!r} beside each video: give it, as in {how}")
+
+
 def predict_features(
     adapter: Adapter, features: Tensor, mask: Tensor | None, known: Sequence[Truth], batch_size: int
 ) -> list[Prediction]:

@@ -35,11 +35,21 @@ LAST_FILE = ".last"  # the highest version number ever given: a name@version nev
 
 
 class _BuiltIn(NamedTuple):
-    """Where a kind of ours is, and what it learns: known without importing it, for it brings torch."""
+    """Where a kind of ours is, and what it learns: known without importing it, for it brings torch.
+
+    Its options are `<name>Config` in `adapters.head_options`.
+    """
 
     module: str
     name: str
     target_kind: TargetKind
+
+
+class HeadOptions(NamedTuple):
+    """The options of a kind, without the kind."""
+
+    kind: str
+    Config: type
 
 
 _BUILT_IN = {
@@ -104,6 +114,18 @@ def target_kind(name: str) -> TargetKind:
         InputError: no such kind, or its plug-in cannot be imported.
     """
     return _BUILT_IN[name].target_kind if name in _BUILT_IN else adapter_kind(name).target_kind
+
+
+def head_options(name: str) -> HeadOptions:
+    """The options of a kind; kinds of ours are not imported for it.
+
+    Raises:
+        InputError: no such kind, or its plug-in cannot be imported.
+    """
+    from adapters import head_options as ours
+
+    config = getattr(ours, f"{_BUILT_IN[name].name}Config") if name in _BUILT_IN else adapter_kind(name).Config
+    return HeadOptions(name, config)
 
 
 def _owner(point: importlib.metadata.EntryPoint) -> str:

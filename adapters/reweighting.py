@@ -8,13 +8,12 @@ loss depends on nothing but the batch. A class is rare when it has fewer than `E
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Reweighting = Literal["none", "balanced", "eql"]
+from adapters.head_options import Reweighting
+
 EQL_DROP = 0.9
 EQL_RARE = 0.5
 MAX_WEIGHT = 100.0  # of a class against another one: a single sample must not rule the head

@@ -53,13 +53,20 @@ class Windows:
             for row in window.answer.rows(top, all_scores)
         ]
 
+    @property
+    def cuts(self) -> list[float]:
+        """The seconds between which each window speaks alone, one more than windows: of overlaps each has its half."""
+        if not self.windows:
+            return []
+        middles = [(window.start_s + window.end_s) / 2 for window in self.windows]
+        return [self.windows[0].start_s, *map(_mean, itertools.pairwise(middles)), self.windows[-1].end_s]
+
     def webvtt(self) -> str:
         """The answers as subtitles: of neighbours that say the same one cue, of overlaps each its half."""
         if not self.windows:
             return "WEBVTT\n"
         said = [(", ".join(row[0] for row in window.answer.rows()), window) for window in self.windows]
-        middles = [(window.start_s + window.end_s) / 2 for window in self.windows]
-        cuts = [self.windows[0].start_s, *map(_mean, itertools.pairwise(middles)), self.windows[-1].end_s]
+        cuts = self.cuts
         cues, place = ["WEBVTT"], 0
         for text, same in itertools.groupby(text for text, _ in said):
             after = place + len(list(same))

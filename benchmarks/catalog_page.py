@@ -20,7 +20,11 @@ is done otherwise (under "To know"). This page is written by `python -m benchmar
 
 The data set of a benchmark lies in the folder of its name below the root of all data sets. Annotation files are used
 as they are given out, wherever below that folder they lie; videos are found by name, whatever their folders and
-endings. Where there is a `train` and no `val` split, training keeps some of `train` apart.
+endings; folders and files may be links to another disk. Only where the folder of a video tells it from others does it
+stay: the class and the split of moments-in-time, the split and the movie of fly-vs-fly. Columns may be in another order
+where a header names them, and files may have been saved with a byte order mark or with Windows' ends of lines. What
+cannot be read is named with file, row and field; a video that is not there is named with where it was looked for.
+Where there is a `train` and no `val` split, training keeps some of `train` apart.
 """
 
 

@@ -79,11 +79,11 @@ def forecast(cells: Sequence[MatrixCell], reading: Reading, watch: Watch) -> lis
             except InputError as error:
                 found.append(Forecast(cell.name, "failed", str(error)))
                 continue
-            if cell.spec is None:
-                found.append(Forecast(cell.name, "failed", cell.problem))
-                continue
             if finished(cell, tasks) is not None:
                 found.append(Forecast(cell.name, "done"))
+                continue
+            if (problem := cell.problem or _problem_of(task)) or cell.spec is None:
+                found.append(Forecast(cell.name, "failed", problem))
                 continue
             clips = list(dict.fromkeys(one.clip for split in cell.splits for one in task.samples(split)))
             new = [clip for clip in clips if (clip, cell.spec) not in seen]
@@ -115,6 +115,15 @@ def forecast(cells: Sequence[MatrixCell], reading: Reading, watch: Watch) -> lis
                 )
             )
     return found
+
+
+def _problem_of(task: Task) -> str:
+    """Why a task could not be judged here; empty where it can."""
+    try:
+        task.check_judging()
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def total_line(forecasts: Sequence[Forecast], free_bytes: int) -> str:

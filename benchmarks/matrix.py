@@ -164,8 +164,9 @@ def finished(cell: MatrixCell, tasks: OpenTasks) -> Result | None:
         return result if result.identity == _identity(cell, tasks) else None
     except MissingData:  # moved away since; what was measured stays true
         return result
-    except InputError:
-        return None
+    except InputError as error:  # damaged since: no reason to lose what was measured
+        log.warning("%s: its data cannot be read (%s); the score of before stays", cell.name, error)
+        return result
 
 
 def recorded(cell: MatrixCell) -> Result | None:
@@ -189,6 +190,7 @@ def _encode_together(cells: Sequence[MatrixCell], tasks: OpenTasks, reading: Rea
     for cell in cells:
         try:
             task = tasks(cell)
+            task.check_judging()
         except InputError:
             continue  # the cell says so itself
         for split in cell.splits:
@@ -238,6 +240,7 @@ def _run(
     try:
         if cell.problem:
             raise InputError(cell.problem)
+        tasks(cell).check_judging()
         task = with_some_kept(cell, tasks(cell), watch)
         features = encoded.features_of(cell, task, reading, watch)
         return score_cell(cell, task, features, watch, {**about, "identity": _identity(cell, tasks)})

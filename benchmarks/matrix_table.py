@@ -6,12 +6,47 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from adapters.scores import Score
-from benchmarks.matrix_cells import Column
 from benchmarks.results import Result
-from tasks.benchmark import Benchmark
 from tasks.catalog import SUITES
+
+
+class TableCell(Protocol):
+    """A cell by the file of its result; `MatrixCell` is one."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def name(self) -> str: ...
+
+
+class TableColumn(Protocol):
+    """A column: an encoder with an adapter, and its cells by benchmark, one a seed; `Column` is one."""
+
+    @property
+    def encoder(self) -> str: ...
+
+    @property
+    def adapter(self) -> str: ...
+
+    @property
+    def cells(self) -> Mapping[str, Sequence[TableCell]]: ...
+
+
+class TableRow(Protocol):
+    """A row: a benchmark of a suite, and its main metric; `Benchmark` is one."""
+
+    @property
+    def suite(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def metric(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -32,7 +67,7 @@ class Average:
 
 
 def averages(
-    columns: Sequence[Column], benchmarks: Sequence[Benchmark], results: Mapping[Path, Result]
+    columns: Sequence[TableColumn], benchmarks: Sequence[TableRow], results: Mapping[Path, Result]
 ) -> list[Average]:
     """The average of every suite in every column; `results` are by the path of their cell."""
     found = []
@@ -46,7 +81,7 @@ def averages(
     return found
 
 
-def mean_score(column: Column, benchmark: str, results: Mapping[Path, Result]) -> Score | None:
+def mean_score(column: TableColumn, benchmark: str, results: Mapping[Path, Result]) -> Score | None:
     """The main score of a benchmark in a column, the mean over its seeds; None unless every seed is done."""
     cells = column.cells.get(benchmark, ())
     done = [one for cell in cells if (one := results.get(cell.path)) is not None and one.state == "done"]
@@ -59,7 +94,7 @@ def mean_score(column: Column, benchmark: str, results: Mapping[Path, Result]) -
 
 
 def table_of(
-    columns: Sequence[Column], benchmarks: Sequence[Benchmark], results: Mapping[Path, Result]
+    columns: Sequence[TableColumn], benchmarks: Sequence[TableRow], results: Mapping[Path, Result]
 ) -> tuple[list[str], list[list[str]]]:
     """Column titles and rows of text; under the benchmarks of a suite its average, or how many of them are there."""
     several = len({column.adapter for column in columns}) > 1
@@ -73,7 +108,7 @@ def table_of(
     return ["suite", "benchmark", "metric", *titles], rows
 
 
-def reasons(columns: Sequence[Column], results: Mapping[Path, Result]) -> list[str]:
+def reasons(columns: Sequence[TableColumn], results: Mapping[Path, Result]) -> list[str]:
     """One line for each cell without a score: which, and why."""
     lines = {}
     for column in columns:
@@ -85,7 +120,7 @@ def reasons(columns: Sequence[Column], results: Mapping[Path, Result]) -> list[s
     return list(lines.values())
 
 
-def _shown(column: Column, benchmark: str, results: Mapping[Path, Result]) -> str:
+def _shown(column: TableColumn, benchmark: str, results: Mapping[Path, Result]) -> str:
     cells = column.cells[benchmark]
     known = [one for cell in cells if (one := results.get(cell.path)) is not None]
     done = [one for one in known if one.state == "done"]

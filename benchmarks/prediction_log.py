@@ -17,30 +17,48 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def prediction_log(path: str | Path) -> Iterator[Callable[[Prediction, Any], None]]:
-    """Yield a function that writes a prediction with what is right as one line, and returns when the disk has it.
+def prediction_log(path: Path, part: Path) -> Iterator[Callable[[Prediction, Mapping[str, Any]], None]]:
+    """Yield a function that writes a prediction with what is known of its sample as one line.
 
-    The file is called `path` once the block has ended well; until then, and after an accident, `path.part`.
+    It returns when the disk has it. The file is called `path` once the block has ended well; until then, and after an
+    accident, `part`, of which the lines that it holds already stay.
 
     Raises:
-        InputError: the disk is full, or the folder cannot be written to.
+        InputError: the disk is full, or a folder cannot be written to.
     """
     from adapters.prediction_records import prediction_record
 
-    path = Path(path)
-    part = path.with_name(f"{path.name}.part")
     with writing_to(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8") as file:
+        for one in (path, part):
+            one.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("a", encoding="utf-8") as file:
 
-            def write(prediction: Prediction, target: Any) -> None:
-                record = prediction_record(prediction) | {"target": target}
+            def write(prediction: Prediction, sample: Mapping[str, Any]) -> None:
+                record = prediction_record(prediction) | dict(sample)
                 file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
 
             yield write
         part.replace(path)
+
+
+def kept_predictions(part: Path, label_names: Sequence[str] = (), multi_label: bool = False) -> list[Any]:
+    """The predictions that an accident left in `part`; a line that was not finished is cut off.
+
+    What cannot be read back, such as the answers of a plug-in's own kind, is removed: it is answered again.
+    """
+    if not part.is_file():
+        return []
+    content = part.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    with part.open("r+b") as file:
+        file.truncate(len(whole))
+    try:
+        return read_predictions(part, label_names, multi_label)
+    except InputError:
+        part.unlink()
+        return []
 
 
 def read_predictions(path: str | Path, label_names: Sequence[str] = (), multi_label: bool = False) -> list[Any]:

@@ -80,7 +80,7 @@ def _judged(
     path: Path, before: Result, data_root: Path | None, ties: str | None, opened: dict[tuple[str, Path], Task]
 ) -> Result:
     """The result of a cell by the rules of today."""
-    benchmark = _benchmark_of(before)
+    benchmark = benchmark_of(before)
     root = data_root or Path(str(before.config.get("data_root", "")))
     key = (benchmark.name, root)
     if key not in opened:
@@ -126,8 +126,12 @@ def _judged(
     )
 
 
-def _benchmark_of(result: Result) -> Benchmark:
-    """The benchmark of a result: known by name, or from the YAML file that was given then."""
+def benchmark_of(result: Result) -> Benchmark:
+    """The benchmark of a result: known by name, or from the YAML file that was given then.
+
+    Raises:
+        InputError: it is no longer known, and its file is gone.
+    """
     try:
         return find_benchmark(result.task)
     except InputError:

@@ -12,7 +12,7 @@ from benchmarks.cost import Stopwatch, peak_memory_bytes
 from benchmarks.encoding import Watch
 from benchmarks.leakage import record_videos, repeated_videos
 from benchmarks.matrix_cells import MatrixCell, digest
-from benchmarks.prediction_log import prediction_log
+from benchmarks.prediction_log import kept_predictions, prediction_log
 from benchmarks.results import Cost, Provenance, Result, State
 from benchmarks.words import answer_in_words
 from core_encoder.errors import InputError
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 def score_cell(cell: MatrixCell, task: Task, features: CellFeatures, watch: Watch, about: Mapping[str, Any]) -> Result:
     """Train, answer and judge a cell; every answer is on the disk before the next, a trained adapter at the end.
 
+    What a run that was cut off had trained and answered is gone on with.
+
     Args:
         task: with val, where something of train is kept apart for it (`with_some_kept`).
         features: of the splits of the task that the cell needs.
@@ -39,18 +41,23 @@ def score_cell(cell: MatrixCell, task: Task, features: CellFeatures, watch: Watc
     assert cell.spec is not None
     clock = Stopwatch()
     trained = None
+    run = cell.run_folder / about["identity"][:12]  # what was begun on other data is not gone on with
     if cell.how == "trained":
         with clock.measure("train"):
-            run = cell.run_folder / about["identity"][:12]  # what was begun on other data is not gone on with
             trained = _train(cell, task, features, run, watch)
-    samples = features.samples["test"]
+    names = trained.label_names if trained is not None else task.label_names
     with clock.measure("predict"):
-        answers = _answers(cell, trained, task, samples, features, watch)
-        predictions = list(_logged(cell, task, samples, answers))
+        part = run / "predictions.jsonl"
+        predictions = kept_predictions(part, names, task.schema.multi_label)
+        answered = {one.sample_id for one in predictions}
+        samples = [sample for sample in features.samples["test"] if sample.id not in answered]
+        if answered:
+            watch.note(f"{len(answered)} answers are there already, {len(samples)} are missing")
+        answers = _answers(cell, trained, task, samples, features, watch) if samples else iter(())
+        predictions += _logged(cell, task, samples, answers, part)
     failed = {failure.clip: failure.reason for failure in features.report.failures}
     with clock.measure("judge"):
         scores = task.judge(predictions, "test", seed=cell.seed)
-    names = trained.label_names if trained is not None else task.label_names
     also = repeated_videos(features.samples, "test")[0] if cell.how == "trained" else None
     memory, gpu_memory = peak_memory_bytes()
     result = Result.of(
@@ -59,6 +66,7 @@ def score_cell(cell: MatrixCell, task: Task, features: CellFeatures, watch: Watc
         protocol=task.protocol,
         data_digest=task.digest("test"),
         label_names=list(names),
+        adapter_sha256=cell.saved.weights_sha256 or None if cell.saved is not None else None,
         clip_plan=cell.spec.plan.describe(),
         digests=digests(task, cell.how == "words" or cell.saved is not None),
         also_in_train=also,
@@ -83,6 +91,7 @@ def score_cell(cell: MatrixCell, task: Task, features: CellFeatures, watch: Watc
     if trained is not None:
         trained.info = replace(trained.info, evaluations=(result.as_scores(),))
         trained.save_pretrained(cell.adapter_folder)
+        result = replace(result, adapter_sha256=trained.info.weights_sha256)
     return result
 
 
@@ -147,14 +156,21 @@ def _answers(
 
 
 def _logged(
-    cell: MatrixCell, task: Task, samples: Sequence[Sample], answers: Iterator[Prediction]
+    cell: MatrixCell, task: Task, samples: Sequence[Sample], answers: Iterator[Prediction], part: Path
 ) -> Iterator[Prediction]:
-    """The answers, each on the disk before the next is asked for."""
+    """The answers, each on the disk before the next is asked for, in `part` until all are."""
     by_id = {sample.id: sample for sample in samples}
-    with prediction_log(cell.predictions_path) as write:
+    with prediction_log(cell.predictions_path, part) as write:
         for answer in answers:
-            write(answer, task.describe_target(by_id[answer.sample_id]))
+            sample = by_id[answer.sample_id]
+            write(answer, {"video": _video_name(sample, cell.options.data_root), **task.describe_sample(sample)})
             yield answer
+
+
+def _video_name(sample: Sample, root: Path) -> str:
+    """The video of a sample by its place below the root of all data sets, the same on every machine."""
+    path = Path(sample.clip.path)
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else sample.clip.path
 
 
 def digests(task: Task, in_words: bool) -> dict[str, str]:

@@ -47,6 +47,7 @@ _JOBS = {
     "score": "ScoreSettings",
     "bench": "BenchSettings",
     "rescore": "RescoreSettings",
+    "report": "ReportSettings",
 }
 _MODULES = {"rescore": "bench"}  # of commands that share one
 __all__ = [
@@ -76,13 +77,14 @@ __all__ = [
     "mteb_model",
     "bench",
     "rescore",
+    "report",
     "InputError",
 ]
 
 
-def encode(**options: Any) -> Any:
-    """Encode videos into the feature store; options are those of `prismhub encode`, `videos=[...]` among them."""
-    return _run("encode", options)
+def encode(videos: Any = None, **options: Any) -> Any:
+    """Encode videos into the feature store; options are those of `prismhub encode`."""
+    return _run("encode", _with_videos(videos, options))
 
 
 def train(**options: Any) -> Any:
@@ -95,41 +97,41 @@ def evaluate(**options: Any) -> Any:
     return _run("evaluate", options)
 
 
-def predict(**options: Any) -> Any:
+def predict(videos: Any = None, **options: Any) -> Any:
     """Ask saved adapters about videos; options are those of `prismhub predict`. Returns a `Predicted`.
 
     With a list as `adapter`, all of them answer from one encoding: one `Predicted` each, by the adapter's name.
     `videos` may be paths, `Clip`s, or arrays and tensors: uint8 `(T, H, W, 3)`, or float `(B, T, 3, H, W)` in [0, 1].
     """
-    found = _run("predict", options)
+    found = _run("predict", _with_videos(videos, options))
     return next(iter(found.values())) if isinstance(options.get("adapter"), str) else found
 
 
-def zero_shot(**options: Any) -> Any:
+def zero_shot(videos: Any = None, **options: Any) -> Any:
     """Name the class of videos without training; options are those of `prismhub zero-shot`. Returns a `Predicted`.
 
     `labels` is a list, or the path of a file; `template` a text with `{}`, `templates` a list of them, or a file.
     `videos` as in `predict`.
     """
     alone = {name: [options[name]] for name in ("labels", "templates") if isinstance(options.get(name), str)}
-    return _run("zero_shot", options | alone)
+    return _run("zero_shot", _with_videos(videos, options | alone))
 
 
-def rank(**options: Any) -> Any:
+def rank(videos: Any = None, **options: Any) -> Any:
     """The videos that fit a text best; options are those of `prismhub rank`. Returns `Ranked`, a ranking a text.
 
     `text` is one or a list; `videos` as in `predict`.
     """
-    return _run("rank", options)
+    return _run("rank", _with_videos(videos, options))
 
 
-def embed(**options: Any) -> Any:
+def embed(videos: Any = None, **options: Any) -> Any:
     """Features of videos as arrays; options are those of `prismhub embed`. Returns `Embeddings`; `videos` as above.
 
     Without `out` nothing is written but the store; `Embeddings.save` writes a file later. With `format="opentad"` the
     folder `out` is written, and an `OpenTadFolder` returned.
     """
-    return _run("embed", options)
+    return _run("embed", _with_videos(videos, options))
 
 
 def index(videos: Any, **options: Any) -> Any:
@@ -184,15 +186,26 @@ def rescore(**options: Any) -> Any:
     return _run("rescore", options)
 
 
+def report(**options: Any) -> Any:
+    """What a folder of results says, beside published numbers; options are those of `prismhub report`.
+
+    Returns a `prismhub.commands.report.Reported`, which is table, Markdown, CSV and JSON.
+    """
+    return _run("report", options)
+
+
+def _with_videos(videos: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a job with the videos that it is about, where any were given."""
+    from prismhub.clips import listed_videos
+
+    return options if videos is None else options | {"videos": listed_videos(videos)}
+
+
 def _run(job: str, options: dict[str, Any]) -> Any:
     from core_encoder.config import config_from_dict
 
     module = importlib.import_module(f"prismhub.commands.{_MODULES.get(job, job)}")
     function = getattr(module, job)
-    if "videos" in options and job not in ("train", "evaluate"):  # there it is the folder of annotated videos
-        from prismhub.clips import listed_videos
-
-        options = options | {"videos": listed_videos(options["videos"])}
     return function(config_from_dict(getattr(module, _JOBS[job]), options, f"prismhub.{job}"))
 
 

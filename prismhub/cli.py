@@ -26,7 +26,9 @@ from prismhub.commands import adapters as adapters_commands
 from prismhub.commands import bench as bench_commands
 from prismhub.commands import cache as cache_commands
 from prismhub.commands import corpus as corpus_commands
+from prismhub.commands import report as report_commands
 from prismhub.commands import tasks as tasks_commands
+from prismhub.commands.env import print_env
 from prismhub.commands.export import print_export
 from prismhub.commands.index import print_index
 from prismhub.commands.label import print_label
@@ -57,6 +59,12 @@ from prismhub.settings import (
 )
 
 FAILED_ITEMS = 3
+KEEP_NOTHING = (
+    "predict",
+    "zero-shot",
+    "rank",
+    "score",
+)  # their answers come at the end, and no feature is stored
 app = typer.Typer(
     help="Encode videos once with a frozen encoder, then ask many questions of them through cheap adapters.",
     no_args_is_help=True,
@@ -100,6 +108,8 @@ def run(arguments: Sequence[str]) -> int:
         where = f" (see {context.command_path} --help)" if context else ""
         return _fail(error.format_message() + where, 2)
     except (KeyboardInterrupt, Abort):
+        if arguments[:1] and arguments[0] in KEEP_NOTHING:
+            return _fail("stopped; nothing was kept, the same command begins anew", 130)
         return _fail("stopped; what was finished is kept, the same command goes on from there", 130)
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -357,21 +367,6 @@ def _encoders(settings: ShowSettings) -> None:
     print_table(header, [[cell_text(value) for value in asdict(info).values()] for info in known])
 
 
-def _env(settings: ShowSettings) -> None:
-    """Print versions and settings, for bug reports.
-
-    Example: prismhub env
-    """
-    from prismhub.commands.env import environment
-
-    kept = environment()
-    if settings.json:
-        print_json(kept)
-        return
-    for name, value in kept.items():
-        print(f"{name}: {cell_text(value)}")
-
-
 app.command("encode")(command_signature(EncodeSettings, _encode))
 app.command("train")(command_signature(TrainSettings, _train))
 app.command("evaluate")(command_signature(EvaluateSettings, _evaluate))
@@ -386,10 +381,11 @@ app.command("export")(command_signature(ExportSettings, print_export))
 app.command("score")(command_signature(ScoreSettings, _score))
 app.command("bench")(command_signature(bench_commands.BenchSettings, bench_commands.print_bench))
 app.command("rescore")(command_signature(bench_commands.RescoreSettings, bench_commands.print_rescore))
+app.command("report")(command_signature(report_commands.ReportSettings, report_commands.print_report))
 app.command("pretrain")(command_signature(PretrainSettings, _pretrain))
 app.command("demo")(command_signature(DemoSettings, _demo))
 app.command("encoders")(command_signature(ShowSettings, _encoders))
-app.command("env")(command_signature(ShowSettings, _env))
+app.command("env")(command_signature(ShowSettings, print_env))
 
 
 def _spread(values: Sequence[float | None]) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 
 from core_encoder.errors import one_line
 
+WIDTH = 200  # of a table that goes into a file or another program
+
 
 def print_results(results: Sequence[Any]) -> None:
     from benchmarks.results import table_rows
@@ -43,17 +45,25 @@ def print_predictions(predictions: Sequence[Any], top: int | None, all_scores: b
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table; a single row that is too wide for the terminal stands upright, a line a column."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in header:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))  # as it is: no [markup] and no :emoji: in the names of classes and files
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    def drawn(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=any(header))
+        for name in header:
+            table.add_column(name, overflow="fold")
+        for row in rows:
+            table.add_row(*map(Text, row))  # as it is: no [markup] and no :emoji: in the names of classes and files
+        return table
+
+    table = drawn(header, rows)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    wanted = console.measure(table, options=console.options.update(width=100 * WIDTH)).maximum
+    if len(rows) == 1 and wanted > console.width:
+        table = drawn(["", ""], list(zip(header, rows[0], strict=True)))
     with console.capture() as shown:  # rich would end the program when the reader of its output goes away
         console.print(table)
     print(shown.get(), end="")

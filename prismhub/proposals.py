@@ -36,6 +36,22 @@ def check_classifier(ref: str | None, info: AdapterInfo) -> None:
         raise InputError("the segments of this adapter have classes already; classifier is for class_agnostic=true")
 
 
+def check_classes(ref: str, label_names: Sequence[str], task: str) -> None:
+    """Refuse, before anything is encoded, a classifier whose answers could not be judged.
+
+    Raises:
+        InputError: it knows a class that is none of the task's.
+    """
+    from adapters.registry import describe_adapter
+
+    known = describe_adapter(ref).label_names
+    if foreign := next((name for name in known if name not in label_names), None):
+        raise InputError(
+            f"classifier {ref!r} knows class {foreign!r}, which is none of task {task}: "
+            "take one that was trained on its classes"
+        )
+
+
 def classify_proposals(
     answers: Sequence[Segments],
     clips: Mapping[str, Clip],

@@ -111,10 +111,12 @@ def _check_format(settings: PredictSettings, infos: Sequence[AdapterInfo]) -> No
     fitting = list(dict.fromkeys(name for info in infos for name in FORMATS.get(info.targets.kind, ())))
     if settings.format is not None and settings.format not in fitting:
         kinds = " or ".join(dict.fromkeys(info.kind for info in infos))
-        hint = nearest(settings.format, fitting) if fitting else ""
+        hint = nearest(settings.format, fitting) if fitting else "; --json prints them"
         raise InputError(f"answers of {kinds} cannot be written as {settings.format!r}{hint}")
     if settings.format is None and settings.out is not None:
-        raise InputError(f"out needs format: one of {', '.join(fitting) or 'none for this adapter'}")
+        if not fitting:
+            raise InputError(f"answers of {infos[0].kind} have no file format for out; --json prints them")
+        raise InputError(f"out needs format: one of {', '.join(fitting)}")
     if len(infos) > 1 and settings.format is not None:
         if settings.out is None:
             raise InputError("format needs out where several adapters are asked: a folder, with files for each of them")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -407,7 +408,9 @@ def settings_record(settings: Any) -> dict[str, Any]:
 
 def run_command() -> str | None:
     """The command line of this process, where it is one of ours."""
-    return " ".join(["prismhub", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "prismhub" else None
+    program = Path(sys.argv[0])
+    ours = program.stem == "prismhub" or program.parts[-2:] == ("prismhub", "__main__.py")
+    return shlex.join(["prismhub", *sys.argv[1:]]) if ours else None
 
 
 def refuse_given(settings: Any, why: str, but: Sequence[str] = ()) -> None:

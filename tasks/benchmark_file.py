@@ -13,7 +13,6 @@ from core_encoder.clip_plan import ClipPlan
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest, read_yaml
 from tasks.benchmark import Benchmark
-from tasks.own_data import own_family
 from tasks.readers.annotations import label_names, read_class_list
 from tasks.readers.boxes import BoxSample
 from tasks.readers.dataset_folder import DatasetFolder
@@ -22,19 +21,23 @@ from tasks.splits import split_name
 from tasks.task import Task
 
 FAMILIES: Mapping[str, tuple[str, str]] = {
-    "classification": ("classes", "map_classifier"),
-    "retrieval": ("pairs", "lit_text"),
-    "temporal localization": ("segments", "temporal_localizer"),
-    "spatiotemporal localization": ("boxes", "spatiotemporal_localizer"),
-    "language": ("text", "llm_decoder"),
+    "classification": ("classification:ClassificationTask", "map_classifier"),
+    "zero-shot classification": ("zero_shot:ZeroShotTask", ""),
+    "multiple choice": ("multiple_choice:MultipleChoiceTask", ""),
+    "retrieval": ("retrieval:RetrievalTask", "lit_text"),
+    "temporal localization": ("temporal_localization:TemporalLocalizationTask", "temporal_localizer"),
+    "spatiotemporal localization": ("spatiotemporal:SpatiotemporalTask", "spatiotemporal_localizer"),
+    "language": ("language:LanguageTask", "llm_decoder"),
+    "open answers": ("open_answers:OpenAnswersTask", "llm_decoder"),
 }
-"""Families by name: the kind of their targets, and the kind of head that is trained unless another is named."""
+"""Families by name: the class, and the kind of head that is trained unless another is named; "" for none."""
 
 _PATHS = ("videos", "labels", "excluded", "detections")  # of the options of reading: relative to the data set's folder
 _TEXTS = ("name", "metric", "suite", "protocol", "head", "licence", "citation", "folder", "annotations", "videos")
 _LISTS = ("metrics", "unverified")
 _MAPPINGS = ("splits", "read", "options", "head_options", "plan", "sizes", "published")
 _NEEDED = ("name", "family", "splits", "metric")
+_WITHOUT_CLASSES = ("multiple choice", "retrieval", "language", "open answers")
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,7 @@ def read_benchmark_file(path: str | Path) -> Benchmark:
     if not isinstance(content, dict):
         raise InputError(f"{path}: must hold keys and values, such as name: my-birds")
     _check_keys(path, content)
-    kind, head = FAMILIES[content["family"]]
-    family = own_family(kind)
+    family, head = _family(content["family"])
     inside = "data" in content
     sources = _sources(path, content)
     reader = _OwnReader(family, sources, content.get("read", {}), inside)
@@ -102,6 +104,13 @@ def read_benchmark_file(path: str | Path) -> Benchmark:
         )
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _family(name: str) -> tuple[type[Task], str]:
+    """The class of a family, and the head that is trained for it."""
+    place, head = FAMILIES[name]
+    module, _, of_class = place.partition(":")
+    return getattr(importlib.import_module(f"tasks.families.{module}"), of_class), head
 
 
 def _check_keys(path: Path, content: Mapping[Any, Any]) -> None:
@@ -140,7 +149,7 @@ def _classes(
     path: Path, content: Mapping[str, Any], reader: _OwnReader, split: str
 ) -> tuple[str, ...] | Callable[[DatasetFolder], Sequence[str]]:
     """The class names, or how to read them: of a file, or those that occur in a split."""
-    if FAMILIES[content["family"]][0] in ("pairs", "text"):
+    if content["family"] in _WITHOUT_CLASSES:
         if "classes" in content:
             raise InputError(f"classes means nothing in the family {content['family']}")
         return ()

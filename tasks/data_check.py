@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from core_encoder.errors import InputError, UnreadableVideo
 from tasks.benchmark import Benchmark
+from tasks.readers.dataset_folder import MissingData
+from tasks.splits import SPLIT_NAMES
 
 Opened = Callable[[int, int], None]
 """Told how many videos were opened, and how many are to be."""
@@ -19,8 +21,9 @@ Opened = Callable[[int, int], None]
 class SplitCheck:
     """What was found of one split.
 
-    `error` says what is wrong with its annotations; then nothing else is known. `missing` are the paths at which
-    videos would lie, `unreadable` are paths with reasons, of the `opened` ones.
+    `error` says what is wrong with its annotations; then nothing else is known. `absent` says the same of a split that
+    nothing is trained or judged on unless it is asked for, and of which no annotations are there. `missing` are the
+    paths at which videos would lie, `unreadable` are paths with reasons, of the `opened` ones.
     """
 
     split: str
@@ -32,6 +35,7 @@ class SplitCheck:
     opened: int = 0
     unreadable: tuple[tuple[str, str], ...] = ()
     error: str = ""
+    absent: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,8 @@ class DataCheck:
 
     @property
     def errors(self) -> list[str]:
-        """What is wrong with annotations, one line each."""
-        return [one.error for one in self.splits if one.error]
+        """What is wrong with annotations, one line each; several splits may be of one file."""
+        return list(dict.fromkeys(one.error for one in self.splits if one.error))
 
     @property
     def lacks_videos(self) -> bool:
@@ -80,19 +84,20 @@ def check_data(
         try:
             samples = task.samples(ours)
         except InputError as error:
-            splits.append(SplitCheck(**(asdict(about) | {"error": str(error)})))
+            further = isinstance(error, MissingData) and ours not in SPLIT_NAMES.values()
+            splits.append(replace(about, absent=str(error)) if further else replace(about, error=str(error)))
             continue
         paths = list(dict.fromkeys(sample.clip.path for sample in samples))
         there = {path: os.path.isfile(path) for path in paths}  # noqa: PTH113 (Path raises on names too long)
         tried = _spread([path for path in paths if there[path]], most_opened)
-        found = {
+        found: dict[str, Any] = {
             "samples": len(samples),
             "videos": len(paths),
             "missing": tuple(path for path in paths if not there[path]),
             "opened": len(tried),
             "unreadable": _unreadable(tried, opened),
         }
-        splits.append(SplitCheck(**(asdict(about) | found)))
+        splits.append(replace(about, **found))
     return DataCheck(benchmark.name, benchmark.protocol, str(folder), len(task.label_names), tuple(splits))
 
 

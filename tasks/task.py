@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from adapters.context import TargetSchema
 from adapters.predictions import Prediction, Truth
 from adapters.scores import Scores
+from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest
+from tasks.metrics.bootstrap import Statistic
 from tasks.sample import Sample
 
 if TYPE_CHECKING:
@@ -47,6 +49,29 @@ class LazySplits(Mapping[str, Sequence[Sample]]):
     def was_read(self, split: str) -> bool:
         """Whether its samples are in memory already."""
         return split in self._read
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """The main score as a function of weights of the samples that were judged, as bootstraps want it.
+
+    Weights of 1 give the score itself, in its own unit.
+    """
+
+    samples: Sequence[Sample]
+    statistic: Statistic
+
+
+@dataclass(frozen=True)
+class ByClass:
+    """The main score apart for each class: its value, None where it is not defined, and of how many.
+
+    `score` says what it is, such as `average precision`; `counted` what is counted, such as `boxes`.
+    """
+
+    score: str
+    counted: str
+    rows: Mapping[str, tuple[float | None, int]]
 
 
 @dataclass(frozen=True)
@@ -142,6 +167,34 @@ class Task(ABC):
             InputError: no prediction, or one of no sample in the split.
         """
 
+    def weighed(self, predictions: Iterable[Any], split: str = "test") -> Weighed | None:
+        """The main score of predictions as a function of weights of their samples; None where the family has none.
+
+        Raises:
+            InputError: what `judge` refuses.
+        """
+        return None
+
+    def by_class(self, predictions: Iterable[Any], split: str = "test") -> ByClass | None:
+        """The main score apart for each class, or type of question; None where the family has none.
+
+        Raises:
+            InputError: what `judge` refuses.
+        """
+        return None
+
+    def describe_sample(self, sample: Sample) -> dict[str, Any]:
+        """What judging needs of a sample beside its id and its video, ready for JSON; `read_sample` takes it back."""
+        return {"target": self.describe_target(sample)}
+
+    def read_sample(self, record: Mapping[str, Any]) -> Sample:
+        """The sample of an `id`, a `video` and of what `describe_sample` wrote, as far as judging needs it.
+
+        Raises:
+            KeyError, TypeError, ValueError: the record is not of this family.
+        """
+        return Sample(*told(record), tuple(record["target"]))
+
     def check(self, sample: Sample) -> None:  # noqa: B027 (not every family has something to refuse)
         """Refuse a sample that does not fit the family.
 
@@ -163,6 +216,13 @@ class Task(ABC):
 
         Raises:
             InputError: which split.
+        """
+
+    def check_judging(self) -> None:  # noqa: B027 (most metrics need nothing)
+        """Refuse to be judged where a metric lacks what it needs on this machine; asked before hours of work.
+
+        Raises:
+            InputError: what is missing.
         """
 
     def check_length(self, sample: Sample, length_s: float) -> None:  # noqa: B027 (not every family has times)
@@ -251,3 +311,14 @@ class Task(ABC):
 def as_text(value: Any) -> str:
     """All of a value, arrays and tensors in full."""
     return json.dumps(value, default=lambda one: one.tolist() if hasattr(one, "tolist") else str(one))
+
+
+def part_of(clip: Clip) -> list[str]:
+    """Which seconds of its video a clip is, as text; nothing of a whole video."""
+    whole = clip.start_s == 0.0 and clip.end_s is None
+    return [] if whole else [f"{clip.start_s:g} to {'the end' if clip.end_s is None else f'{clip.end_s:g}'}"]
+
+
+def told(record: Mapping[str, Any]) -> tuple[str, Clip]:
+    """The id of a sample and its video, from a record of it."""
+    return record["id"], Clip(record["video"])

@@ -7,25 +7,17 @@ scores on Diving48 fall from 64.3 to 4.5, embeddings-benchmark/mteb#5193). Take 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from adapters.classifier import Classifier, ClassifierConfig, FeatureScale
+from adapters.classifier import Classifier, FeatureScale
 from adapters.context import Context
 from adapters.features import Batch
-from core_encoder.config import option
+from adapters.head_options import LinearConfig
 from core_encoder.errors import InputError
 from core_encoder.features.feature_spec import FeatureKind
-
-
-@dataclass(frozen=True)
-class LinearConfig(ClassifierConfig):
-    """Options of `linear`."""
-
-    dropout: float = option(0.0, "dropout before the linear classifier")
 
 
 class Linear(Classifier):

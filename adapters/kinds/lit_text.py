@@ -12,9 +12,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +22,11 @@ from adapters.adapter import Adapter, Loss
 from adapters.classifier import real_rows, scale_batches
 from adapters.context import Context
 from adapters.features import Batch, FeatureDataset, Times, targets_of, texts_of_target
+from adapters.head_options import LARGEST_SCALE, LitTextConfig
 from adapters.kinds.map_classifier import DEFAULT_HEADS, PoolingRound, nearest_divisor
 from adapters.lora import LORA_FOLDER, save_lora, with_lora
 from adapters.predicting import evaluating
 from adapters.predictions import ClassScores, Embedding, Prediction, mean_embedding, mean_scores
-from core_encoder.config import option
 from core_encoder.errors import InputError
 from core_encoder.features.feature_spec import FeatureKind
 from core_encoder.files.hub import named_elsewhere
@@ -37,47 +36,10 @@ from core_encoder.models.video_text import l2_normalize
 from core_encoder.text_encoder import TextEncoder, build_text_encoder, load_text_encoder
 from fit.contrastive import belonging_of, contrastive_loss, sigmoid_loss
 
-LARGEST_SCALE = 100.0  # of the similarities: CLIP's bound
 SIGMOID_BIAS = -10.0  # where SigLIP's begins: nearly all pairs are negatives
 TEXTS_AT_ONCE = 64
 MOST_KEPT_TEXTS = 200_000  # vectors of a frozen tower that are kept in memory
 TOWER_FOLDER, TOWER_FILE = "text_tower", "text_tower.json"
-
-
-@dataclass(frozen=True)
-class LitTextConfig:
-    """Options of `lit_text`."""
-
-    text_tower: str | None = option(
-        None, "encoder name, folder or Hub id of the text tower; by default that of the video encoder", grid=False
-    )
-    tune: Literal["tower", "lora", "projection"] = option(
-        "tower", "what trains of the text side: all, LoRA of rank lora_rank, or only the projection into the space"
-    )
-    loss: Literal["softmax", "sigmoid"] = option("softmax", "symmetric cross entropy (CLIP), or every pair (SigLIP)")
-    width: int | None = option(None, "width of the shared space; by default that of the text tower")
-    scale: float = option(10.0, "where the learned scale of similarities begins; CLIP's is 14.29, the largest is 100")
-    tower_rate: float = option(
-        0.1, "learning rate of the text tower, which starts pretrained, as a share of the rest's"
-    )
-    lora_rank: int = option(16, "rank of LoRA's matrices")
-    heads: int | None = option(None, "attention heads of the MAP head; by default the divisor of hidden nearest to 12")
-    hidden: int | None = option(None, "hidden width of the MAP head; by default the width of the features")
-    mlp_ratio: float = option(4.0, "width of its MLP in units of the hidden width")
-    positions: bool = option(True, "add learned embeddings of a token's place, one in time and one in space")
-    dropout: float = option(0.0, "dropout on the video side, before the projection")
-
-    def __post_init__(self) -> None:
-        for name in ("width", "lora_rank", "heads", "hidden"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise InputError(f"{name} must be at least 1, not {value}")
-        for name in ("mlp_ratio", "tower_rate", "scale"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} must be above 0, not {getattr(self, name)}")
-        if self.scale > LARGEST_SCALE:
-            raise InputError(f"scale must be at most {LARGEST_SCALE:g}, not {self.scale:g}")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout must be at least 0 and below 1, not {self.dropout}")
 
 
 class LitText(Adapter):

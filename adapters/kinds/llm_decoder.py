@@ -11,9 +11,8 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -22,6 +21,7 @@ from adapters.adapter import Adapter, Loss
 from adapters.classifier import real_rows, scale_batches
 from adapters.context import Context, TargetKind
 from adapters.features import Batch, FeatureDataset, Times, inputs_of, targets_of, texts_of_target
+from adapters.head_options import LlmDecoderConfig
 from adapters.kinds.map_classifier import DEFAULT_HEADS, nearest_divisor
 from adapters.language.bridges import Bridge, PooledTokens, Resampler
 from adapters.language.known_llms import KNOWN_LLMS, find_llm
@@ -29,7 +29,6 @@ from adapters.language.language_model import LanguageModel, llm_fingerprint
 from adapters.language.prompts import Prompts, QuestionAnswer
 from adapters.lora import LORA_FOLDER, save_lora, with_lora
 from adapters.predictions import Prediction, Text, likeliest_text
-from core_encoder.config import option
 from core_encoder.errors import InputError
 from core_encoder.features.feature_spec import FeatureKind
 from core_encoder.files.hub import named_elsewhere
@@ -39,46 +38,6 @@ ABOUT = "language_model.json"
 TOKENS_PER_QUERY = 16  # of a clip's tokens, by default: 4096 tokens of Base have 256 queries
 FEWEST_QUERIES, MOST_QUERIES = 8, 256
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class LlmDecoderConfig:
-    """Options of `llm_decoder`."""
-
-    llm: str = option("smollm2", "language model: smollm2, a folder, or a Hub id", grid=False)
-    bridge: Literal["resampler", "pool"] = option(
-        "resampler", "one-layer Perceiver resampler, or pooled cells and an MLP"
-    )
-    queries: int | None = option(None, "vectors of the resampler (default: one for 16 tokens, from 8 to 256)")
-    cells: int = option(2, "bridge=pool: each frame becomes so many cells in height and in width")
-    heads: int | None = option(
-        None, "attention heads (default: the divisor of the language model's width nearest to 12)"
-    )
-    mlp_ratio: float = option(4.0, "width of the resampler's MLP in units of the language model's")
-    positions: bool = option(True, "resampler: add learned embeddings of a token's place; the paper does not")
-    tune: Literal["bridge", "lora"] = option("bridge", "what trains: the bridge, or LoRA of rank lora_rank beside it")
-    lora_rank: int = option(16, "rank of LoRA's matrices")
-    llm_dtype: Literal["fp32", "bf16"] = option("fp32", "precision of the language model", grid=False)
-    chat: bool = option(True, "use the tokenizer's chat template where it has one", grid=False)
-    caption_prompt: str = option("Describe the video.", "what asks for a caption in a chat", grid=False)
-    shots: int = option(
-        0, "so many training questions with their answers, as text, before each question (2: as published)"
-    )
-    vocabulary: int | None = option(None, "answer by choosing among so many most frequent training answers")
-    max_new_tokens: int = option(32, "the most tokens of a caption or answer")
-    beams: int = option(1, "beams of the search for a caption or answer; 1 is greedy")
-    blind: bool = option(False, "see no video: what words alone are worth", grid=False)
-
-    def __post_init__(self) -> None:
-        for name in ("queries", "cells", "heads", "lora_rank", "max_new_tokens", "beams"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise InputError(f"{name} must be at least 1, not {value}")
-        if not self.mlp_ratio > 0:
-            raise InputError(f"mlp_ratio must be above 0, not {self.mlp_ratio}")
-        if self.shots < 0:
-            raise InputError(f"shots must not be negative, not {self.shots}")
-        if self.vocabulary is not None and self.vocabulary < 2:
-            raise InputError(f"vocabulary must be at least 2 answers, not {self.vocabulary}")
 
 
 class LlmDecoder(Adapter):

@@ -10,46 +10,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adapters.classifier import Classifier, ClassifierConfig, FeatureScale
+from adapters.classifier import Classifier, FeatureScale
 from adapters.context import Context
 from adapters.features import Batch
-from core_encoder.config import option
+from adapters.head_options import MapClassifierConfig
 from core_encoder.errors import InputError
 from core_encoder.features.feature_spec import FeatureKind
 from core_encoder.models.pooling import Positions, attention_pool
 
 DEFAULT_HEADS = 12
 POSITIONS = (16, 16, 16)  # learned in time, height and width, those of Base; stretched to other clips
-
-
-@dataclass(frozen=True)
-class MapClassifierConfig(ClassifierConfig):
-    """Options of `map_classifier`."""
-
-    heads: int | None = option(None, "attention heads; by default the divisor of the hidden width nearest to 12")
-    hidden: int | None = option(None, "hidden width; by default the width of the features")
-    mlp_ratio: float = option(4.0, "width of the MLP in units of the hidden width")
-    positions: bool = option(True, "add learned embeddings of a token's place, one in time and one in space")
-    layers: tuple[int, ...] = option(
-        (), "encoder layers to attend to in turn (MLAP); by default its output", grid=False
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("heads", "hidden"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise InputError(f"{name} must be at least 1, not {value}")
-        if not self.mlp_ratio > 0:
-            raise InputError(f"mlp_ratio must be above 0, not {self.mlp_ratio}")
-        if len(set(self.layers)) < len(self.layers):
-            raise InputError(f"layers {list(self.layers)} name a layer twice")
 
 
 class PoolingRound(nn.Module):

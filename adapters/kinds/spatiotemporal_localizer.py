@@ -10,8 +10,7 @@ pooling follows the individual from frame to frame (Gu et al., AVA, CVPR 2018; Y
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -20,44 +19,16 @@ from torch import Tensor, nn
 
 from adapters.adapter import Adapter, Loss
 from adapters.boxes import BoxScores, Corners, Track, given_tracks, joined_scores, overlaps
-from adapters.classifier import SCALE_SAMPLES, ClassifierConfig
+from adapters.classifier import SCALE_SAMPLES
 from adapters.context import Context, TargetKind, TargetSchema
 from adapters.features import Batch, FeatureDataset, Times, inputs_of, read_batch, targets_of
+from adapters.head_options import SpatiotemporalLocalizerConfig
 from adapters.kinds.map_classifier import DEFAULT_HEADS, PoolingRound, nearest_divisor
 from adapters.predictions import Box, Prediction
 from adapters.reweighting import ClassificationLoss
 from adapters.roi_pooling import roi_pool
-from core_encoder.config import option
 from core_encoder.errors import InputError
 from core_encoder.features.feature_spec import FeatureKind
-
-
-@dataclass(frozen=True)
-class SpatiotemporalLocalizerConfig(ClassifierConfig):
-    """Options of `spatiotemporal_localizer`."""
-
-    label_smoothing: float = option(0.0, "share of the target spread over all classes")
-    heads: int | None = option(None, "attention heads; by default the divisor of the hidden width nearest to 12")
-    hidden: int | None = option(None, "hidden width; by default the width of the features")
-    mlp_ratio: float = option(4.0, "width of the MLP in units of the hidden width")
-    positions: bool = option(True, "add learned embeddings of a token's place, one in time and one in space")
-    bins: int = option(7, "a box is pooled in so many bins a side")
-    pool: Literal["max", "mean"] = option("max", "what of its bins a box is: the largest of each channel, or the mean")
-    follow: bool = option(True, "pool a track where it is in each frame, not only where it is at its moment")
-    jitter: float = option(0.1, "in training boxes are moved and resized at random by up to this share of their size")
-    match_iou: float = option(0.5, "a given box is whom it overlaps the most, by at least this IoU; else nobody")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("heads", "hidden", "bins"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise InputError(f"{name} must be at least 1, not {value}")
-        if not self.mlp_ratio > 0:
-            raise InputError(f"mlp_ratio must be above 0, not {self.mlp_ratio}")
-        if not 0 <= self.jitter < 1:
-            raise InputError(f"jitter must be at least 0 and below 1, not {self.jitter}")
-        if not 0 < self.match_iou <= 1:
-            raise InputError(f"match_iou must be above 0 and up to 1, not {self.match_iou}")
 
 
 class Asked(NamedTuple):
@@ -77,6 +48,7 @@ class SpatiotemporalLocalizer(Adapter):
     Config: ClassVar[type] = SpatiotemporalLocalizerConfig
     feature_kind: ClassVar[FeatureKind] = "tokens"
     input_names = ("boxes", "time_s", "picture")
+    needed_inputs = ("boxes",)
     target_kind: ClassVar[TargetKind] = "boxes"
     config: SpatiotemporalLocalizerConfig
 

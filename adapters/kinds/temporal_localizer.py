@@ -10,8 +10,7 @@ ends as TriDet does. Seconds, stride and offset of the vectors are read from the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from adapters.adapter import Adapter, Loss
 from adapters.classifier import FeatureScale
 from adapters.context import Context, TargetKind
 from adapters.features import Batch, Example, FeatureDataset, Times
+from adapters.head_options import TemporalLocalizerConfig
 from adapters.predictions import PROPOSAL, Prediction, Segment, Segments, Timeline
 from adapters.temporal.boundaries import (
     BoundaryHead,
@@ -33,50 +33,11 @@ from adapters.temporal.boundaries import (
 from adapters.temporal.pyramid import Pyramid
 from adapters.temporal.soft_nms import soft_nms
 from adapters.temporal.vector_grid import VectorGrid, example_vectors
-from core_encoder.config import option
 from core_encoder.errors import InputError
 from core_encoder.features.feature_spec import FeatureKind
 
 FIRST_REACH = 4.0  # the lowest level looks after boundaries up to so many vectors away, each further one twice as far
 CANDIDATES = 2000  # the surest segments of a video that go into soft-NMS
-
-
-@dataclass(frozen=True)
-class TemporalLocalizerConfig:
-    """Options of `temporal_localizer`."""
-
-    boundary: Literal["direct", "tridet"] = option(
-        "direct", "how starts and ends are found: ActionFormer's or TriDet's way"
-    )
-    class_agnostic: bool = option(False, "say when something happens, not what: proposals", grid=False)
-    reads: Literal["clip", "embedding", "frames"] = option(
-        "clip", "a vector a window: its mean, or the encoder's own embedding; or one a frame", grid=False
-    )
-    hidden: int = option(128, "width of the pyramid")
-    heads: int = option(4, "attention heads")
-    levels: int = option(6, "levels of the pyramid, each half as long as the one below")
-    reach: int = option(8, "a place attends to so many places on either side")
-    bins: int = option(16, "with boundary=tridet: the farthest place at which a boundary is looked for")
-    radius: float = option(1.5, "places so many steps from the middle of a segment learn it")
-    dropout: float = option(0.1, "dropout in the pyramid")
-    iou_weight: float = option(1.0, "weight of the IoU loss beside the focal loss")
-    nms_sigma: float = option(0.5, "soft-NMS: the larger, the more overlapping segments are kept")
-    min_score: float = option(0.001, "segments below it are left out")
-    threshold: float = option(0.3, "segments of at least this score are the answer; --all-scores shows the rest")
-    max_segments: int = option(100, "segments kept of a video")
-
-    def __post_init__(self) -> None:
-        for name in ("hidden", "heads", "levels", "reach", "bins", "max_segments"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("radius", "iou_weight", "nms_sigma"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} must be above 0, not {getattr(self, name)}")
-        for name in ("dropout", "min_score", "threshold"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
-        if self.hidden % self.heads:
-            raise InputError(f"hidden={self.hidden} is no multiple of heads={self.heads}")
 
 
 class TemporalLocalizer(Adapter):

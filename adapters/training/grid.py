@@ -13,6 +13,7 @@ from core_encoder.files.storage import nearest
 
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
+    from adapters.registry import HeadOptions
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Setting:
 
 
 def resolve_settings(
-    cls: type[Adapter], head: Any, config: TrainingConfig, grid: Sequence[Mapping[str, Any]] = ({},)
+    cls: type[Adapter] | HeadOptions, head: Any, config: TrainingConfig, grid: Sequence[Mapping[str, Any]] = ({},)
 ) -> tuple[Setting, ...]:
     """Every setting of the grid with its two configs; what `train` will do, to be refused before features are made.
 

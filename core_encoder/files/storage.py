@@ -179,21 +179,46 @@ def write_json(path: str | Path, value: Any) -> Path:
     return write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file, with or without a byte order mark.
+def read_utf8(path: str | Path) -> str:
+    """The text of a file, its lines ended by `\\n`, without a byte order mark.
 
     Raises:
-        InputError: the file is missing, cannot be read or is not JSON; the message names it.
+        InputError: it is missing, cannot be read, or is not UTF-8: which byte in which line.
     """
-    path = Path(path)
+    return _utf8(path).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _utf8(path: str | Path) -> str:
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))  # with or without a byte order mark
+        content = Path(path).read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content[:2]:
+        raise InputError(f"{path}: line 1: is UTF-16, not UTF-8; save the file as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        begin = content.rfind(b"\n", 0, error.start) + 1
+        line, place = content.count(b"\n", 0, error.start) + 1, error.start - begin + 1
+        byte = f"byte 0x{content[error.start]:02x} is not UTF-8"
+        where = f" (the {place:,}th of the line)" if place > 200 else ""
+        raise InputError(f"{path}: line {line}: {byte}{where}; save the file as UTF-8") from error
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file, with or without a byte order mark.
+
+    Raises:
+        InputError: the file is missing, cannot be read or is not JSON; the message names it, and the line.
+    """
+    try:
+        return json.loads(_utf8(path))
+    except json.JSONDecodeError as error:
         raise InputError(f"{path}: not valid JSON ({error})") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: its lists and objects lie too deep in one another") from error
 
 
 def read_yaml(path: str | Path) -> Any:

@@ -136,14 +136,15 @@ def adapters_show(settings: AdapterShowSettings) -> None:
 
     Example: prismhub adapters show my-adapter
     """
-    from adapters.card import model_card
-    from adapters.registry import describe_adapter
+    from adapters.card import CARD_FILE, model_card, read_info
+    from adapters.registry import find_adapter
 
-    info = describe_adapter(settings.ref)
+    folder = find_adapter(settings.ref)
+    info, card = read_info(folder), folder / CARD_FILE
     if settings.json:
         print_json(info.to_json())
-    else:
-        print(model_card(info, settings.ref))
+    else:  # the card that lies there says more: where parts are that the folder does not hold, and what people added
+        print(card.read_text(encoding="utf-8") if card.is_file() else model_card(info, settings.ref))
 
 
 def adapters_rm(settings: AdapterRemoveSettings) -> None:

@@ -161,12 +161,19 @@ def bench(settings: BenchSettings, show: Show = SILENT) -> Benched | list[Foreca
         return forecast(own, reading, show)
     from benchmarks.matrix import recorded, run_matrix
 
-    found = run_matrix(own, reading, show, settings_record(settings), run_command())
+    places = {"data_root": str(root.absolute()), "task": [_from_anywhere(name) for name in settings.task]}
+    found = run_matrix(own, reading, show, settings_record(settings) | places, run_command())
     results = dict(zip((cell.path for cell in own), found, strict=True))
     for cell in cells:  # what other shards have done by now
         if cell.path not in results and (result := recorded(cell)) is not None:
             results[cell.path] = result
     return Benched(columns, benchmarks, results)
+
+
+def _from_anywhere(task: str) -> str:
+    """The name of a benchmark, or the whole path of its YAML file: `rescore` may be run in another folder."""
+    file = Path(task).expanduser()
+    return str(file.absolute()) if file.is_file() else task
 
 
 def find_benchmarks(suites: Sequence[str], names: Sequence[str]) -> list[Benchmark]:

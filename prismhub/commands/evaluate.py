@@ -10,7 +10,7 @@ from core_encoder.errors import InputError
 from core_encoder.files.storage import plain_name, prismhub_home
 from prismhub.features import reading_of
 from prismhub.progress import SILENT, Show
-from prismhub.proposals import adapter_id, check_classifier, classify_proposals
+from prismhub.proposals import adapter_id, check_classes, check_classifier, classify_proposals
 from prismhub.saved import adapter_encoder, moved_parts, recorded_spec
 from prismhub.settings import EvaluateSettings, run_command, settings_record
 
@@ -65,6 +65,8 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
         columns=dataset.columns | boxes,
     )
     task, split = chosen.task, chosen.split
+    if settings.classifier is not None:
+        check_classes(settings.classifier, task.label_names, task.name)
     if chosen.note:
         show.note(f"note: {chosen.note}")
     spec = recorded_spec(settings.adapter, info, settings.running, show)

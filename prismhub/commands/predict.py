@@ -72,6 +72,7 @@ def predict(settings: PredictSettings, show: Show = SILENT) -> dict[str, Predict
             answers = _finished(one, answers, dict(zip(sample_names(videos), videos, strict=True)), show)
         if one.settings.vtt is not None:
             _write_vtt(one.settings.vtt, answers)
+            show.note(f"the subtitles: {one.settings.vtt.resolve().as_uri()}")
         done[one.name] = sorted_answers(answers)
     if settings.html is not None:
         from prismhub.pages.answers_page import AnsweredBy, write_answers_page
@@ -206,8 +207,16 @@ def _finished(question: Question, found: Sequence[Any], by_id: Mapping[str, Any]
     if asked.classifier is not None:
         about = asked.running, asked.reading, show
         answers = classify_proposals(answers, by_id, asked.classifier, *about, asked.top, asked.all_scores)
+    unsure = [one for one in answers if one.segments and not one.shown(asked.top, asked.all_scores)]
+    if unsure and asked.format != "activitynet":  # which has all of them
+        surest = max(one.segments[0].score for one in unsure)
+        show.note(
+            f"note: {question.name}: in {len(unsure)} of {len(answers)} videos no segment reaches the threshold "
+            f"{unsure[0].threshold:g}, the surest has {surest:.2g}; --threshold chooses another, --all-scores shows all"
+        )
     if asked.timeline is not None:
         write_timelines(asked.timeline, answers, asked)
+        show.note(f"the timelines: {asked.timeline.resolve().as_uri()}")
     finished = iter(answers)
     return [next(finished) if isinstance(one, Segments) else one for one in found]
 

@@ -159,8 +159,8 @@ def _print_check(found: DataCheck, source: str) -> None:
 
 def _row(one: SplitCheck) -> list[str]:
     declared = "-" if one.declared is None else str(one.declared)
-    if one.error:
-        return [one.split, one.official, "wrong", declared, *"----"]
+    if one.error or one.absent:
+        return [one.split, one.official, "wrong" if one.error else "not there", declared, *"----"]
     counts = (one.videos, len(one.missing), one.opened, len(one.unreadable))
     return [one.split, one.official, str(one.samples), declared, *map(str, counts)]
 

@@ -40,7 +40,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     """
     from adapters.card import AdapterInfo
     from adapters.context import Context
-    from adapters.registry import adapter_kind, target_kind
+    from adapters.registry import adapter_kind, head_options, target_kind
     from adapters.training.grid import resolve_settings
     from benchmarks.blind import check_blind
     from benchmarks.cell import SPLITS, Cell, cell_features, data_sets, train_cell
@@ -56,6 +56,9 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     windowed = learns == "segments" and settings.encoding.sampling == "uniform"
     check_encoding(in_windows(settings.encoding, "clip", 4) if windowed else settings.encoding)
     head = portable_head(head)
+    if settings.encoding.layers:
+        head["layers"] = settings.encoding.layers
+    resolve_settings(head_options(settings.adapter), head, training, grid)
     drawn = {"val_fraction": settings.val_fraction, "test_fraction": settings.test_fraction}
     task = read_task(
         dataset.data,
@@ -70,8 +73,6 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     if settings.blind:
         check_blind(kind)
     head |= kind.options_for(task.schema)
-    if settings.encoding.layers:
-        head["layers"] = settings.encoding.layers
     cell = Cell(
         name=check_name(settings.name or plain_name(f"{task.name}-{settings.adapter}"), "adapter name"),
         task=task,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,12 +26,13 @@ from core_encoder.errors import UnreadableVideo
 from core_encoder.files.storage import write_text
 from prismhub.answers import Predicted
 from prismhub.clips import sample_names
-from prismhub.pages.report import picture_uri, render_page, short
+from prismhub.pages.report import letters, picture_uri, render_page, short
 from prismhub.pages.timeline import COLOURS, timeline_svg
 
 MOST_VIDEOS = 100  # shown on a page
 STRIP_FRAMES, STRIP_WIDTH = 6, 240  # of a video, and pixels of each
 MOMENTS, MOMENT_WIDTH = 8, 420  # frames with boxes of a video, and pixels of each
+LETTER = 7.5  # pixels of a letter beside a box, on average
 MOST_ROWS = 30  # bars, lines of a table, rows of a timeline or boxes of a frame
 MOST_SEGMENTS = 300
 BARS = 5  # classes shown, unless more are asked for
@@ -151,8 +153,8 @@ def answer_block(
         return _timeline(answer.shown(top, all_scores), frames, truths)
     if isinstance(answer, Windows) and answer.windows and isinstance(answer.windows[0].answer, ClassScores):
         spans = [
-            Segment(window.start_s, window.end_s, label, score)
-            for window in answer.windows
+            Segment(max(window.start_s, after), min(window.end_s, before), label, score)  # overlaid they look surer
+            for window, (after, before) in zip(answer.windows, pairwise(answer.cuts), strict=True)
             for label, score in window.answer.top(top or 1)  # type: ignore[attr-defined]
         ]
         return _timeline(spans, frames)
@@ -173,9 +175,7 @@ def _timeline(segments: Sequence[Segment], frames: ReadFrames, truths: Sequence[
     """The surest segments, of no more classes than a page has room for."""
     surest = sorted(segments, key=lambda one: -one.score)
     labels = list(dict.fromkeys(one.label for one in surest))[:MOST_ROWS]
-    shown = [Segment(one.start_s, one.end_s, short(one.label, 20), one.score) for one in surest if one.label in labels][
-        :MOST_SEGMENTS
-    ]
+    shown = [one for one in surest if one.label in labels][:MOST_SEGMENTS]
     length_s = max([frames.length_s, *(one.end_s for one in shown)])
     drawing = timeline_svg("", shown, length_s, truths)
     return {"shape": "drawing", "svg": drawing, "left_out": len(segments) - len(shown)}
@@ -200,20 +200,26 @@ def _boxes(
         height = round(width * picture.shape[0] / picture.shape[1])
         drawn = []
         for (track, corners), several in list(people.items())[:MOST_ROWS]:
-            left, top, right, bottom = corners
+            left, upper, right, lower = corners
             said = ", ".join(f"{one.label} {one.score:.2f}" for one in several) or "-"
+            tip = f"{track}: {said}" if track else said
+            text = short(tip, 48)
+            room = letters(text) * LETTER + 2
+            to_the_left = left + right > 1  # towards the middle, where there is room
             drawn.append(
                 {
                     "x": round(left * width, 1),
-                    "y": round(top * height, 1),
+                    "y": round(upper * height, 1),
                     "width": round((right - left) * width, 1),
-                    "height": round((bottom - top) * height, 1),
-                    "text_x": round((right * width - 2) if left + right > 1 else (left * width + 2), 1),
-                    "anchor": "end" if left + right > 1 else "start",  # towards the middle, where there is room
-                    "text_y": round(max(top * height - 4, 12), 1),
+                    "height": round((lower - upper) * height, 1),
+                    "text_x": round(
+                        max(right * width - 2, room) if to_the_left else min(left * width + 2, width - room), 1
+                    ),
+                    "anchor": "end" if to_the_left else "start",
+                    "text_y": round(max(upper * height - 4, 12), 1),
                     "colour": COLOURS[tracks.index(track or corners) % len(COLOURS)],
-                    "text": short(f"{track}: {said}" if track else said, 48),
-                    "tip": f"{track}: {said}" if track else said,
+                    "text": text,
+                    "tip": tip,
                 }
             )
         about = {"uri": picture_uri(picture, width), "time": _seconds(time_s), "width": width, "height": height}

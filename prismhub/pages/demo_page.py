@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters.predictions import Segment
+from adapters.predictions import ClassScores, Segment
 from adapters.scores import Score
 from core_encoder.clip_plan import Clip
 from core_encoder.files.storage import write_text
@@ -147,11 +147,16 @@ def _card(clip: ShownClip) -> dict[str, Any]:
     times_s = sorted({time_s for one in clip.said for time_s in moments_of(one.answer)})
     frames = read_frames(Clip(str(clip.path)), times_s)
     video = "data:video/mp4;base64," + base64.b64encode(clip.path.read_bytes()).decode("ascii")
-    sections: list[dict[str, Any]] = [
-        {"said": one, "block": answer_block(one.answer, frames, truths=one.truths)} for one in clip.said
+    sections = [
+        {
+            "said": one,
+            "block": answer_block(one.answer, frames, _most(one.answer), truths=one.truths),
+        }
+        for one in clip.said
     ]
-    for one in sections:
-        if one["block"]["shape"] == "bars":
-            one["block"]["bars"] = one["block"]["bars"][:TOP]
-            one["block"]["left_out"] = 0
     return {"name": clip.name, "video": video, "strip": strip_of(frames), "sections": sections}
+
+
+def _most(answer: Prediction) -> int | None:
+    """How many classes are shown of an answer that has one label; of others what counts as their answer."""
+    return TOP if isinstance(answer, ClassScores) else None

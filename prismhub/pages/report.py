@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -214,7 +215,7 @@ def write_report(path: str | Path, data: ReportData) -> Path:
     page = render_page(
         "report.html",
         data=data,
-        matrix=_matrix_drawing(data.confusion) if data.confusion else None,
+        matrix=matrix_drawing(data.confusion) if data.confusion else None,
         mix_ups=data.confusion.mix_ups()[:MIX_UPS] if data.confusion else [],
         panels=[_panel_drawing(panel, settings) for panel in data.panels],
         settings=settings,
@@ -283,7 +284,12 @@ def short(label: str, limit: int = 30) -> str:
     return label if len(label) <= limit else label[: limit - 1] + "…"
 
 
-def _matrix_drawing(confusion: Confusion) -> dict[str, Any]:
+def letters(text: str) -> int:
+    """How much room a text takes: letters of East Asian scripts are as wide as two."""
+    return sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text)
+
+
+def matrix_drawing(confusion: Confusion) -> dict[str, Any]:
     """Places and texts of the confusion matrix in SVG units: labels left and above, one cell per pair of classes."""
     count = len(confusion.labels)
     cell = min(46.0, max(18.0, 560.0 / max(count, 1)))

@@ -7,19 +7,24 @@ from collections.abc import Sequence
 from html import escape
 
 from adapters.predictions import Segment
+from prismhub.pages.report import letters, short
 
 COLOURS = ("#0b6e65", "#b1440e", "#3b5bdb", "#8a3ffc", "#9a6700", "#a61e4d", "#2b8a3e", "#495057")
-_WIDTH, _LEFT, _ROW, _TOP = 960, 150, 30, 34
+_WIDTH, _ROW = 960, 30
+_LETTER = 8  # pixels that a letter takes at most, on average
 
 
 def timeline_svg(title: str, segments: Sequence[Segment], length_s: float, truths: Sequence[Segment] = ()) -> str:
     """An SVG: a row a class, a bar a segment, the paler the less sure; what is known to be right as a line below it."""
     labels = sorted({one.label for one in (*segments, *truths)})
-    height = _TOP + _ROW * max(len(labels), 1) + 34
-    scale = (_WIDTH - _LEFT - 20) / max(length_s, 1e-6)
+    left = max([60, *(16 + _LETTER * letters(short(label)) for label in labels)])
+    top = 34 if title else 6
+    bottom = top + _ROW * max(len(labels), 1)
+    height = bottom + 34
+    scale = (_WIDTH - left - 20) / max(length_s, 1e-6)
 
     def x(seconds: float) -> str:
-        return f"{_LEFT + seconds * scale:.1f}"
+        return f"{left + seconds * scale:.1f}"
 
     def width(one: Segment) -> str:
         return f"{max((one.end_s - one.start_s) * scale, 1.0):.1f}"
@@ -28,12 +33,15 @@ def timeline_svg(title: str, segments: Sequence[Segment], length_s: float, truth
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" viewBox="0 0 {_WIDTH} {height}" '
         'font-family="system-ui, sans-serif" font-size="13">',
         f'<rect width="{_WIDTH}" height="{height}" fill="white"/>',
-        f'<text x="10" y="20" font-weight="bold">{escape(title)}</text>',
+        f'<text x="10" y="20" font-weight="bold">{escape(short(title, 100))}</text>',
     ]
     for row, label in enumerate(labels):
-        y, colour = _TOP + row * _ROW, COLOURS[row % len(COLOURS)]
-        parts.append(f'<text x="{_LEFT - 8}" y="{y + 18}" text-anchor="end">{escape(label)}</text>')
-        parts.append(f'<line x1="{_LEFT}" x2="{_WIDTH - 20}" y1="{y + 27}" y2="{y + 27}" stroke="#e9ecef"/>')
+        y, colour = top + row * _ROW, COLOURS[row % len(COLOURS)]
+        parts.append(
+            f'<text x="{left - 8}" y="{y + 18}" text-anchor="end">{escape(short(label))}'
+            f"<title>{escape(label)}</title></text>"
+        )
+        parts.append(f'<line x1="{left}" x2="{_WIDTH - 20}" y1="{y + 27}" y2="{y + 27}" stroke="#e9ecef"/>')
         for one in segments:
             if one.label == label:
                 said = f"{escape(label)} {one.start_s:.2f} to {one.end_s:.2f} s, score {one.score:.3f}"
@@ -46,14 +54,13 @@ def timeline_svg(title: str, segments: Sequence[Segment], length_s: float, truth
             for one in truths
             if one.label == label
         ]
-    bottom = _TOP + _ROW * max(len(labels), 1)
     step = _tick(length_s)
     for place in range(int(length_s / step) + 1):
         seconds = place * step
         parts.append(f'<line x1="{x(seconds)}" x2="{x(seconds)}" y1="{bottom}" y2="{bottom + 5}" stroke="black"/>')
         parts.append(f'<text x="{x(seconds)}" y="{bottom + 20}" text-anchor="middle">{_clock(seconds)}</text>')
     if not labels:
-        parts.append(f'<text x="{_LEFT}" y="{_TOP + 18}">nothing found</text>')
+        parts.append(f'<text x="{left}" y="{top + 18}">nothing found</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 

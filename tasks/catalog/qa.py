@@ -8,6 +8,7 @@ from core_encoder.clip_plan import ClipPlan
 from tasks.benchmark import Benchmark
 from tasks.catalog.published import published_scores
 from tasks.families.language import LanguageTask
+from tasks.families.open_answers import PROTOCOL as NEXT_OE_PROTOCOL
 from tasks.families.open_answers import OpenAnswersTask
 from tasks.readers.next_oe import read_next_oe
 from tasks.readers.video_qa import frequent_answers, read_msrvtt_qa, read_msvd_qa
@@ -75,7 +76,7 @@ NEXTQA_OE = Benchmark(
     splits={"train": "train", "val": "val", "test": "test"},
     metric="wups",
     metrics=tuple(f"wups@{kind}" for kind in ("C", "CW", "CH", "T", "TN", "TC", "D", "DB", "DC", "DL", "DO")),
-    protocol="nextqa-oe-wups-v1",
+    protocol=NEXT_OE_PROTOCOL,
     plan=ClipPlan(16),
     head="llm_decoder",
     folder="nextqa",

@@ -18,11 +18,18 @@ from adapters.scores import Score, Scores
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest
 from tasks.metrics.bootstrap import Statistic, bootstrap_interval, value_of
-from tasks.metrics.class_statistics import MULTI_LABEL, STATISTICS, RunningScore, average_views, confusion_matrix
+from tasks.metrics.class_statistics import (
+    MULTI_LABEL,
+    STATISTICS,
+    RunningScore,
+    average_precisions,
+    average_views,
+    confusion_matrix,
+)
 from tasks.readers.annotations import is_multi_label, label_names, name_labels, read_class_list, read_samples
 from tasks.sample import Sample
 from tasks.splits import split_samples, split_warnings
-from tasks.task import Task
+from tasks.task import ByClass, Task, Weighed
 
 PROTOCOL = "classification-v1"
 """Views are averaged as probabilities; ties count against the prediction; samples without a prediction are left out
@@ -187,6 +194,23 @@ class ClassificationTask(Task):
             values[name] = Score(value, low, high)
         total = len(judged.samples) + len(judged.missing)
         return Scores(values, self.main_metric, len(judged.samples), total, split, tuple(judged.missing))
+
+    def weighed(self, predictions: Iterable[ClassScores], split: str = "test") -> Weighed:
+        judged = self._judged(predictions, split)
+        return Weighed(judged.samples, self._statistic(self.main_metric, judged))
+
+    def by_class(self, predictions: Iterable[ClassScores], split: str = "test") -> ByClass:
+        """Of samples of one label the share of each class that top-1 gets right, of several its average precision."""
+        judged = self._judged(predictions, split)
+        if self.multi_label:
+            values, counts = average_precisions(judged.scores, judged.targets)[0], judged.targets.sum(axis=0)
+        else:
+            counted = confusion_matrix(judged.scores, judged.targets)
+            counts = counted.sum(axis=1)
+            values = np.divide(counted.diagonal(), counts, out=np.full(len(counts), np.nan), where=counts > 0)
+        each = zip(judged.names, values.tolist(), counts.tolist(), strict=True)
+        rows = {label: (None if np.isnan(value) else value, count) for label, value, count in each}
+        return ByClass("average precision" if self.multi_label else "recall", "samples", rows)
 
     def _statistic(self, name: str, judged: Judged) -> Statistic:
         """A metric as a function of weights of the samples that were judged."""

@@ -19,6 +19,7 @@ from tasks.metrics.texts import (
     WUPS_METRICS,
     TextMetric,
     check_text_metric,
+    no_wordnet,
     shown_as,
     text_statistic,
 )
@@ -26,7 +27,7 @@ from tasks.metrics.wordnet import find_wordnet
 from tasks.readers.texts import TextSample, read_texts
 from tasks.sample import Sample
 from tasks.splits import split_samples, split_warnings
-from tasks.task import Task, as_text
+from tasks.task import Task, Weighed, as_text, part_of, told
 
 PROTOCOL = "language-v1"
 """CIDEr-D, BLEU and ROUGE-L of captions as pycocoevalcap computes them, on tokens of our own PTB tokenizer, CIDEr-D
@@ -69,13 +70,14 @@ class LanguageTask(Task):
                     what = "caption" if name in CAPTION_METRICS else "question"
                     raise InputError(f"task {self.name}: {name} needs a {what} in the {split} split, and there is none")
 
+    def check_judging(self) -> None:
+        if set(WUPS_METRICS) & set(self.metrics) and find_wordnet() is None:
+            raise no_wordnet(next(name for name in WUPS_METRICS if name in self.metrics))
+
     def check_metric(self, name: str) -> None:
         check_text_metric(name)
         if name in WUPS_METRICS and name not in self.metrics and set(ANSWER_METRICS) & set(self.metrics):
-            raise InputError(
-                f"{name} needs WordNet, which is not on this machine: install Debian's wordnet-base, or let "
-                "WNSEARCHDIR name a folder with index.noun, data.noun and noun.exc"
-            )
+            raise no_wordnet(name)
         super().check_metric(name)
 
     @property
@@ -157,10 +159,25 @@ class LanguageTask(Task):
         total = len(samples) + len(missing)
         return Scores(values, self.main_metric, len(samples), total, split, tuple(missing))
 
+    def weighed(self, predictions: Iterable[Text], split: str = "test") -> Weighed:
+        given = {one.sample_id: one for one in predictions}
+        samples = [one for one in self.predicted(given.values(), split)[0] if _judges(self.main_metric, one)]
+        statistic = text_statistic(self.main_metric, [given[one.id].text for one in samples], self.targets(samples))
+        times, _ = shown_as(self.main_metric)
+        return Weighed(samples, lambda weights: times * statistic(weights))
+
+    def describe_sample(self, sample: Sample) -> dict[str, Any]:
+        about = {"question": _question(sample), "kind": sample.kind if isinstance(sample, TextSample) else ""}
+        return super().describe_sample(sample) | {name: value for name, value in about.items() if value}
+
+    def read_sample(self, record: Mapping[str, Any]) -> TextSample:
+        said = {"question": record.get("question", ""), "kind": record.get("kind", "")}
+        return TextSample(*told(record), (), texts=tuple(record["target"]), **said)
+
     def _given(self, sample: Sample) -> list[str]:
-        """What decides a sample beside its id: the question, what is its own to choose from, and what is right."""
+        """What decides a sample beside its id: question and choices, what is right, and the part of the video it is."""
         asked = _asked(sample)
-        return [*(f"{name}={as_text(asked[name])}" for name in sorted(asked)), *_texts(sample)]
+        return [*(f"{name}={as_text(asked[name])}" for name in sorted(asked)), *_texts(sample), *part_of(sample.clip)]
 
 
 def _judges(metric: str, sample: Sample) -> bool:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
 
 from adapters.card import CardText
 from adapters.context import TargetSchema
 from adapters.predictions import ClassScores, Text, Truth
 from adapters.scores import Score, Scores
 from core_encoder.errors import InputError
-from tasks.metrics.bootstrap import bootstrap_interval
+from tasks.metrics.bootstrap import bootstrap_interval, mean_of, means_by
+from tasks.readers.choices import read_choices
 from tasks.sample import ChoiceSample, Sample
-from tasks.task import Task
+from tasks.task import ByClass, Task, Weighed, part_of, told
 
 PROTOCOL = "multiple-choice-v1"
 """An option stands with its question in one text; the answer is the option whose text scores highest, and a tie counts
@@ -55,6 +59,11 @@ class MultipleChoiceTask(Task):
         if not isinstance(sample, ChoiceSample) or sample.answer not in sample.options:
             raise InputError(f"{sample.id}: its answer is not one of its options")
 
+    @classmethod
+    def read_samples(cls, source: str | Path, **columns: Any) -> list[ChoiceSample]:
+        """A manifest of videos with texts to choose from, as `tasks.readers.choices` reads it."""
+        return read_choices(source, **columns)
+
     @property
     def schema(self) -> TargetSchema:
         return TargetSchema("pairs")
@@ -89,14 +98,7 @@ class MultipleChoiceTask(Task):
         Raises:
             InputError: no prediction, one of no sample in the split, or one that chose from other texts.
         """
-        given = {one.sample_id: one for one in predictions}
-        samples, missing = self.predicted(given.values(), split)
-        hits = []
-        for sample, (right,) in zip(samples, self.targets(samples), strict=True):
-            scores = _scores(given[sample.id])
-            if strange := next((text for text in scores if text not in self.inputs(sample)["candidates"]), None):
-                raise InputError(f"{sample.id}: {strange!r} was chosen from, which is not one of its options")
-            hits.append(is_chosen(scores, right))
+        samples, missing, hits = self._hits(predictions, split)
         values = {}
         for name in self.metrics:
             kind = name.partition("@")[2]
@@ -109,12 +111,47 @@ class MultipleChoiceTask(Task):
         total = len(samples) + len(missing)
         return Scores(values, self.main_metric, len(samples), total, split, tuple(missing))
 
+    def weighed(self, predictions: Iterable[ClassScores | Text], split: str = "test") -> Weighed:
+        samples, _, hits = self._hits(predictions, split)
+        kind = self.main_metric.partition("@")[2]
+        places = [place for place, sample in enumerate(samples) if _choice(sample).kind.startswith(kind)]
+        return Weighed([samples[place] for place in places], mean_of(np.array(hits, dtype=np.float64)[places]))
+
+    def by_class(self, predictions: Iterable[ClassScores | Text], split: str = "test") -> ByClass | None:
+        """The accuracy of each type of question, where there are some."""
+        samples, _, hits = self._hits(predictions, split)
+        kinds = [_choice(sample).kind for sample in samples]
+        return ByClass("accuracy", "questions", means_by(kinds, map(float, hits))) if any(kinds) else None
+
+    def describe_sample(self, sample: Sample) -> dict[str, Any]:
+        choice = _choice(sample)
+        about = {"question": choice.question, "kind": choice.kind, "options": list(choice.options)}
+        return super().describe_sample(sample) | {name: value for name, value in about.items() if value}
+
+    def read_sample(self, record: Mapping[str, Any]) -> ChoiceSample:
+        said = {"question": record.get("question", ""), "kind": record.get("kind", "")}
+        return ChoiceSample(*told(record), (), options=tuple(record["options"]), answer=record["target"], **said)
+
+    def _hits(
+        self, predictions: Iterable[ClassScores | Text], split: str
+    ) -> tuple[list[Sample], list[str], list[bool]]:
+        """The samples that were answered, the ids of the others, and which answers are right."""
+        given = {one.sample_id: one for one in predictions}
+        samples, missing = self.predicted(given.values(), split)
+        hits = []
+        for sample, (right,) in zip(samples, self.targets(samples), strict=True):
+            scores = _scores(given[sample.id])
+            if strange := next((text for text in scores if text not in self.inputs(sample)["candidates"]), None):
+                raise InputError(f"{sample.id}: {strange!r} was chosen from, which is not one of its options")
+            hits.append(is_chosen(scores, right))
+        return samples, missing, hits
+
     def _worded(self, sample: Sample, option: str) -> str:
         words = self.wording.replace("{question}", _choice(sample).question).replace("{option}", option)
         return " ".join(words.split())
 
     def _given(self, sample: Sample) -> list[str]:
-        return [*super()._given(sample), _choice(sample).answer]
+        return [*super()._given(sample), _choice(sample).answer, *part_of(sample.clip)]
 
 
 def is_chosen(scores: Mapping[str, float], right: str) -> bool:

@@ -6,16 +6,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from adapters.predictions import Text, Truth
 from adapters.scores import Score, Scores
 from core_encoder.errors import InputError
 from tasks.families.language import LanguageTask
 from tasks.metrics.answers import open_answer_score
-from tasks.metrics.bootstrap import bootstrap_interval
+from tasks.metrics.bootstrap import bootstrap_interval, mean_of, means_by
 from tasks.metrics.lemmas import Lemmatizer, nltk_tagging
 from tasks.metrics.lexicon import Lexicon
 from tasks.readers.texts import TextSample
 from tasks.sample import Sample
+from tasks.task import ByClass, Weighed
+
+PROTOCOL = "nextqa-oe-wups-v1"
+"""WUPS at threshold 0 of lemmas without stop words, first meanings alone, words like none of the other answer skipped;
+yes-no and counting questions (DB, DC) are right or wrong; TP counts as TN; of several right answers the nearest counts;
+intervals are 95 % percentile bootstraps of 1000 draws of whole videos."""
 
 WUPS = "wups"
 GUESSED = "-guessed"
@@ -47,6 +55,9 @@ class OpenAnswersTask(LanguageTask):
     def check_targets(self) -> None:
         """Every sample is a question."""
 
+    def check_judging(self) -> None:
+        Lexicon.find()
+
     def check_metric(self, name: str) -> None:
         super(LanguageTask, self).check_metric(name)
 
@@ -54,6 +65,9 @@ class OpenAnswersTask(LanguageTask):
     def warnings(self) -> list[str]:
         guessed = "NLTK or its tagger is not installed: parts of speech are guessed, WUPS is near the official one"
         return [*super().warnings, *([guessed] if self.protocol.endswith(GUESSED) else [])]
+
+    def _given(self, sample: Sample) -> list[str]:
+        return [*super()._given(sample), _kind(sample)]
 
     def metric(self, name: str | None = None) -> OpenAnswersMetric:  # type: ignore[override]
         if (chosen := name or self.main_metric) != WUPS:
@@ -69,12 +83,7 @@ class OpenAnswersTask(LanguageTask):
         Raises:
             InputError: no prediction, one of no sample in the split, or no WordNet on this machine.
         """
-        given = {one.sample_id: one for one in predictions}
-        samples, missing = self.predicted(given.values(), split)
-        score = _Scorer()
-        each = [
-            score(given[s.id].text, right, _kind(s)) for s, right in zip(samples, self.targets(samples), strict=True)
-        ]
+        samples, missing, each = self._scored(predictions, split)
         values = {}
         for name in self.metrics:
             kind = name.partition("@")[2]
@@ -86,6 +95,25 @@ class OpenAnswersTask(LanguageTask):
             values[name] = Score(sum(own) / len(own), low, high)
         total = len(samples) + len(missing)
         return Scores(values, self.main_metric, len(samples), total, split, tuple(missing))
+
+    def weighed(self, predictions: Iterable[Text], split: str = "test") -> Weighed:
+        samples, _, each = self._scored(predictions, split)
+        values, kind = np.array(each), self.main_metric.partition("@")[2]
+        places = np.array([place for place, sample in enumerate(samples) if _kind(sample).startswith(kind)])
+        return Weighed([samples[place] for place in places], mean_of(values[places]))
+
+    def by_class(self, predictions: Iterable[Text], split: str = "test") -> ByClass:
+        """WUPS of each type of question."""
+        samples, _, each = self._scored(predictions, split)
+        return ByClass("WUPS", "questions", means_by([_kind(sample) for sample in samples], each))
+
+    def _scored(self, predictions: Iterable[Text], split: str) -> tuple[list[Sample], list[str], list[float]]:
+        """The samples that were answered, the ids of the others, and WUPS of each answer."""
+        given = {one.sample_id: one for one in predictions}
+        samples, missing = self.predicted(given.values(), split)
+        score = _Scorer()
+        right = self.targets(samples)
+        return samples, missing, [score(given[s.id].text, r, _kind(s)) for s, r in zip(samples, right, strict=True)]
 
 
 class _Scorer:

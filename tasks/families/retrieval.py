@@ -26,7 +26,7 @@ from tasks.metrics.retrieval import (
 from tasks.readers.captions import CaptionedSample, read_captions
 from tasks.sample import Sample
 from tasks.splits import split_samples, split_warnings
-from tasks.task import Task
+from tasks.task import Task, Weighed, told
 
 PROTOCOL = "retrieval-v1"
 """Every text is a query among all videos of the split, every video one among all texts, where any of its own counts;
@@ -133,6 +133,18 @@ class RetrievalTask(Task):
             low, high = bootstrap_interval(statistic, len(groups), groups=groups, seed=seed, num_draws=num_draws)
             values[name] = Score(value_of(statistic, len(groups)), low, high, _unit(name))
         return Scores(values, *about)
+
+    def weighed(self, predictions: Iterable[Embedding], split: str = "test") -> Weighed | None:
+        """None where ties count as CLIP4Clip counts them, more than once."""
+        if self.ties == "clip4clip":
+            return None
+        given = {one.sample_id: one for one in predictions}
+        samples, _ = self.predicted(given.values(), split)
+        ranks = rank_predictions([given[sample.id] for sample in samples], self.targets(samples))
+        return Weighed(samples, rank_statistic(self.main_metric, ranks))
+
+    def read_sample(self, record: Mapping[str, Any]) -> CaptionedSample:
+        return CaptionedSample(*told(record), (), captions=tuple(record["target"]))
 
     def _as_clip4clip(self, answers: Sequence[Embedding], captions: Sequence[Sequence[str]]) -> dict[str, Score]:
         similarities, owners = predicted_similarities(answers, captions)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from adapters.boxes import BoxScores
 from adapters.card import CardText
 from adapters.context import TargetSchema
@@ -15,14 +17,14 @@ from adapters.scores import Score, Scores
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest
 from tasks.metrics.bootstrap import bootstrap_interval, value_of
-from tasks.metrics.frame_map import MOST_ROWS, FrameMAP, frame_map, ranked_boxes
+from tasks.metrics.frame_map import MOST_ROWS, FrameMAP, RankedBoxes, frame_map, ranked_boxes
 from tasks.readers.ava import read_excluded
 from tasks.readers.box_rows import LabelMap, read_label_map
 from tasks.readers.boxes import BoxSample, Moments, asked_about, box_samples, default_label_map, read_box_rows
 from tasks.readers.coco import category_ids
 from tasks.sample import Sample
 from tasks.splits import split_samples, split_warnings
-from tasks.task import Task
+from tasks.task import ByClass, Task, Weighed, as_text, told
 
 PROTOCOL = "ava-frame-map-v1"
 """Frame mAP at IoU 0.5 over the moments that the ground truth lists (see `tasks.metrics.frame_map`); intervals are 95 %
@@ -196,7 +198,10 @@ class SpatiotemporalTask(Task):
         return [{"box": list(box.corners), "label": box.label} for box in sample.actors]
 
     def _given(self, sample: Sample) -> list[str]:
-        return [*super()._given(sample), str(self.describe_target(sample))]
+        """Whom it is asked about, and what is right; nothing that only the video's file tells, as it may be gone."""
+        assert isinstance(sample, BoxSample)
+        asked = [[one.id, one.score, *one.at([sample.time_s])[0].tolist()] for one in sample.asked]
+        return [as_text(asked), str(self.describe_target(sample))]
 
     def metric(self, name: str | None = None) -> FrameMAP:
         return FrameMAP(self.label_names, self.most_rows)
@@ -209,10 +214,7 @@ class SpatiotemporalTask(Task):
         Raises:
             InputError: no prediction, one of no sample in the split, or a class that the adapter does not know.
         """
-        given = {one.sample_id: one for one in predictions}
-        found, missing = self.predicted(given.values(), split)
-        answers = [given[sample.id] for sample in found]
-        ranked = ranked_boxes(answers, self.targets(found), self.label_names, self.most_rows)
+        found, missing, ranked = self._ranked(predictions, split)
 
         def statistic(weights: Any) -> Any:
             return frame_map(ranked, weights)
@@ -222,6 +224,35 @@ class SpatiotemporalTask(Task):
         low, high = bootstrap_interval(statistic, len(found), groups=groups, seed=seed, num_draws=num_draws)
         total = len(found) + len(missing)
         return Scores({METRIC: Score(value, low, high)}, METRIC, len(found), total, split, tuple(missing))
+
+    def weighed(self, predictions: Iterable[BoxScores], split: str = "test") -> Weighed:
+        found, _, ranked = self._ranked(predictions, split)
+        return Weighed(found, lambda weights: frame_map(ranked, weights))
+
+    def by_class(self, predictions: Iterable[BoxScores], split: str = "test") -> ByClass:
+        """The average precision of each class."""
+        found, _, ranked = self._ranked(predictions, split)
+        once = np.ones((1, len(found)), dtype=np.float32)
+        rows = {}
+        for label, one in zip(self.label_names, ranked, strict=True):
+            value = float(one.average_precision(once)[0])
+            rows[label] = (None if np.isnan(value) else value, int(one.counts.sum()))
+        return ByClass("average precision", "boxes", rows)
+
+    def read_sample(self, record: Mapping[str, Any]) -> BoxSample:
+        name, clip = told(record)
+        actors = tuple(Box(0.0, tuple(one["box"]), one["label"], 1.0) for one in record["target"])
+        labels = tuple(dict.fromkeys(box.label for box in actors))
+        return BoxSample(name, clip, labels, video=clip.path, actors=actors)
+
+    def _ranked(
+        self, predictions: Iterable[BoxScores], split: str
+    ) -> tuple[list[Sample], list[str], list[RankedBoxes]]:
+        """The moments that were predicted, the ids of the others, and the boxes of each class, ranked."""
+        given = {one.sample_id: one for one in predictions}
+        found, missing = self.predicted(given.values(), split)
+        answers = [given[sample.id] for sample in found]
+        return found, missing, ranked_boxes(answers, self.targets(found), self.label_names, self.most_rows)
 
 
 def _found(file: str | Path, folder: Path, moments: Moments) -> list[BoxSample]:

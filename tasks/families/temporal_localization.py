@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from adapters.card import CardText
 from adapters.context import TargetSchema
-from adapters.predictions import PROPOSAL, Segments, Timeline
+from adapters.predictions import PROPOSAL, Segment, Segments, Timeline
 from adapters.scores import Score, Scores
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest
@@ -34,7 +34,7 @@ from tasks.readers.manifests import Columns
 from tasks.readers.segments import point_classes, read_segments
 from tasks.sample import Sample, SegmentSample
 from tasks.splits import split_samples, split_warnings
-from tasks.task import Task
+from tasks.task import ByClass, Task, Weighed, told
 
 PROTOCOL = "temporal-localization-v1"
 """mAP and AR@AN as the official ActivityNet evaluator computes them; where a video is labelled in part, a prediction
@@ -155,14 +155,7 @@ class TemporalLocalizationTask(Task):
         Raises:
             InputError: no prediction, one of no sample in the split, a class the task does not have, or no segment.
         """
-        given = {one.sample_id: one for one in predictions}
-        found, missing = self.predicted(given.values(), split)
-        answers = [given[sample.id] for sample in found]
-        known = [_timeline(sample) for sample in found]
-        self._check_classes(answers)
-        known = list(known_as_proposals(answers, known))
-        if not any(known):
-            raise InputError(f"task {self.name}, split {split}: no video that was predicted has a segment")
+        found, missing, answers, known = self._answered(predictions, split)
         of_map = [name for name in self.metrics if name.startswith("map")]
         single = [float(name.partition("@")[2]) for name in of_map if "@" in name]
         per_draw = _draws(rankings(answers, known, (*self.tious, *single)))
@@ -185,6 +178,51 @@ class TemporalLocalizationTask(Task):
                 values[name] = Score(area_under(recall))
         total = len(found) + len(missing)
         return Scores(values, self.main_metric, len(found), total, split, tuple(missing))
+
+    def weighed(self, predictions: Iterable[Segments], split: str = "test") -> Weighed | None:
+        """None where the main score is one of proposals, which has no interval."""
+        if not self.main_metric.startswith("map"):
+            return None
+        found, _, answers, known = self._answered(predictions, split)
+        per_draw = _draws(rankings(answers, known, self._main_tious))
+        return Weighed(found, lambda weights: per_draw(weights).mean(axis=1))
+
+    def by_class(self, predictions: Iterable[Segments], split: str = "test") -> ByClass:
+        """The average precision of each class that occurs, the mean over the thresholds of the main score."""
+        found, _, answers, known = self._answered(predictions, split)
+        once = np.ones(len(found))
+        rows = {
+            label: (float(one.average_precision(once).mean()), int(one.truths.sum()))
+            for label, one in rankings(answers, known, self._main_tious).items()
+        }
+        return ByClass("average precision", "segments", rows)
+
+    def read_sample(self, record: Mapping[str, Any]) -> SegmentSample:
+        target = record["target"]
+        segments = tuple(Segment(one["start"], one["end"], one["label"], 1.0) for one in target["segments"])
+        spans = None if "annotated" not in target else tuple((start, end) for start, end in target["annotated"])
+        classes = None if "classes_annotated" not in target else tuple(target["classes_annotated"])
+        labels = tuple(dict.fromkeys(one.label for one in segments))
+        return SegmentSample(*told(record), labels, timeline=Timeline(segments, spans, classes))
+
+    @property
+    def _main_tious(self) -> tuple[float, ...]:
+        """The thresholds of the main score."""
+        number = self.main_metric.partition("@")[2]
+        return (float(number),) if number and self.main_metric.startswith("map") else self.tious
+
+    def _answered(
+        self, predictions: Iterable[Segments], split: str
+    ) -> tuple[list[Sample], list[str], list[Segments], list[Timeline]]:
+        """The videos that were predicted, the ids of the others, and of each what was answered and what is right."""
+        given = {one.sample_id: one for one in predictions}
+        found, missing = self.predicted(given.values(), split)
+        answers = [given[sample.id] for sample in found]
+        self._check_classes(answers)
+        known = list(known_as_proposals(answers, [_timeline(sample) for sample in found]))
+        if not any(known):
+            raise InputError(f"task {self.name}, split {split}: no video that was predicted has a segment")
+        return found, missing, answers, known
 
     def _check_classes(self, answers: Sequence[Segments]) -> None:
         for answer in answers:

@@ -35,6 +35,7 @@ from tasks.metrics.frame_map import MOST_ROWS, BoxTable, box_average_precisions
 from tasks.metrics.ranked_detections import places_in_groups
 from tasks.readers.ava_columns import AvaColumns, Frames, read_ava_columns, read_frame_list
 from tasks.readers.box_rows import LabelMap, read_label_map
+from tasks.readers.chimpact import LABELS
 
 AVA_PROTOCOL = "ava-frame-map-50-v1"
 """Frame mAP at IoU 0.5 over the frames that the truth lists, of the 50 surest rows a frame."""
@@ -42,13 +43,6 @@ CHIMPACT_PROTOCOL = "chimpact-frame-map-v1"
 """Frame mAP at IoU 0.5 over the frames with ground truth, of rows with a score above 0.002."""
 
 LEAST_SCORE = 0.002  # ChimpACT's `action_thr`: a row needs more
-BEHAVIOURS = (
-    *("moving", "climbing", "resting", "sleeping", "solitary object playing", "eating", "manipulating object"),
-    *("grooming", "being groomed", "aggressing", "embracing", "begging", "being begged from", "taking object"),
-    *("losing object", "carrying", "being carried", "nursing", "being nursed", "playing", "touching", "erection"),
-    "displaying",
-)
-"""ChimpACT's, whose ids in its files begin at 1."""
 GROUPS = {
     "locomotion": range(1, 5),
     "object_interaction": range(5, 8),
@@ -101,7 +95,7 @@ def judge_chimpact(
     Raises:
         InputError: one line with file, line, field and the fix.
     """
-    label_map = LabelMap(BEHAVIOURS, tuple(range(1, 24))) if labels is None else _label_map(labels)
+    label_map = LABELS if labels is None else _label_map(labels)
     files = _read(truth, predictions, excluded, label_map)
     everywhere = files.truth.table[files.known]
     known = everywhere[~np.isin(everywhere.frames, files.excluded)]

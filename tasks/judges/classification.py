@@ -70,7 +70,7 @@ def _read_scores(file: Path) -> tuple[list[str], dict[str, NDArray[np.float64]]]
         raise InputError(f"{file}: line 1: has no class; columns are id and a score for each class")
     found: dict[str, NDArray[np.float64]] = {}
     for line in lines:
-        name = line.cells.pop(place)
+        name = line.cells.pop(place).strip()  # as in the truth
         if name in found:
             raise line.error(f"id {name!r} has scores already; keep one row an id")
         numbers = [line.finite(column, cell) for column, cell in zip(classes, line.cells, strict=True)]

@@ -79,3 +79,22 @@ def value_of(statistic: Statistic, num_samples: int) -> float:
     if np.isnan(value):
         raise InputError("the metric is not defined: no class has ground truth")
     return value
+
+
+def mean_of(values: Floats) -> Statistic:
+    """The mean of one value a sample `(n,)`, as a function of weights `(R, n)` -> `(R,)`."""
+
+    def of(weights: NDArray[np.float32]) -> Floats:
+        each = weights.astype(np.float64)
+        mean: Floats = each @ values / each.sum(axis=1)
+        return mean
+
+    return of
+
+
+def means_by(kinds: Iterable[str], values: Iterable[float]) -> dict[str, tuple[float, int]]:
+    """The mean of the values of each kind, and how many they are, by the names of the kinds in order."""
+    found: dict[str, list[float]] = {}
+    for kind, value in zip(kinds, values, strict=True):
+        found.setdefault(kind, []).append(value)
+    return {kind: (sum(several) / len(several), len(several)) for kind, several in sorted(found.items())}

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from adapters.predictions import Text, Truth
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest
 from tasks.metrics.answers import is_exact, wups
-from tasks.metrics.bootstrap import Floats, Statistic
+from tasks.metrics.bootstrap import Statistic, mean_of
 from tasks.metrics.captions import bleu, bleu_counts, cider_d, rouge_l
 from tasks.metrics.ptb_tokens import ptb_tokens
 from tasks.metrics.wordnet import find_wordnet, open_wordnet
@@ -33,6 +32,14 @@ def check_text_metric(name: str) -> None:
         raise InputError(f"unknown metric {name!r}{nearest(name, TEXT_METRICS)}")
 
 
+def no_wordnet(name: str) -> InputError:
+    """What is said where a metric needs WordNet and it is nowhere."""
+    return InputError(
+        f"{name} needs WordNet, which is not on this machine: install Debian's wordnet-base, or let WNSEARCHDIR name a "
+        "folder with index.noun, data.noun and noun.exc"
+    )
+
+
 def shown_as(name: str) -> tuple[float, str]:
     """What a score is multiplied by, and its unit: papers print CIDEr-D times 100."""
     return (100.0, "") if name == "cider" else (1.0, "%")
@@ -50,24 +57,15 @@ def text_statistic(name: str, said: Sequence[str], right: Sequence[Sequence[str]
         if name.startswith("bleu"):
             counts, order = bleu_counts(tokens, references), int(name.removeprefix("bleu"))
             return lambda weights: bleu(weights.astype(np.float64) @ counts, order)
-        return _mean((cider_d if name == "cider" else rouge_l)(tokens, references))
+        return mean_of((cider_d if name == "cider" else rouge_l)(tokens, references))
     check_text_metric(name)
     if name in ANSWER_METRICS:
-        return _mean(np.array([is_exact(one, several) for one, several in zip(said, right, strict=True)], np.float64))
+        return mean_of(np.array([is_exact(one, several) for one, several in zip(said, right, strict=True)], np.float64))
     folder = find_wordnet()
     if folder is None:
-        raise InputError(f"{name} needs WordNet, which is not on this machine")
+        raise no_wordnet(name)
     nouns, threshold = open_wordnet(folder), float(name.partition("@")[2])
-    return _mean(np.array([wups(one, several, nouns, threshold) for one, several in zip(said, right, strict=True)]))
-
-
-def _mean(values: Floats) -> Statistic:
-    def of(weights: NDArray[np.float32]) -> Floats:
-        each = weights.astype(np.float64)
-        mean: Floats = each @ values / each.sum(axis=1)
-        return mean
-
-    return of
+    return mean_of(np.array([wups(one, several, nouns, threshold) for one, several in zip(said, right, strict=True)]))
 
 
 class TextMetric:

@@ -15,6 +15,7 @@ from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest, read_json
 from tasks.readers.dataset_folder import DatasetFolder
 from tasks.readers.events import Event, VideoEvents, classes_of, label_of, sample_of, spans_of, time_of
+from tasks.readers.official_json import read_object
 from tasks.sample import SegmentSample
 from tasks.splits import SPLIT_NAMES, split_name
 
@@ -34,7 +35,7 @@ def read_activitynet_subset(data: DatasetFolder, split: str) -> list[SegmentSamp
     """
     file = data.file(*OFFICIAL)
     ours = split_name(split)
-    found = [one for one in _videos(file) if one.split == ours]
+    found = [one for one in _official_videos(file) if one.split == ours]
     if not found:
         raise InputError(f"{file}: the subset {split!r} holds no video")
     samples = []
@@ -49,7 +50,7 @@ def read_activitynet_subset(data: DatasetFolder, split: str) -> list[SegmentSamp
 
 def activitynet_classes(data: DatasetFolder) -> tuple[str, ...]:
     """The classes that occur, in alphabetical order: 200 of the official file."""
-    videos = _videos(data.file(*OFFICIAL))
+    videos = _official_videos(data.file(*OFFICIAL))
     return tuple(sorted({event.label for one in videos for event in one.events}))
 
 
@@ -65,6 +66,19 @@ def read_activitynet(file: Path) -> list[VideoEvents]:
         log.warning("%s: the %d videos of its testing subset have no annotations; left out", file, len(secret))
         return [one for one in videos if one.split != "test"]
     return videos
+
+
+def _official_videos(file: Path) -> list[VideoEvents]:
+    """The videos of the official file, which lacks no field; that of a user may."""
+    root = read_object(file)
+    if root.values.get("taxonomy") is not None:
+        for node in root.entries("taxonomy"):
+            node.text("nodeName")
+    for name, entry in root.entry("database").values.items():
+        for field in ("subset", "annotations") if isinstance(entry, dict) else ():
+            if entry.get(field) is None:
+                raise InputError(f"{file}: video {name!r}: there is no field {field!r}")
+    return _videos(file)
 
 
 def _videos(file: Path) -> list[VideoEvents]:

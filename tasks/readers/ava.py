@@ -10,17 +10,25 @@ A last column of whole numbers alone is taken for persons, one with any other nu
 from __future__ import annotations
 
 import csv
+import io
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from core_encoder.errors import InputError
 from core_encoder.fields import seconds_of
+from core_encoder.files.storage import read_utf8
 from tasks.readers.box_rows import BoxRow
 
 
-def read_ava(path: str | Path) -> list[BoxRow]:
+def read_ava(path: str | Path, needed: Sequence[str] = ()) -> list[BoxRow]:
     """The rows of an AVA CSV, in its order; times are as written, corners too.
+
+    Args:
+        path: UTF-8, with or without a header.
+        needed: which of `action_id`, `person_id` and `score` every box has; then all boxes have equally many fields,
+            and an eighth one is not empty. By default any may be lacking anywhere.
 
     Raises:
         InputError: one line with file, line, field and the fix.
@@ -33,6 +41,8 @@ def read_ava(path: str | Path) -> list[BoxRow]:
         raise InputError(f"{path}: holds no rows; they look like video,0902,0.077,0.151,0.283,0.811,80,1")
     lasts = [cells[7] for _, cells in lines if len(cells) == 8]
     people = all(last.isdigit() for last in lasts)
+    if needed:
+        _refuse_lacking(path, lines, needed)
     return [_row(path, line, cells, people) for line, cells in lines]
 
 
@@ -47,8 +57,23 @@ def read_excluded(path: str | Path) -> set[tuple[str, int]]:
     for line, cells in _lines(path):
         if len(cells) != 2:
             raise InputError(f"{path}: line {line}: {len(cells)} fields, expected video_id,timestamp")
+        if not cells[0]:
+            raise InputError(f"{path}: line {line}: video_id is empty")
         excluded.add((cells[0], round(1000 * _seconds(path, line, cells[1]))))
     return excluded
+
+
+def _refuse_lacking(path: Path, lines: Sequence[tuple[int, list[str]]], needed: Sequence[str]) -> None:
+    last = next((name for name in needed if name != "action_id"), "person_id")
+    boxes = [(line, cells) for line, cells in lines if len(cells) != 2]
+    most = Counter(len(cells) for _, cells in boxes).most_common(1)[0][0] if boxes else 8
+    usual = 8 if last in needed else min(max(most, 7), 8)
+    for line, cells in boxes:
+        if len(cells) != usual:
+            raise InputError(f"{path}: line {line}: {len(cells)} fields, expected {usual}, as in most rows with a box")
+        for name, cell in zip(("action_id", last), cells[6:8], strict=False):
+            if not cell and name in (*needed, last):
+                raise InputError(f"{path}: line {line}: {name} is empty; give it or remove the row")
 
 
 def _row(path: Path, line: int, cells: list[str], people: bool) -> BoxRow:
@@ -81,14 +106,13 @@ def _row(path: Path, line: int, cells: list[str], people: bool) -> BoxRow:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(read_utf8(path), newline=""))
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            for cells in reader:
-                if any(cell.strip() for cell in cells):
-                    yield reader.line_num, [cell.strip() for cell in cells]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as CSV ({getattr(error, 'strerror', None) or error})") from error
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield reader.line_num, [cell.strip() for cell in cells]
+    except csv.Error as error:
+        raise InputError(f"{path}: line {reader.line_num}: cannot be read as CSV ({error})") from error
 
 
 def _seconds(path: Path, line: int, text: str) -> float:

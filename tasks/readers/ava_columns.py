@@ -182,6 +182,6 @@ def _is_header(cells: Sequence[str]) -> bool:
 
 def _is_number(cell: str, kind: type[int] | type[float]) -> bool:
     try:
-        return math.isfinite(kind(cell))
+        return math.isfinite(number := kind(cell)) and (kind is float or abs(number) < 2**63)
     except (ValueError, OverflowError):
         return False

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from adapters.boxes import Corners
 from core_encoder.errors import InputError
+from core_encoder.files.storage import read_utf8
 from tasks.readers.annotations import read_class_list
 
 
@@ -71,12 +72,7 @@ def read_label_map(path: str | Path) -> LabelMap:
         InputError: unreadable, an item without name or id, or one that is there twice.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: cannot be read as a label map ({reason})") from error
-    text = re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^\s*#.*$", "", read_utf8(path), flags=re.MULTILINE)
     if not (path.suffix.lower() == ".pbtxt" or _ITEM.search(text)):
         names = read_class_list(path)
         return LabelMap(names, tuple(range(1, len(names) + 1)))

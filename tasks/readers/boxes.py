@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -42,22 +42,41 @@ class BoxSample(Sample):
     actors: tuple[Box, ...] = ()
     people: tuple[Track, ...] = ()
     asked: tuple[Track, ...] = ()
-    picture: tuple[int, int] | None = None  # width and height in pixels
+    picture: Iterable[int] | None = None  # width and height in pixels
     source: str = "ground truth"
     context_s: float = DEFAULT_CONTEXT_S  # of video around the moment, before it is cut at the video's ends
     label_map: LabelMap = field(default_factory=lambda: LabelMap((), ()))
 
 
 @dataclass(frozen=True)
+class PictureOf:
+    """Width and height of a video's picture, of which the file is opened when they are asked for.
+
+    Raises:
+        UnreadableVideo: when they are asked for, and it cannot be read.
+    """
+
+    path: str
+
+    def __iter__(self) -> Iterator[int]:
+        from core_encoder.video.decoders import read_facts
+
+        facts = read_facts(self.path)
+        return iter((facts.width, facts.height))
+
+
+@dataclass(frozen=True)
 class Moments:
     """How moments are taken from boxes: only one every `every_s`, and `context_s` of video around each.
 
-    The videos begin at second `offset_s` of the annotations: AVA's are often cut from second 900.
+    The videos begin at second `offset_s` of the annotations: AVA's are often cut from second 900. Videos that are known
+    to last `length_s` are not opened: of hundreds of thousands it would take most of an hour.
     """
 
     context_s: float = DEFAULT_CONTEXT_S
     every_s: float | None = None
     offset_s: float = 0.0
+    length_s: float | None = None
 
     def __post_init__(self) -> None:
         for name, value, least in (("context", self.context_s, 0.0), ("every", self.every_s, 0.0)):
@@ -137,7 +156,8 @@ def video_moments(
     Raises:
         InputError: a box that is none, or a time without a frame.
     """
-    facts = _facts(path)
+    facts = _facts(path) if moments.length_s is None else None
+    length_s = moments.length_s if facts is None else facts.duration_s
     timed = [(_seconds(row, facts, path, moments), row) for row in rows]
     placed = [(time_s, row, _fractions(row, facts)) for time_s, row in timed]
     paths: dict[str, dict[float, Corners]] = defaultdict(dict)  # of each track, its box at each time
@@ -149,12 +169,15 @@ def video_moments(
             if row.track:
                 paths[row.track][time_s] = corners
     tracks = {name: (sorted(path), path) for name, path in paths.items()}
+    picture: Iterable[int] | None = None if moments.length_s is None else PictureOf(str(path))
+    if facts is not None:
+        picture = (facts.width, facts.height)
     samples = []
     for time_s in _every(sorted(at), moments.every_s):
         stamp = time_s + moments.offset_s
         if (video, round(1000 * stamp)) in excluded:
             continue
-        clip = _clip(path, time_s, moments.context_s, facts)
+        clip = _clip(path, time_s, moments.context_s, length_s)
         people: dict[tuple[str, Corners], Track] = {}
         actors: dict[Box, None] = {}
         for row, corners in at[time_s]:
@@ -164,7 +187,6 @@ def video_moments(
                 actors[Box(time_s, corners, label, 1.0, row.track)] = None
         given = tuple(people.values())
         labels = tuple(dict.fromkeys(box.label for box in actors))
-        picture = None if facts is None else (facts.width, facts.height)
         samples.append(
             BoxSample(
                 *(f"{video}@{stamp_text(stamp)}", clip, labels),
@@ -318,10 +340,10 @@ def _every(times: Sequence[float], every_s: float | None) -> list[float]:
     return taken
 
 
-def _clip(path: Path, time_s: float, context_s: float, facts: VideoFacts | None) -> Clip:
+def _clip(path: Path, time_s: float, context_s: float, length_s: float | None) -> Clip:
     start_s, end_s = max(time_s - context_s / 2, 0.0), time_s + context_s / 2
-    if facts is not None:
-        end_s = max(min(end_s, facts.duration_s), start_s + 1e-3)
+    if length_s is not None:
+        end_s = max(min(end_s, length_s), start_s + 1e-3)
     return Clip(str(path), round(start_s, 3), round(end_s, 3))
 
 

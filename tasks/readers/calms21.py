@@ -37,9 +37,14 @@ def read_calms21(data: DatasetFolder, split: str) -> list[Sample]:
 
 
 def _labels(sequence: Entry) -> list[Labels]:
-    labels = []
-    for frame, number in enumerate(sequence.items("annotations")):
+    numbers, labels = sequence.items("annotations"), []
+    if not numbers:
+        raise sequence.error("annotations is empty; give it or remove the sequence")
+    for frame, number in enumerate(numbers):
         if type(number) is not int or not 0 <= number < len(_BY_NUMBER):
             raise sequence.error(f"annotations: frame {frame}: {number!r} is no class from 0 to {len(_BY_NUMBER) - 1}")
         labels.append(_BY_NUMBER[number])
+    for field in ("keypoints", "scores"):
+        if field in sequence.values and len(sequence.items(field)) != len(numbers):
+            raise sequence.error(f"annotations has {len(numbers)} frames, {field} {len(sequence.items(field))}")
     return labels

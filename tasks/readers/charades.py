@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
+from core_encoder.files.storage import read_utf8
 from tasks.readers.dataset_folder import DatasetFolder
-from tasks.readers.manifests import utf8_text
 from tasks.readers.official_tables import TableRow, read_table
 from tasks.sample import Sample
 
@@ -39,7 +39,7 @@ def charades_classes(data: DatasetFolder) -> tuple[str, ...]:
     """
     file = data.file("Charades_v1_classes.txt")
     names = []
-    for number, line in enumerate(utf8_text(file).splitlines(), start=1):
+    for number, line in enumerate(read_utf8(file).splitlines(), start=1):
         code, _, name = line.strip().partition(" ")
         if code != f"c{number - 1:03d}" or not name.strip():
             raise InputError(f"{file}: line {number}: expected 'c{number - 1:03d} name of the class', not {line!r}")

@@ -11,8 +11,8 @@ from collections import Counter, defaultdict
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from core_encoder.fields import seconds_of
+from core_encoder.files.storage import read_utf8
 from tasks.readers.dataset_folder import DatasetFolder
-from tasks.readers.manifests import utf8_text
 from tasks.sample import ChoiceSample
 
 SEVERAL, SINGLE = "several", "single"
@@ -28,7 +28,7 @@ def read_moments(data: DatasetFolder, split: str) -> list[ChoiceSample]:
     """
     file = data.file(f"charades_sta_{split}.txt")
     moments, sentences = [], defaultdict(list)
-    for line, text in enumerate(utf8_text(file).split("\n"), start=1):
+    for line, text in enumerate(read_utf8(file).split("\n"), start=1):
         if not text.strip():
             continue
         times, _, sentence = text.partition("##")

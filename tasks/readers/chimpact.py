@@ -33,7 +33,7 @@ def read_chimpact(data: DatasetFolder, split: str) -> list[BoxSample]:
         InputError: one line with file, line, field and the fix.
     """
     videos: dict[str, list[BoxRow]] = defaultdict(list)
-    for row in read_ava(data.file(f"{split}_action.csv")):
+    for row in read_ava(data.file(f"{split}_action.csv"), ["action_id", "person_id"]):
         frame = row.time_s or 0.0
         if frame != int(frame):
             raise row.error(f"frame {frame:g} is no whole number")

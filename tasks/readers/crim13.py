@@ -21,9 +21,9 @@ import re
 from pathlib import Path
 
 from core_encoder.errors import InputError
+from core_encoder.files.storage import read_utf8
 from tasks.readers.dataset_folder import DatasetFolder
 from tasks.readers.labelled_frames import Labels, Windows, frame_samples
-from tasks.readers.manifests import utf8_text
 from tasks.sample import Sample
 
 WINDOWS = Windows(num_frames=16, every=16)
@@ -43,7 +43,7 @@ def read_crim13(data: DatasetFolder, split: str, view: str) -> list[Sample]:
     for file in _texts(data, split):
         _, labels = _annotated(file)
         name = file.stem
-        path = data.video(f"{name}_{view}", f"{name}_{view[0]}", f"{view}/{name}", under=split)
+        path = _video(data, name, view, split)
         samples += frame_samples(name, path, labels, str(file), WINDOWS, split=split)
     return samples
 
@@ -53,8 +53,17 @@ def crim13_classes(data: DatasetFolder) -> tuple[str, ...]:
     return tuple(sorted({name for file in _texts(data, "train") for name in _annotated(file)[0]} - {BACKGROUND}))
 
 
+def _video(data: DatasetFolder, name: str, view: str, split: str) -> str:
+    return data.video(f"{name}_{view}", f"{name}_{view[0]}", f"{view}/{name}", under=split)
+
+
 def _texts(data: DatasetFolder, split: str) -> list[Path]:
-    texts = [file for file in data.files(".txt", under=split) if utf8_text(file).startswith(_TITLE)]
+    texts = []
+    for file in data.files(".txt", under=split):
+        if read_utf8(file).startswith(_TITLE):
+            texts.append(file)
+        elif any(Path(_video(data, file.stem, view, split)).is_file() for view in ("side", "top")):
+            raise InputError(f"{file}: line 1: must be {_TITLE!r}, for a video is called like this text")
     if not texts:
         raise InputError(
             f"{data.path}: no annotation text (.txt) lies in a folder {split!r}; put those of the split there"
@@ -67,7 +76,7 @@ def _annotated(file: Path) -> tuple[set[str], list[Labels]]:
     known: set[str] = set()
     spans: list[tuple[int, int, str]] = []
     part = ""
-    for number, line in enumerate(utf8_text(file).split("\n"), start=1):
+    for number, line in enumerate(read_utf8(file).split("\n"), start=1):
         text = line.strip()
         if text.startswith("Configuration file"):
             part = "known"

@@ -1,8 +1,9 @@
 """Fly-vs-Fly: `movieN_actions.mat` with names `behs` and spans `bouts[fly, behaviour]`, `[start, end, ...]` a row.
 
 Source: Caltech record zrznw-w7386, folders such as `Aggression/movie1/`. Frames are counted from 1, both ends belong to
-the span. A video lies beside its annotations and is called `movieN`; all of it is to be put in folders `train` and
-`test`. Where `movieN_track.mat` lies there, too, frames in which a fly has no position do not count.
+the span. A video lies beside its annotations, or in folders of the same names, and is called `movieN`; all of it is to
+be put in folders `train` and `test`. Where `movieN_track.mat` lies beside them, too, frames in which a fly has no
+position do not count.
 """
 
 from __future__ import annotations
@@ -39,9 +40,10 @@ def read_fly_vs_fly(data: DatasetFolder, split: str) -> list[Sample]:
     samples: list[Sample] = []
     for file in files:
         movie = file.name.removesuffix(_ENDING)
-        name = (file.parent.relative_to(data.path) / movie).as_posix()
+        place = file.parent.relative_to(data.path) / movie
+        name = "/".join(place.parts[place.parts.index(split) :])  # whatever lies above the folder of the split
         labels = _labels(file, file.with_name(f"{movie}_track.mat"))
-        samples += frame_samples(name, data.video(name), labels, str(file), Windows(), split=split)
+        samples += frame_samples(name, data.video(place.as_posix(), name), labels, str(file), Windows(), split=split)
     return samples
 
 
@@ -62,7 +64,10 @@ def _labels(file: Path, track: Path) -> list[Labels | None]:
                     raise InputError(f"{file}: bouts of {name!r}: {row.tolist()} is no [start, end] of frames from 1")
                 spans.append((int(row[0]) - 1, int(row[1]), _WRITTEN[name]))
     lost = _lost(track) if track.is_file() else np.zeros(0, dtype=bool)
-    found: list[list[str]] = [[] for _ in range(max([len(lost), *(end for _, end, _ in spans)]))]
+    last = max((end for _, end, _ in spans), default=0)
+    if track.is_file() and last > 1.02 * len(lost) + 2:
+        raise InputError(f"{file}: bouts end with frame {last}, but {track.name} has {len(lost)} frames")
+    found: list[list[str]] = [[] for _ in range(max(len(lost), last))]
     for start, end, name in spans:
         for frame in range(start, end):
             if name not in found[frame]:

@@ -1,6 +1,7 @@
 """Kinetics: `label,youtube_id,time_start,time_end,split` a row, videos `<youtube_id>_<start>_<end>.mp4`.
 
-Source: the CSV files that DeepMind gives out (train.csv, validate.csv; mirrors call the latter val.csv). Class names in
+Source: the CSV files that DeepMind gives out (train.csv, validate.csv; mirrors call the latter val.csv, and the copies
+in ActivityNet's repository, `Crawler/Kinetics/data`, may end in a column `is_cc`). Class names in
 alphabetical order are the indices of every list made of them (SlowFast, mmaction2).
 """
 
@@ -11,6 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from core_encoder.clip_plan import Clip
+from core_encoder.files.storage import nearest
 from tasks.readers.dataset_folder import DatasetFolder
 from tasks.readers.official_tables import read_table
 from tasks.sample import Sample
@@ -19,18 +21,27 @@ _CLIP = re.compile(r"(.+)_(\d{6})_(\d{6})")
 _NAMES = {"train": ("train.csv",), "val": ("validate.csv", "val.csv", "validation.csv"), "test": ("test.csv",)}
 
 
-def read_kinetics(data: DatasetFolder, split: str) -> list[Sample]:
+def read_kinetics(data: DatasetFolder, split: str, classes_of: str = "") -> list[Sample]:
     """The clips of a split; each is a video of its own, some 10 seconds of the film that it was cut from.
+
+    Args:
+        data: the folder of the data set.
+        split: `train`, `val` or `test`.
+        classes_of: the split that has all classes, where another may not have further ones.
 
     Raises:
         InputError: one line with file, line, field and the fix.
     """
     rows = read_table(data.file(*_NAMES[split]), ("label", "youtube_id", "time_start", "time_end"))
+    known = {*kinetics_classes(data, classes_of)} if classes_of not in ("", split) else None
     samples = []
     for row in rows:
+        label = row.text("label")
+        if known is not None and label not in known:
+            raise row.error(f"label {label!r} is no class of {classes_of}{nearest(label, known)}")
         film, start, end = row.text("youtube_id"), row.seconds("time_start"), row.seconds("time_end")
         name = f"{film}_{round(start):06d}_{round(end):06d}"
-        samples.append(Sample(name, Clip(data.video(name, film, under=split)), (row.text("label"),), split))
+        samples.append(Sample(name, Clip(data.video(name, film, under=split)), (label,), split))
     return samples
 
 

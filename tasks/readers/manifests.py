@@ -20,7 +20,7 @@ from typing import Any
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from core_encoder.fields import seconds_of
-from core_encoder.files.storage import nearest
+from core_encoder.files.storage import nearest, read_utf8
 from core_encoder.video.video_files import VIDEO_SUFFIXES
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".list", ".jsonl", ".ndjson")
@@ -32,6 +32,8 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "caption": ("caption", "captions", "text", "sentence", "description"),
     "question": ("question", "questions", "query"),
     "answer": ("answer", "answers"),
+    "options": ("options", "choices", "candidates"),
+    "kind": ("kind", "type"),
     "split": ("split", "subset"),
     "start": ("start", "start_s", "start_time", "time_start"),
     "end": ("end", "end_s", "end_time", "time_end"),
@@ -56,6 +58,8 @@ class Columns:
     caption: str | None = None
     question: str | None = None
     answer: str | None = None
+    options: str | None = None
+    kind: str | None = None
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,7 @@ def read_rows(file: Path, columns: Columns, needed: str | None = "label", instea
     """
     if file.suffix.lower() not in SUFFIXES:
         raise InputError(f"{file}: not a manifest; take a folder of videos or a file ending in {', '.join(SUFFIXES)}")
-    text = utf8_text(file)
+    text = read_utf8(file)
     if file.suffix.lower() in (".jsonl", ".ndjson"):
         rows = _json_rows(file, text, columns, needed, instead)
     else:
@@ -154,25 +158,6 @@ def read_rows(file: Path, columns: Columns, needed: str | None = "label", instea
     if not rows:
         raise InputError(f"{file}: holds no samples; add rows or remove the file")
     return rows
-
-
-def utf8_text(file: Path) -> str:
-    """The text of a file, its lines ended by `\\n`, without a byte order mark.
-
-    Raises:
-        InputError: it cannot be read, or is not UTF-8: which byte in which line.
-    """
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror})") from error
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        byte = content[error.start]
-        raise InputError(f"{file}: line {line}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from error
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _json_rows(file: Path, text: str, columns: Columns, needed: str | None, instead: str | None) -> list[Row]:

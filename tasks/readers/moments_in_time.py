@@ -7,6 +7,7 @@ lie in `training/<class>/` and `validation/<class>/`. Later releases have 305 cl
 from __future__ import annotations
 
 from core_encoder.clip_plan import Clip
+from core_encoder.files.storage import nearest
 from tasks.readers.dataset_folder import DatasetFolder
 from tasks.readers.official_tables import read_table
 from tasks.sample import Sample
@@ -18,10 +19,12 @@ def read_moments_in_time(data: DatasetFolder, split: str) -> list[Sample]:
     Raises:
         InputError: one line with file, line, field and the fix.
     """
-    samples = []
+    classes, samples = moments_in_time_classes(data), []
     for row in read_table(data.file(f"{split}Set.csv"), ("path", "label"), header=False):
-        name = row.text("path")
-        samples.append(Sample(name, Clip(data.video(name, under=split)), (row.text("label"),), split))
+        name, label = row.text("path"), row.text("label")
+        if label not in classes:
+            raise row.error(f"label {label!r} is not a class{nearest(label, classes)}")
+        samples.append(Sample(name, Clip(data.video(name, under=split)), (label,), split))
     return samples
 
 

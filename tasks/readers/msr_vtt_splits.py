@@ -43,7 +43,7 @@ def read_msr_vtt_1k(data: DatasetFolder, split: str) -> list[CaptionedSample]:
     elif not data.has_file(TABLE) and data.has_file(LIST):
         pairs = _listed(data)
     else:
-        rows = read_table(data.file(TABLE), ("video_id", "sentence"))
+        rows = read_table(data.file(TABLE, PAIRS), ("video_id", "sentence"))
         pairs = [(row.text("video_id"), row.text("sentence"), row.where) for row in rows]
     found: dict[str, CaptionedSample] = {}
     for written, caption, where in pairs:
@@ -87,10 +87,13 @@ def _listed(data: DatasetFolder) -> list[tuple[str, str, str]]:
 def _told(file: Path) -> list[tuple[str, str | None, tuple[str, ...]]]:
     """Name, split and captions of every video, in the data set's own format or in COCO's, as Frozen in Time has it."""
     content = read_json(file)
-    if not isinstance(content, dict) or "annotations" not in content:
+    if not isinstance(content, dict) or not {"annotations", "images"} & content.keys():
         return told_captions(file)
     captions: dict[str, list[str]] = {}
-    for one in as_entry(content, str(file)).entries("annotations"):
+    entries = as_entry(content, str(file)).entries("annotations")
+    if not entries:
+        raise InputError(f"{file}: annotations is empty; get the whole file")
+    for one in entries:
         captions.setdefault(one.text("image_id"), []).append(one.text("caption"))
     return [(name, None, tuple(several)) for name, several in captions.items()]
 

@@ -29,6 +29,8 @@ def read_next_oe(data: DatasetFolder, split: str) -> list[TextSample]:
     for one in asked_videos(data, file):
         if one.options:
             raise InputError(f"{file}: has options to choose from: it is NExT-QA's; get NExT-OE's of the same name")
+        if not one.kind:
+            raise InputError(f"{one.where}: type is empty; give it or remove the row")
         video, _, number = one.id.rpartition("_")
         answers = [one.answer]
         if second is not None and video in second.values:

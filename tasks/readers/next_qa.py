@@ -9,9 +9,8 @@ rows, from 0 (Buch et al., CVPR 2022: `atp-hard-ct4.txt` of StanfordVL/atp-video
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -20,6 +19,7 @@ from core_encoder.errors import InputError
 from core_encoder.files.storage import read_json
 from tasks.readers.dataset_folder import DatasetFolder
 from tasks.readers.official_lists import read_list
+from tasks.readers.official_tables import TableRow, columns_of, read_table
 from tasks.sample import ChoiceSample
 
 ROWS = 4_996  # of val.csv
@@ -49,19 +49,23 @@ def is_next_qa(file: Path) -> bool:
         return set(lines.readline().strip().split(",")) >= _COLUMNS
 
 
-def read_next_qa(file: Path, videos: Path | None = None) -> list[AskedVideo]:
-    """The questions of a file, in its order; `videos` is the map of what they are called, by default the one beside it.
+def read_next_qa(file: Path, videos: Path | None = None, options: int | None = None) -> list[AskedVideo]:
+    """The questions of a file, in its order.
+
+    Args:
+        file: CSV with columns in any order.
+        videos: the map of what the videos are called, by default the one beside it.
+        options: how many there are to choose from; by default as many as there are columns a0, a1, ...
 
     Raises:
         InputError: one line with file, line, field and the fix.
     """
     names = _names_on_disk(videos or file.parent / MAP)
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines)
-            asked = [_question(row, names, f"{file}: line {reader.line_num}") for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{file}: cannot be read as CSV in UTF-8 ({error})") from error
+    if options is None:
+        options = sum(bool(re.fullmatch(r"a\d+", name)) for name in set(columns_of(file)))
+    choices = [f"a{place}" for place in range(options)]
+    rows = read_table(file, ["video", "question", "answer", "qid", "type", *choices], needed=False)
+    asked = [_question(row, choices, names) for row in rows]
     seen: dict[str, str] = {}
     for one in asked:
         if (first := seen.setdefault(one.id, one.where)) != one.where:
@@ -82,7 +86,9 @@ def read_atp_hard(data: DatasetFolder, split: str) -> list[ChoiceSample]:
     file = data.file("NExT-QA/dataset/nextqa/val.csv", "mc/val.csv", "val.csv")
     own = data.has_file(ATP_HARD)
     rows = data.file(ATP_HARD) if own else Path(__file__).with_name("next_qa_atp_hard.txt")
-    asked = asked_videos(data, file)
+    if not {"a0", "a1", "a2", "a3", "a4"} & set(columns_of(file)):
+        raise InputError(f"{file}: line 1: has no options a0 to a4: it is NExT-OE's; get NExT-QA's of the same name")
+    asked = asked_videos(data, file, options=5)
     if not own and len(asked) != ROWS:
         raise InputError(
             f"{file}: holds {len(asked)} questions, not the {ROWS:,} whose numbers ATP-Hard lists; get the whole file"
@@ -93,40 +99,37 @@ def read_atp_hard(data: DatasetFolder, split: str) -> list[ChoiceSample]:
         if not (number.isascii() and number.isdigit()) or int(number) >= len(asked):
             raise InputError(f"{where}: {number!r} is no row of {file.name}, which holds {len(asked)}, from 0")
         one = asked[int(number)]
-        if one.kind[:1] not in ("C", "T") or not one.options:
-            raise InputError(f"{where}: row {number} of {file} is no causal or temporal question with options")
+        if one.kind[:1] not in ("C", "T"):
+            typed = f"its type in {one.where.rpartition(': ')[2]} is {one.kind!r}"
+            raise InputError(f"{where}: row {number} of {file} is no causal or temporal question: {typed}")
         kind = one.kind.replace("TP", "TN")
         clip = Clip(data.video(one.video, PurePosixPath(one.video).name))
         samples.append(ChoiceSample(one.id, clip, (), split, one.options, one.answer, one.question, kind))
     return samples
 
 
-def asked_videos(data: DatasetFolder, file: Path) -> list[AskedVideo]:
+def asked_videos(data: DatasetFolder, file: Path, options: int | None = None) -> list[AskedVideo]:
     """The questions of a file, the videos called as the map beside it says, or the one elsewhere in the folder.
 
     Raises:
         InputError: one line with file, line, field and the fix.
     """
     apart = data.has_file(MAP) and not (file.parent / MAP).is_file()
-    return read_next_qa(file, data.file(MAP) if apart else None)
+    return read_next_qa(file, data.file(MAP) if apart else None, options)
 
 
-def _question(row: Mapping[str, str | None], names: Mapping[str, str], where: str) -> AskedVideo:
+def _question(row: TableRow, choices: Sequence[str], names: Mapping[str, str]) -> AskedVideo:
     def text(column: str) -> str:
-        value = " ".join((row.get(column) or "").split())
-        if not value or "\0" in value:
-            raise InputError(f"{where}: {column} is empty; give it or remove the row")
-        return value
+        return " ".join(row.text(column).split())
 
     video, answer = text("video"), text("answer")
-    options: tuple[str, ...] = ()
-    if "a0" in row:
-        options = tuple(text(column) for column in row if re.fullmatch(r"a\d+", column))
+    options = tuple(text(column) for column in choices)
+    if options:
         if not answer.isdecimal() or int(answer) >= len(options):
-            raise InputError(f"{where}: answer {answer!r} is no index of the {len(options)} options, counted from 0")
+            raise row.error(f"answer {answer!r} is no index of the {len(options)} options, counted from 0")
         answer = options[int(answer)]
-    name, kind = f"{video}_{text('qid')}", (row.get("type") or "").strip()
-    return AskedVideo(name, names.get(video, video), text("question"), answer, options, where, kind)
+    name, kind = f"{video}_{text('qid')}", row.cells["type"].strip()
+    return AskedVideo(name, names.get(video, video), text("question"), answer, options, row.where, kind)
 
 
 def _names_on_disk(file: Path) -> dict[str, str]:

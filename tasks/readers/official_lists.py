@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from core_encoder.errors import InputError
-from tasks.readers.manifests import utf8_text
+from core_encoder.files.storage import read_utf8
 
 
 def read_list(file: Path) -> list[tuple[int, str]]:
@@ -14,7 +14,7 @@ def read_list(file: Path) -> list[tuple[int, str]]:
     Raises:
         InputError: the file is not UTF-8, holds nothing, or a line twice.
     """
-    numbered = [(number, line.strip()) for number, line in enumerate(utf8_text(file).split("\n"), start=1)]
+    numbered = [(number, line.strip()) for number, line in enumerate(read_utf8(file).split("\n"), start=1)]
     found: dict[str, int] = {}
     for number, name in numbered:
         if name and found.setdefault(name, number) != number:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from core_encoder.errors import InputError
 from core_encoder.fields import seconds_of
-from tasks.readers.manifests import utf8_text
+from core_encoder.files.storage import read_utf8
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ def read_table(
     Args:
         file: UTF-8, with or without a byte order mark, lines ended in any way.
         columns: those that are asked for; in any order where there is a header, else those that every row begins with.
+            Without a header no row has more fields than the first.
         delimiter: between two cells.
         header: whether the first line names the columns.
         needed: whether a table without rows is refused.
@@ -79,15 +80,29 @@ def read_table(
         names = [name.strip() for name in next(lines, (1, []))[1]]
         for name in columns:
             if names.count(name) != 1:
-                held = f"it holds {', '.join(names[:12]) or 'nothing'}"
+                held = f"it holds {', '.join(_short(one) for one in names[:12]) or 'nothing'}"
                 fault = "two columns are called" if name in names else "there is no column"
                 raise InputError(f"{file}: line 1: {fault} {name!r}; {held}")
     else:
         names = list(columns)
-    rows = [_row(f"{file}: line {line}", cells, names, header) for line, cells in lines]
+    rows, first = [], None
+    for line, cells in lines:
+        where, first = f"{file}: line {line}", first or (line, len(cells))
+        if not header and len(cells) > first[1]:
+            raise InputError(f"{where}: has {len(cells)} fields, line {first[0]} has {first[1]}")
+        rows.append(_row(where, cells, names, header))
     if needed and not rows:
         raise InputError(f"{file}: holds no rows")
     return rows
+
+
+def columns_of(file: Path, delimiter: str = ",") -> list[str]:
+    """The columns that the first line of a table names.
+
+    Raises:
+        InputError: the file is not UTF-8, or no CSV.
+    """
+    return [name.strip() for name in next(_lines(file, delimiter), (1, []))[1]]
 
 
 def _row(where: str, cells: list[str], names: Sequence[str], whole: bool) -> TableRow:
@@ -99,9 +114,14 @@ def _row(where: str, cells: list[str], names: Sequence[str], whole: bool) -> Tab
     return TableRow(dict(zip(names, cells, strict=False)), where)
 
 
+def _short(name: str) -> str:
+    plain = " ".join(name.split())
+    return plain if len(plain) <= 40 else f"{plain[:37]}..."
+
+
 def _lines(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The rows that hold anything, each with the number of its last line."""
-    reader = csv.reader(io.StringIO(utf8_text(file), newline=""), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(read_utf8(file), newline=""), delimiter=delimiter)
     try:
         for cells in reader:
             if any(cells):

@@ -8,6 +8,7 @@ Source: the JSON files of the release, `something-something-v2-validation.json` 
 from __future__ import annotations
 
 from core_encoder.clip_plan import Clip
+from core_encoder.files.storage import nearest
 from tasks.readers.dataset_folder import DatasetFolder
 from tasks.readers.official_json import read_class_index, read_entries
 from tasks.sample import Sample
@@ -21,10 +22,12 @@ def read_something_something(data: DatasetFolder, split: str) -> list[Sample]:
     Raises:
         InputError: one line with file, entry, field and the fix.
     """
-    samples = []
+    classes, samples = something_something_classes(data), []
     for entry in read_entries(data.file(f"{_PREFIX}{split}.json", f"{split}.json")):
         name = entry.text("id")
         label = entry.text("template").replace("[", "").replace("]", "")
+        if label not in classes:
+            raise entry.error(f"template {label!r} is not a class{nearest(label, classes)}")
         samples.append(Sample(name, Clip(data.video(name)), (label,), split))
     return samples
 

@@ -153,6 +153,7 @@ def _from_next_qa(file: Path, split: str | None, videos: str | Path | None) -> l
             (one.answer,),
             one.question,
             one.options,
+            one.kind,
         )
         for one in read_next_qa(file)
     ]
@@ -182,4 +183,5 @@ def _samples(row: Row, root: Path, split: str | None) -> Iterator[TextSample]:
             raise row.error(f"{row.names['question']} holds several questions; give each a row of its own")
         if own_id and has["caption"]:
             name = clip_id(clip, row.values["path"], root)  # the row's id is that of the caption
-        yield TextSample(name, **known, texts=row_texts(row, "answer"), question=question)
+        kind = "" if is_empty_text(row.values.get("kind")) else str(row.values["kind"]).strip()
+        yield TextSample(name, **known, texts=row_texts(row, "answer"), question=question, kind=kind)

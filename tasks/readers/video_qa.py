@@ -7,6 +7,7 @@ Source: train_qa.json, val_qa.json and test_qa.json of each (Xu et al., ACM MM 2
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 from core_encoder.clip_plan import Clip
@@ -43,7 +44,7 @@ def read_msvd_qa(data: DatasetFolder, split: str) -> list[TextSample]:
     clips: dict[str, str] = {}
     for line, text in read_list(file):
         clip, _, number = text.rpartition(" ")
-        if not clip.strip() or number in clips:
+        if not (clip.strip() and re.fullmatch(r"vid\d+", number)) or number in clips:
             raise InputError(f"{file}: line {line}: {text!r} is not a clip and a new 'vid' with its number")
         clips[number] = clip.strip()
     questions = []

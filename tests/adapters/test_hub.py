@@ -261,3 +261,16 @@ def test_what_is_given_beside_the_video_reaches_the_adapter(nano: Encoder, files
     Asked.input_names = ("question",)
     with pytest.raises(InputError, match="given: no adapter reads 'qestion'; did you mean 'question'"):
         hub.predict(files, given=[{"question": "who?"}, {"qestion": "where?"}])
+
+
+def test_what_an_adapter_needs_beside_the_video_is_asked_for_by_its_name_before_any_is_decoded(nano: Encoder) -> None:
+    from adapters.kinds.spatiotemporal_localizer import SpatiotemporalLocalizer
+
+    spec = spec_for(nano, ClipPlan(8), kind="tokens")
+    actors = SpatiotemporalLocalizer.build(None, Context(nano.dim, TargetSchema("boxes", LABELS), spec))
+    hub = Hub(nano, {"looks": made(MapClassifier, nano, 0), "actors": actors.described_as(AdapterInfo(features=spec))})
+    for given in (None, {"time_s": 1.0}, [{"time_s": 1.0}]):
+        with pytest.raises(InputError, match="adapter 'actors' wants 'boxes' beside each video: give it"):
+            hub.predict(["no such file.mp4"], given=given)
+    with pytest.raises(InputError, match="adapter 'spatiotemporal_localizer' wants 'boxes' beside each video"):
+        actors.predict("no such file.mp4")

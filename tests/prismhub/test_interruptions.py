@@ -36,6 +36,25 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
     assert "the same command goes on" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("predict", ["predict", "VIDEOS", "--adapter", "x"]),
+        ("zero_shot", ["zero-shot", "VIDEOS", "--labels", "b,d"]),
+        ("rank", ["rank", "VIDEOS", "--text", "b"]),
+    ],
+)
+def test_ctrl_c_of_what_answers_alone_says_that_nothing_is_kept(
+    module: str, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"prismhub.commands.{module}.find_inputs", interrupt)
+    assert run(words) == 130
+    assert capsys.readouterr().err == "prismhub: stopped; nothing was kept, the same command begins anew\n"
+
+
 def test_ctrl_c_after_the_end_is_quiet() -> None:
     code = (
         "import atexit, os, signal, sys; from prismhub import cli; "

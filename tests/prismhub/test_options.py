@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -132,3 +133,11 @@ def test_every_option_of_every_command_has_a_name_of_its_own_and_a_help(cls: typ
     assert known
     assert all(str(one.field.metadata.get("help", "")).strip() for one in known.values())
     assert not {"config", "help"} & known.keys(), "these two are those of every command"
+
+
+@pytest.mark.parametrize("program", ["/usr/bin/prismhub", "/site/prismhub/__main__.py"])
+def test_the_recorded_command_can_be_typed_again(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [program, "bench", "--data-root", "my data"])
+    assert all_settings.run_command() == "prismhub bench --data-root 'my data'"
+    monkeypatch.setattr(sys, "argv", ["/site/other/__main__.py", "bench"])
+    assert all_settings.run_command() is None

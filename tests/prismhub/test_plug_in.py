@@ -1,4 +1,4 @@
-"""A head of a third party: a small package is built and installed apart, and its kind is one like any other."""
+"""Heads and benchmarks of third parties: small packages are built and installed apart, and are like any other."""
 
 from __future__ import annotations
 
@@ -13,28 +13,34 @@ import pytest
 
 from tests import ROOT
 from tests.prismhub.small_data import FAST
+from tests.tasks.miniatures.clips import write_clip
 from tests.test_docs import fences
 
-PAGE = ROOT / "docs" / "write-an-adapter.md"
+HEAD_PAGE, TASK_PAGE = (ROOT / "docs" / name for name in ("write-an-adapter.md", "add-a-task.md"))
+
+
+def installed(folder: Path, module: str, code: str, project: str) -> Path:
+    """Where a package of one module is installed: it is built into a wheel first."""
+    source, out, site = (folder / name for name in ("source", "wheels", "site"))
+    source.mkdir()
+    (source / f"{module}.py").write_text(code, encoding="utf-8")
+    (source / "pyproject.toml").write_text(project, encoding="utf-8")
+    build = f"from setuptools import build_meta; print(build_meta.build_wheel({str(out)!r}))"
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
+    (wheel,) = out.glob("*-0.1.0-*.whl")
+    with zipfile.ZipFile(wheel) as whole:
+        whole.extractall(site)
+    assert len(list(site.glob("*.dist-info/entry_points.txt"))) == 1
+    return site
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the package of the manual is installed: its head and its `pyproject.toml`, built into a wheel."""
-    source = tmp_path_factory.mktemp("frame-peak")
-    (head,) = (code for code in fences(PAGE, "python runnable") if code.startswith("# frame_peak.py"))
-    (source / "frame_peak.py").write_text(head.replace("@register_adapter\n", ""), encoding="utf-8")
-    (project,) = (code for code in fences(PAGE, "toml") if "prismhub.adapters" in code)
-    (source / "pyproject.toml").write_text(project, encoding="utf-8")
-    out = tmp_path_factory.mktemp("wheels")
-    build = f"from setuptools import build_meta; print(build_meta.build_wheel({str(out)!r}))"
-    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
-    (wheel,) = out.glob("frame_peak-0.1.0-*.whl")
-    folder = tmp_path_factory.mktemp("site")
-    with zipfile.ZipFile(wheel) as whole:
-        whole.extractall(folder)
-    assert (folder / "frame_peak-0.1.0.dist-info" / "entry_points.txt").is_file()
-    return folder
+    """Where the package of the manual is installed: its head and its `pyproject.toml`."""
+    (head,) = (code for code in fences(HEAD_PAGE, "python runnable") if code.startswith("# frame_peak.py"))
+    (project,) = (code for code in fences(HEAD_PAGE, "toml") if "prismhub.adapters" in code)
+    folder = tmp_path_factory.mktemp("frame-peak")
+    return installed(folder, "frame_peak", head.replace("@register_adapter\n", ""), project)
 
 
 def run_beside(site: Path, *words: str) -> str:
@@ -57,3 +63,30 @@ def test_its_kind_trains_is_saved_and_answers_beside_ours(site: Path, splits: Pa
     from prismhub.cli import run
 
     assert run(["predict", str(splits / "test"), "--adapter", "peaks"]) == 2, "without the package it is not known"
+
+
+def test_its_benchmark_is_listed_checked_run_and_judged_again(tmp_path: Path) -> None:
+    """The benchmark of the manual, known by its entry point alone."""
+    (page,) = (code for code in fences(TASK_PAGE, "python runnable") if "deeds = register_benchmark(" in code)
+    code = page.partition("folder = Path")[0].replace("deeds = register_benchmark(", "deeds = (")
+    (points,) = (code for code in fences(TASK_PAGE, "toml") if "prismhub.tasks" in code)
+    project = '[project]\nname = "my-benchmarks"\nversion = "0.1.0"\n'
+    modules = '[tool.setuptools]\npy-modules = ["my_benchmarks"]\n'
+    site = installed(tmp_path, "my_benchmarks", code, project + points + modules)
+    data = tmp_path / "data" / "deeds"
+    for number in range(8):
+        write_clip(data / "clips" / f"{number}.mp4")
+    rows = [f"{number},{'jump' if number % 2 else 'sit'}\n" for number in range(8)]
+    for split, own in (("train", rows[:6]), ("validation", rows[6:])):
+        (data / f"{split}.csv").write_text("name,deed\n" + "".join(own))
+    assert "classification-v1" in run_beside(site, "tasks", "list", "examples")
+    assert "VideoPrism-B" in run_beside(site, "tasks", "show", "deeds")
+    run_beside(site, "tasks", "check", "deeds", "--root", str(data.parent), "--quiet")
+    results = tmp_path / "results"
+    words = ("--encoder", "nano", "--data-root", str(data.parent), "--output", str(results), "--epochs", "1")
+    assert "deeds" in run_beside(site, "bench", "--task", "deeds", *words, "--accelerator", "cpu", "--quiet")
+    again = json.loads(run_beside(site, "rescore", str(results), "--quiet", "--json"))
+    assert [one["after"]["task"] for one in again] == ["deeds"] and again[0]["after"]["state"] == "done"
+    from prismhub.cli import run
+
+    assert run(["tasks", "show", "deeds"]) == 2, "without the package it is not known"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.registry import _BUILT_IN, adapter_kind, target_kind
+from adapters.registry import _BUILT_IN, adapter_kind, head_options, target_kind
 from prismhub import cli
 from tasks.judges import JUDGES
 from tests.prismhub.score_files import score_commands
@@ -104,6 +105,11 @@ def test_what_is_wrong_without_a_model_is_said_before_torch_is_imported(tmp_path
         "language model 'smollm3' is no known name": [*train, "--llm", "smollm3"],
         "and no question column": ["train", "--data", str(tmp_path / "empty.csv"), "--adapter", "llm_decoder"],
         "is not of the form key=value": [*train, "--head", "dropout"],
+        "map_classifier: unknown option 'droput'; did you mean 'dropout'?": [*train, "--head", "droput=0.1"],
+        "linear: unknown option 'layers'": [*train, "--adapter", "linear", "--layers", "-1,-2"],
+        "label_smoothing must be at least 0": [*train, "--head", "label_smoothing=2"],
+        "grid: unknown option 'lrr'": [*train, "--grid", "lrr=1,2"],
+        "grid: 'epochs' cannot vary": [*train, "--grid", "epochs=1,2"],
         "is not of the form option=value,value": [*train, "--grid", "lr"],
         "unknown option 'epocs'; did you mean 'epochs'?": [*train, "--config", str(tmp_path / "t.yaml")],
         "option 'accelerator' cannot be 'gpuu'": [*train, "--accelerator", "gpuu"],
@@ -211,6 +217,9 @@ def test_reading_a_task_needs_no_torch(tmp_path: Path) -> None:
 
 def test_judging_files_needs_no_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WNSEARCHDIR", str(tmp_path / "wordnet"))
+    (tmp_path / "without").mkdir()  # NLTK, which imports scikit-learn and pandas where it finds them
+    (tmp_path / "without" / "nltk.py").write_text("raise ImportError('not installed')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "without"), os.environ.get("PYTHONPATH", "")]))
     commands = [[*one, "--json"] for one in score_commands(tmp_path).values()]
     assert len(commands) == len(JUDGES)
     frameworks = ["torch", "lightning", "torchmetrics", "transformers", "pandas", "scipy", "sklearn"]
@@ -223,3 +232,4 @@ def test_judging_files_needs_no_torch(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_what_kinds_of_ours_learn_is_known_without_importing_them(name: str) -> None:
     assert target_kind(name) == adapter_kind(name).target_kind
     assert adapter_kind(name).kind == name
+    assert head_options(name) == (name, adapter_kind(name).Config)

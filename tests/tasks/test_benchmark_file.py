@@ -7,11 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from adapters.predictions import ClassScores
 from core_encoder.clip_plan import ClipPlan
 from core_encoder.errors import InputError
-from tasks.benchmark_file import FAMILIES
+from tasks.benchmark_file import FAMILIES, _family
 from tasks.own_data import _FAMILIES, own_family
 from tasks.readers.boxes import BoxSample
 from tasks.registry import find_benchmark
@@ -74,15 +76,18 @@ def test_keys_of_the_page_are_all_there_are() -> None:
     rows = re.findall(r"^\| (`[^|]+) \|", PAGE, re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)}
     assert named == {*_TEXTS, *_LISTS, *_MAPPINGS, "family", "classes", "data"}
-    assert {kind for kind, _ in FAMILIES.values()} == set(_FAMILIES)
-    assert all(own_family(kind).family == name for name, (kind, _) in FAMILIES.items())
+    assert {of_class.family for of_class, _ in map(_family, FAMILIES)} == set(FAMILIES)
+    assert {own_family(kind).family for kind in _FAMILIES} <= set(FAMILIES)
+    assert all(f"`{name}`" in PAGE for name in FAMILIES)
 
 
-def test_heads_of_the_families_exist() -> None:
-    from adapters.registry import adapter_kind
+def test_heads_of_the_families_learn_their_targets() -> None:
+    from adapters.registry import target_kind
 
-    for kind, head in FAMILIES.values():
-        assert adapter_kind(head).target_kind == kind
+    for name in FAMILIES:
+        of_class, head = _family(name)
+        own = next((kind for kind in _FAMILIES if issubclass(of_class, own_family(kind))), "pairs")
+        assert not head or target_kind(head) == own
 
 
 def base(family: str, metric: str, ending: str, **more: object) -> dict[str, object]:
@@ -109,6 +114,60 @@ def test_every_family_reads_its_own_data(folder: Path) -> None:
     assert isinstance(train, BoxSample) and isinstance(test, BoxSample)
     assert who.label_names == ("wades",) and who.record == {"label_ids": [12], "context_s": 1.0}
     assert train.asked[0].corners[0] == (0.1, 0.1, 0.5, 0.5) and test.asked[0].corners[0] == (0.2, 0.1, 0.5, 0.5)
+
+
+def test_families_that_words_answer_read_their_own_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = opened(folder, base("zero-shot classification", "top1", ".csv", metrics=["map"], classes="classes.txt"))
+    assert named.label_names == ("heron", "crane") and named.protocol == "zero-shot-v1"
+    assert named.record["templates"] and named.samples("test")[0].labels == ("crane",)
+    rows = [
+        {
+            "video": "clips/4.mp4",
+            "question": "what does it do?",
+            "options": ["wades", "flies"],
+            "answer": 1,
+            "type": "CW",
+        },
+        {"video": "clips/4.mp4", "options": ["it  calls", "it sleeps"], "answer": "it calls"},
+    ]
+    (folder / "choices.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "choices.csv").write_text("video,question,options,answer\nclips/5.mp4,which?,a | b|c,0\n")
+    about = base("multiple choice", "accuracy", "", metrics=["accuracy@C"])
+    chosen = opened(folder, about | {"splits": {"test": "choices.jsonl", "val": "choices.csv"}})
+    first, second = chosen.samples("test")
+    assert [one.id for one in (first, second)] == ["clips/4.mp4?1", "clips/4.mp4?2"]
+    assert chosen.inputs(first)["candidates"] == ("what does it do? wades", "what does it do? flies")
+    assert chosen.describe_target(first) == "flies" and chosen.describe_target(second) == "it calls"
+    assert chosen.inputs(chosen.samples("val")[0])["candidates"] == ("which? a", "which? b", "which? c")
+    said = ClassScores(first.id, torch.tensor([0.1, 0.9]), chosen.inputs(first)["candidates"])
+    assert {name: score.value for name, score in chosen.judge([said], num_draws=5).values.items()} == {
+        **{"accuracy": 1.0, "accuracy@C": 1.0},
+    }
+    (folder / "asked.csv").write_text("video,question,answer,type\nclips/4.mp4,what is it?,a crane,DO\n")
+    answered = opened(folder, base("open answers", "wups", "", metrics=["wups@D"]) | {"splits": {"test": "asked.csv"}})
+    assert answered.inputs(answered.samples("test")[0])["question"] == "what is it?"
+    assert answered.protocol.startswith("nextqa-oe-wups-v1")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("clips/4.mp4,a|b,2,", "line 2: answer '2' is none of the 2 options, nor its place from 0"),
+        ("clips/4.mp4,left|right,rihgt,", "did you mean 'right'?"),
+        ("clips/4.mp4,alone,0,", "line 2: options 'alone' is not several texts; separate them by '|'"),
+        ("clips/4.mp4,a||b,0,", "line 2: options 'a||b' is not several texts"),
+        ("clips/9.mp4,a|b,0,", "none of its 1 videos exists"),
+        ("clips/4.mp4,a|b,0,x\nclips/4.mp4,a|b,0,x", "line 3: the same id as line 2 (x)"),
+    ],
+)
+def test_choices_that_are_none_are_named(folder: Path, row: str, message: str) -> None:
+    (folder / "choices.csv").write_text(f"video,options,answer,id\n{row}\n")
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        opened(folder, base("multiple choice", "accuracy", "") | {"splits": {"test": "choices.csv"}}).samples("test")
+    assert str(folder / "choices.csv") in str(error.value)
+    (folder / "choices.csv").write_text("video,options\nclips/4.mp4,a|b\n")
+    with pytest.raises(InputError, match="line 2: there is no answer; columns are video, options and answer"):
+        opened(folder, base("multiple choice", "accuracy", "") | {"splits": {"test": "choices.csv"}}).samples("test")
 
 
 def test_one_file_may_hold_all_splits(folder: Path) -> None:

@@ -72,3 +72,14 @@ def test_an_annotation_file_that_is_no_text_is_named(name: str, tmp_path: Path) 
             noticed += bool(errors)
             file.write_bytes(good)
     assert noticed
+
+
+def test_a_further_split_may_be_absent_but_none_that_is_trained_or_judged_on(tmp_path: Path) -> None:
+    benchmark = find_benchmark("vatex-t2v")
+    folder = write_data_of(benchmark, tmp_path)
+    next(folder.rglob("vatex_public_test*.json")).unlink()
+    found = check_data(benchmark, folder)
+    further = next(one for one in found.splits if one.split == "public_test")
+    assert not found.errors and "there is no vatex_public_test_english_v1.1.json" in further.absent
+    next(folder.rglob("vatex_validation_v1.0.json")).unlink()
+    assert "there is no vatex_validation_v1.0.json" in check_data(benchmark, folder).errors[0]

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import adapters.predicting
+import adapters.zero_shot
 import benchmarks.matrix
 import benchmarks.scoring
 import benchmarks.words
@@ -89,6 +91,9 @@ def test_every_cell_is_a_file_with_its_provenance(first_run: tuple[Path, list[An
     assert found["ssv2-temporal"].digests["prompts"] == hashlib.sha256(prompts.read_bytes()).hexdigest()
     assert "prompts" in found["nextqa-atp-hard"].digests and "prompts" not in found["ssv2"].digests
     ssv2 = found["ssv2"]
+    (weights,) = output.glob("*/ssv2/*.adapter/adapter_model.safetensors")
+    assert ssv2.adapter_sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()  # no other's card takes its scores
+    assert found["ssv2-temporal"].adapter_sha256 is None
     assert (ssv2.also_in_train, found["ssv2-temporal"].also_in_train) == (0, None)
     assert ssv2.cost is not None and ssv2.cost.train_s > 0 and (ssv2.cost.parameters or 0) > 1000
     hidden = [path for path in output.rglob("*") if path.name.startswith(".") or path.suffix == ".part"]
@@ -185,6 +190,62 @@ def test_a_training_that_was_cut_off_on_other_data_begins_anew(
     train.write_text(json.dumps(json.loads(train.read_text())[:-1]))
     assert run(bench_words(own, output, ["ssv2"], "--quiet")) == 0
     assert results_in(output)["ssv2"].state == "done" and not list(output.rglob("*.run"))
+
+
+@pytest.mark.parametrize("name", ["ssv2", "ssv2-temporal", "ava", "msrvtt-t2v"])
+def test_answers_of_a_run_that_was_cut_off_are_gone_on_with(
+    name: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stopped after an answer, it gives the others alone; what it says is what a whole run says."""
+    asked: list[int] = []
+    places = ((adapters.predicting, "predict_clips", 1), (adapters.zero_shot, "name_videos", 2))
+    real = [(*one, getattr(*one[:2])) for one in (*places, (adapters.zero_shot, "answer_by_words", 1))]
+
+    def counting(function: Callable[..., Any], most: int | None, place: int) -> Callable[..., Any]:
+        def answers(*given: Any, **options: Any) -> Any:
+            asked.append(len(given[place]))
+            for number, one in enumerate(function(*given, **options)):
+                if number == most:
+                    raise KeyboardInterrupt
+                yield one
+
+        return answers
+
+    for output, most in ((tmp_path / "whole", None), (tmp_path / "cut", 1), (tmp_path / "cut", None)):
+        with monkeypatch.context() as patch:
+            for module, function, place, answers in real:
+                patch.setattr(module, function, counting(answers, most, place))
+            assert run(bench_words(root, output, [name])) == (0 if most is None else 130)
+    assert "1 answers are there already" in capsys.readouterr().err
+    assert asked[1] == asked[0] and asked[2] == asked[0] - 1
+    whole, cut = (results_in(tmp_path / one)[name] for one in ("whole", "cut"))
+    assert whole.scores == cut.scores and whole.n_evaluated == cut.n_evaluated == asked[0]
+    lines = [lines_of(result_files(tmp_path / one)[0]) for one in ("whole", "cut")]
+    assert lines[0] == lines[1] and not list((tmp_path / "cut").rglob("*.run"))
+
+
+def test_what_cannot_be_judged_here_is_said_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, output = write_root(tmp_path / "data", ["nextqa-oe"]), tmp_path / "results"
+    monkeypatch.setattr("tasks.metrics.lexicon.find_wordnet", lambda parts: None)
+    monkeypatch.setattr(benchmarks.matrix, "encode_missing", None)
+    monkeypatch.setattr(benchmarks.matrix, "score_cell", None)
+    assert run(bench_words(data, output, ["nextqa-oe"], "--quiet")) == 3
+    assert results_in(output)["nextqa-oe"].reason.startswith("WordNet is not on this machine: install Debian's")
+    assert run(bench_words(data, output, ["nextqa-oe"], "--quiet", "--dry-run")) == 0
+    assert "nextqa-oe, nano, llm_decoder: failed: WordNet is not" in capsys.readouterr().out
+
+
+def test_a_score_stays_where_its_data_is_damaged_since(
+    finished: Path, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = Path(shutil.copytree(root, tmp_path / "own"))
+    before = results_in(finished)["ssv2-temporal"]
+    next(own.rglob("eval_ssv2_temporal.csv")).write_text("videopath,caption\n")
+    assert run(bench_words(own, finished, ["ssv2-temporal"], "--quiet")) == 0
+    assert results_in(finished)["ssv2-temporal"] == before
+    assert "its data cannot be read" in caplog.text and "eval_ssv2_temporal.csv: line 1" in caplog.text
 
 
 def test_cells_without_data_and_failed_ones_say_why(
@@ -354,7 +415,7 @@ def test_a_saved_adapter_of_texts_answers_in_words(root: Path, tmp_path: Path) -
     from adapters.card import AdapterInfo
     from adapters.context import Context, TargetSchema
     from adapters.kinds.lit_text import LitText
-    from adapters.registry import save_to_registry
+    from adapters.registry import describe_adapter, save_to_registry
     from core_encoder.extraction import spec_for
 
     nano = load_encoder("nano")
@@ -370,6 +431,7 @@ def test_a_saved_adapter_of_texts_answers_in_words(root: Path, tmp_path: Path) -
     assert not done.failed and [column.adapter for column in done.columns] == ["mine"]
     found = results_in(output)
     assert [found[name].adapter for name in names] == ["map_classifier", "mine", "mine", "mine"]
+    assert found["msrvtt-t2v"].adapter_sha256 == describe_adapter("mine").weights_sha256
     path = next(output.rglob("msrvtt-t2v/*.json"))
     for one in lines_of(path):
         video = next(root.rglob(f"{one['id']}.*"))
@@ -428,16 +490,20 @@ def test_where_all_do_not_fit_together_each_cell_tries(
     assert cost is not None and cost.encoded == 9
 
 
-def test_a_benchmark_in_yaml_is_run_and_judged_again(tmp_path: Path) -> None:
+def test_a_benchmark_in_yaml_is_run_and_judged_again_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given_splits(tmp_path / "root" / "letters")
-    file = tmp_path / "letters.yaml"
-    file.write_text("name: letters\nfamily: classification\nmetric: top1\nsplits: {train: train, test: test}\n")
+    monkeypatch.chdir(tmp_path)
+    Path("letters.yaml").write_text(
+        "name: letters\nfamily: classification\nmetric: top1\nsplits: {train: train, test: test}\n"
+    )
     output = tmp_path / "results"
     done = prismhub.bench(
-        task=str(file), encoder="nano", data_root=tmp_path / "root", output=output, epochs=1, accelerator="cpu"
+        task="letters.yaml", encoder="nano", data_root="root", output=output, epochs=1, accelerator="cpu"
     )
     (result,) = done.results.values()
     assert result.state == "done" and result.suite == "own" and result.n_total == 6
     assert done.table()[1][-1][1:3] == ["average", ""]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     (again,) = prismhub.rescore(results=output)
     assert again.after is not None and again.after.scores == result.scores

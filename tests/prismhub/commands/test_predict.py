@@ -24,7 +24,7 @@ def test_arrays_clips_and_single_paths_are_answered_like_their_files(splits: Pat
         assert [one.sample_id for one in answers] == names
         for one, other in zip(answers, expected, strict=True):
             torch.testing.assert_close(one.scores, other.scores, atol=2e-3, rtol=0)
-    [alone] = prismhub.predict(videos=paths[0], adapter="x").predictions
+    [alone] = prismhub.predict(paths[0], adapter="x").predictions  # as on the command line, before the options
     assert alone.sample_id == str(paths[0])
     [alone] = prismhub.predict(videos=frames[0], adapter="x").predictions
     assert alone.sample_id == "0"
@@ -32,7 +32,7 @@ def test_arrays_clips_and_single_paths_are_answered_like_their_files(splits: Pat
         prismhub.predict(videos=frames[0][0], adapter="x")
     with pytest.raises(InputError, match="window, step and vtt count seconds, which an array does not know"):
         prismhub.predict(videos=frames, adapter="x", window=1)
-    for wrong, says in ((None, "option 'videos' cannot be None"), ([3], "a path, a Clip or an array, not int")):
+    for wrong, says in ((None, "option 'videos' is missing"), ([3], "a path, a Clip or an array, not int")):
         with pytest.raises(InputError, match=says):
             prismhub.predict(videos=wrong, adapter="x")
     assert prismhub.encode(videos=paths[0]).report.n_clips == 1

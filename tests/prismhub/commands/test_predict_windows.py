@@ -56,10 +56,11 @@ def test_the_answer_of_a_window_is_that_of_the_clip_cut_out(trained: Path, long:
         assert window.answer.scores.tolist() == pytest.approx(answer.scores.tolist(), abs=2e-3)
 
 
-def test_webvtt_joins_neighbours_and_takes_no_markup(trained: Path, long: Path, tmp_path: Path) -> None:
-    assert (
-        run(["predict", str(long), "--adapter", "x", "--window", "1", "--vtt", str(tmp_path / "out"), "--quiet"]) == 0
-    )
+def test_webvtt_joins_neighbours_and_takes_no_markup(
+    trained: Path, long: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["predict", str(long), "--adapter", "x", "--window", "1", "--vtt", str(tmp_path / "out")]) == 0
+    assert f"the subtitles: {(tmp_path / 'out').as_uri()}" in capsys.readouterr().err
     text = (tmp_path / "out" / "a <long> one.vtt").read_text(encoding="utf-8")
     head, *cues = text.strip().split("\n\n")
     assert head == "WEBVTT" and len(cues) == 3

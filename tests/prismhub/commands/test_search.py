@@ -314,6 +314,7 @@ def test_the_parts_of_a_query_that_contradict_are_refused(world: Path) -> None:
         prismhub.search(world / "archive", mode="vector", where="fps = 1")
 
 
+@pytest.mark.slow
 def test_an_archive_in_the_space_of_an_adapter_is_asked_by_its_words(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], says: Callable[..., str]
 ) -> None:

@@ -82,6 +82,19 @@ def test_the_answer_is_seconds_of_the_video(video: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.usefixtures("when")
+def test_an_answer_without_segments_says_how_to_see_the_unsure_ones(
+    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask = ["predict", str(video), "--adapter", "when", "--threshold", "0.999"]
+    note = "when: in 1 of 1 videos no segment reaches the threshold 0.999, the surest has 0."
+    assert run(ask) == 0 and note in capsys.readouterr().err
+    for more in (["--all-scores"], ["--top", "2"], ["--format", "activitynet"]):
+        assert run([*ask, *more]) == 0 and note not in capsys.readouterr().err
+    assert run([*ask, "--timeline", str(tmp_path / "drawn")]) == 0
+    assert f"the timelines: {(tmp_path / 'drawn').as_uri()}" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("when")
 def test_answers_as_files(video: Path, events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(video, tmp_path / "a.mp4")
     ask = ["predict", str(tmp_path / "a.mp4"), "--adapter", "when", "--quiet", "--format"]
@@ -121,6 +134,11 @@ def test_proposals_are_named_by_another_adapter(
         capsys, "evaluate", "--data", str(events), "--adapter", "proposals", "--classifier", "what", "--quiet"
     )
     assert result["adapter"] == "proposals + what@v1" and result["config"]["classifier"] == "what"
+    other = load_adapter("what")
+    other.info = replace(other.info, targets=replace(other.info.targets, label_names=("run", "star")))
+    save_to_registry(other, "other")
+    foreign = says(2, "evaluate", "--data", str(events), "--adapter", "proposals", "--classifier", "other")
+    assert "classifier 'other' knows class 'run', which is none of task" in foreign, "before anything is asked"
     assert "have classes already" in says(2, "predict", str(video), "--adapter", "when", "--classifier", "what")
     assert "does not answer with classes" in says(2, *ask, "--classifier", "when")
     what = load_adapter("what")
@@ -149,7 +167,8 @@ def test_what_is_asked_wrongly(video: Path, events: Path, tmp_path: Path, says: 
     )
     assert "give a folder with --out" in says(2, *both)
     what = ("predict", str(video), "--adapter", "what")
-    assert "answers of linear cannot be written as 'csv'" in says(2, *what, "--format", "csv")
+    assert "answers of linear cannot be written as 'csv'; --json prints them" in says(2, *what, "--format", "csv")
+    assert "answers of linear have no file format for out" in says(2, *what, "--out", str(tmp_path / "x.csv"))
     assert "timeline means nothing for linear" in says(2, *what, "--timeline", str(tmp_path / "t"))
     assert "threshold means nothing for linear" in says(2, *what, "--threshold", "0.5")
 

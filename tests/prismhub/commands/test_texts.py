@@ -194,3 +194,12 @@ def test_questions_and_candidates_that_make_no_sense(world: Path, tmp_path: Path
     words = ("predict", str(world), "--adapter", "y")
     assert "at least two different texts" in says(2, *words, "--candidates", str(tmp_path / "one.txt"))
     assert "question is empty: ask something" in says(2, *words, "--question", " ")
+
+
+def test_the_card_that_is_shown_says_where_the_language_model_is_looked_for(
+    learned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["adapters", "show", "y"]) == 0
+    assert "in a command by `--llm PLACE`" in capsys.readouterr().out, "as the card in its folder does"
+    (learned / "adapters" / "y" / "v1" / "README.md").unlink()
+    assert run(["adapters", "show", "y"]) == 0 and "# y" in capsys.readouterr().out

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from core_encoder.errors import InputError
 from tasks.judges import judge
-from tasks.judges.boxes import BEHAVIOURS, GROUPS, evaluator_order
+from tasks.judges.boxes import GROUPS, evaluator_order
 from tasks.metrics.frame_map import BoxTable
 from tasks.readers.box_rows import read_label_map
+from tasks.readers.chimpact import BEHAVIOURS
 from tests import ROOT
 
 Row = list[Any]
@@ -277,6 +278,7 @@ def test_a_label_map_names_the_classes(tmp_path: Path) -> None:
         ("a,now,0,0,0.5,0.5,80,1", "line 2: timestamp 'now' is not a finite number"),
         ("a,902,0,0,left,0.5,80,1", "line 2: x2 'left' is not a finite number"),
         ("a,902,0,0,0.5,0.5,run,1", "line 2: action_id 'run' is not a whole number"),
+        (f"a,902,0,0,0.5,0.5,{2**64},1", f"line 2: action_id '{2**64}' is not a whole number"),
         ("a,902,0,0,0.5,0.5,80,nan", "line 2: score 'nan' is not a finite number"),
         ("a", "line 2: 1 fields"),
     ],

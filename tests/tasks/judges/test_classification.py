@@ -121,3 +121,10 @@ def test_a_byte_order_mark_and_windows_line_ends_mean_nothing(tmp_path: Path) ->
     (tmp_path / "truth.csv").write_bytes(b"\xef\xbb\xbfid,label\r\na,x\r\n\r\n")
     (tmp_path / "said.csv").write_bytes(b"\xef\xbb\xbfx,id,y\r\n1,a,0\r\n")
     assert judge("classification", tmp_path / "truth.csv", tmp_path / "said.csv").metrics["top1"] == 1.0
+
+
+def test_spaces_around_an_id_mean_nothing_in_either_file(tmp_path: Path) -> None:
+    (tmp_path / "truth.csv").write_text("id,label\n a,x\nb ,y\n")
+    (tmp_path / "said.csv").write_text("id,x,y\na ,1,0\n b,0,1\n")
+    found = judge("classification", tmp_path / "truth.csv", tmp_path / "said.csv")
+    assert found.metrics["top1"] == 1.0 and not found.notes

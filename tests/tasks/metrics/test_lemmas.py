@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
+import nltk
 import pytest
+from nltk.tag.perceptron import PerceptronTagger
 
 from tasks.metrics.lemmas import Lemmatizer, nltk_tagging, stop_words
 from tasks.metrics.lexicon import Lexicon
@@ -49,11 +53,26 @@ def test_stop_words_keep_the_negations() -> None:
     assert {"the", "his", "won't", "because"} < stop_words() and not {"no", "not", "nor"} & stop_words()
 
 
-def test_nltk_is_used_where_it_is_installed_with_its_tagger() -> None:
-    pytest.importorskip("nltk")
+def test_nltk_is_used_where_it_is_installed_with_its_tagger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NLTK's own tagger, trained here on a few sentences, for the data of the real one comes from no registry."""
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    assert nltk_tagging() is None  # NLTK alone is not enough
+    write_tagger(tmp_path)
     found = nltk_tagging()
-    if found is None:
-        pytest.skip("NLTK's tagger is not installed")
+    assert found is not None
     tag, stem = found
-    assert tag(["the", "dogs", "ran", "quickly", "home"])[1:4] == ["noun", "verb", "adv"]
+    words = ["the", "dogs", "ran", "quickly", "home"]
+    assert tag(words)[1:] == ["noun", "verb", "adv", "noun"] and tag([]) == []
+    assert tag(["the"]) == ["noun"]  # DT is none of the four parts: asked alone, then taken for a noun
     assert stem("playing") == "play"
+
+
+def write_tagger(folder: Path) -> None:
+    """A small tagger of NLTK's, in the files and the folder in which NLTK looks for its English one."""
+    tagger = PerceptronTagger(load=False)
+    tagger.train([[("the", "DT"), ("dogs", "NNS"), ("ran", "VBD"), ("quickly", "RB"), ("home", "NN")]], nr_iter=10)
+    place = folder / "taggers" / "averaged_perceptron_tagger_eng"
+    place.mkdir(parents=True)
+    parts = {"weights": tagger.model.weights, "tagdict": tagger.tagdict, "classes": sorted(tagger.classes)}
+    for name, content in parts.items():
+        (place / f"{place.name}.{name}.json").write_text(json.dumps(content))

@@ -27,7 +27,8 @@ ROWS = {
 EXCLUDED = {"train": "", "val": "2FIHyVgcIXc,0904\n"}
 DETECTED = (
     "2FIHyVgcIXc,0902,0.110,0.210,0.500,0.890,,0.994382\n"
-    "2FIHyVgcIXc,0902,0.620,0.210,0.900,0.890,,0.912\n"
+    "2FIHyVgcIXc,0902,0.690,0.210,0.900,0.890,,0.912\n"  # two thirds of the true box
+    "2FIHyVgcIXc,0902,0.100,0.200,0.300,0.700,,0.85\n"  # about a third
     "2FIHyVgcIXc,0902,0.000,0.000,0.200,0.200,,0.412\n"
     "2FIHyVgcIXc,0904,0.110,0.210,0.500,0.890,,0.97\n"
 )

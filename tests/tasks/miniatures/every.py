@@ -19,6 +19,7 @@ from tests.tasks.miniatures import (
     kabr,
     kinetics,
     moments_in_time,
+    msr_vtt,
     next_qa,
     something_something,
     vatex,
@@ -65,10 +66,20 @@ WRITERS: Mapping[str, Callable[[Path], Path]] = {
 }
 
 
-def write_data_of(benchmark: Benchmark, root: Path) -> Path:
+VARIANTS: Mapping[str, tuple[tuple[str, ...], Callable[[Path], object]]] = {
+    "Frozen in Time": (("msrvtt-t2v", "msrvtt-cap"), msr_vtt.as_frozen_in_time),
+    "UMT": (("msrvtt-t2v",), msr_vtt.as_umt),
+    "two files": (("msrvtt-cap",), msr_vtt.as_two_files),
+}
+"""Other official files of the same data: of which benchmarks, and what makes them of a miniature."""
+
+
+def write_data_of(benchmark: Benchmark, root: Path, variant: str = "") -> Path:
     """Write the data set of a benchmark below `root`, unless it is there; returns its folder."""
-    folder = root / (benchmark.folder or benchmark.name)
+    folder = root / variant / (benchmark.folder or benchmark.name)
     if not folder.exists():
         folder.mkdir(parents=True)
         WRITERS[folder.name](folder)
+        if variant:
+            VARIANTS[variant][1](folder)
     return folder

@@ -58,6 +58,20 @@ def split_of(video: str) -> str:
     return "train" if number < 6513 else "validate" if number < 7010 else "test"
 
 
+def as_umt(folder: Path) -> None:
+    """1K-A as UMT and Singularity give it out instead: one list of JSON."""
+    (folder / "MSRVTT_JSFUSION_test.csv").unlink()
+    pairs = [{"video": f"{name}.mp4", "caption": captions_of(name)[0]} for name in TEST]
+    (folder / "msrvtt_test1k.json").write_text(json.dumps(pairs))
+
+
+def as_two_files(folder: Path) -> None:
+    """Captions in the two files of the data set's own challenge instead, that of the test videos by itself."""
+    (folder / "MSRVTT_data.json").unlink()
+    write_json(folder / "train_val_videodatainfo.json", TRAIN)
+    write_json(folder / "test_videodatainfo.json", TEST)
+
+
 def as_frozen_in_time(folder: Path) -> dict[str, int]:
     """1K-A as Frozen in Time gives it out instead: captions in COCO's format, a list, and which caption of each."""
     (folder / "MSRVTT_JSFUSION_test.csv").unlink()

@@ -20,7 +20,7 @@ QUESTIONS = (
     "what did the girl do before she sat down",
     "where is this happening",
 )
-OPTIONS = ("share with the girl", "approach lady, sitting there", "unwrap it", "playing with toy train", "gesture")
+OPTIONS = ("share with the girl", "approach lady, sitting there", "unwrap it", "walking with the dog", "two men")
 
 
 def write(folder: Path) -> Path:

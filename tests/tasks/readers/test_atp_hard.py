@@ -60,7 +60,7 @@ def test_damage_is_named(folder: Path) -> None:
     for damaged, complaint in (
         ("0\n8\n", r"ct4.txt: line 2: '8' is no row of val.csv, which holds 8, from 0"),
         ("0\n-1\n", r"ct4.txt: line 2: '-1' is no row"),
-        ("1\n", r"ct4.txt: line 1: row 1 of .*val.csv is no causal or temporal question"),
+        ("1\n", r"ct4.txt: line 1: row 1 of .*val.csv is no causal or temporal question: its type in line 3 is 'DO'"),
         ("0\n0\n", r"ct4.txt: line 2: '0' is in line 1 already"),
         ("", r"ct4.txt: holds no name"),
     ):
@@ -74,5 +74,5 @@ def test_damage_is_named(folder: Path) -> None:
     with pytest.raises(InputError, match=r"val.csv: line 2: answer '7' is no index of the 5 options"):
         read_atp_hard(DatasetFolder(folder), "val")
     (folder / "NExT-OE/dataset/nextqa/val.csv").replace(file)  # the same name, without options
-    with pytest.raises(InputError, match=r"line 1: row 0 of .*val.csv is no causal or temporal question with options"):
+    with pytest.raises(InputError, match=r"val.csv: line 1: has no options a0 to a4: it is NExT-OE's; get NExT"):
         read_atp_hard(DatasetFolder(folder), "val")

@@ -145,7 +145,7 @@ def test_label_maps(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=says):
             read_label_map(written(tmp_path, text, "wrong.pbtxt"))
-    with pytest.raises(InputError, match=r"none\.pbtxt: cannot be read as a label map \(No such file or directory\)$"):
+    with pytest.raises(InputError, match=r"none\.pbtxt: no such file$"):
         read_label_map(tmp_path / "none.pbtxt")
 
 

@@ -49,13 +49,18 @@ def test_damage_is_named(folder: Path) -> None:
             r"train.json: annotator-id_0: task1/train/mouse001\S*: annotations: frame 1: 4 is no class from 0 to 3",
         ),
         ("x", r"annotations must be a list, not 'x'"),
-        ([3] * 23, r"labels 23 frames, but .*mouse001_task1_annotator1.mp4 has 20"),
+        ([3] * 19, r"train.json: annotator-id_0: task1/train/mouse001\S*: annotations has 19 frames, keypoints 20"),
+        ([], r"mouse001_task1_annotator1: annotations is empty"),
     ):
         content = json.loads(json.dumps(good))
         content["annotator-id_0"]["task1/train/mouse001_task1_annotator1"]["annotations"] = given
         file.write_text(json.dumps(content))
         with pytest.raises(InputError, match=message):
             read_calms21(DatasetFolder(folder), "train")
+    sequence = {"annotations": [3] * 23}
+    file.write_text(json.dumps({"annotator-id_0": {"task1/train/mouse001_task1_annotator1": sequence}}))
+    with pytest.raises(InputError, match=r"labels 23 frames, but .*mouse001_task1_annotator1.mp4 has 20"):
+        read_calms21(DatasetFolder(folder), "train")
     file.write_text('{"annotator-id_0": {}}')
     with pytest.raises(InputError, match=r"train.json: holds no sequence"):
         read_calms21(DatasetFolder(folder), "train")

@@ -9,6 +9,7 @@ import pytest
 from core_encoder.errors import InputError
 from tasks.readers.charades_sta import read_moments
 from tasks.readers.dataset_folder import DatasetFolder
+from tasks.registry import find_benchmark
 from tests.tasks.miniatures import charades_sta
 from tests.tasks.miniatures.clips import in_latin1, with_windows_ends
 
@@ -56,3 +57,11 @@ def test_damage_of_the_moments_is_named(folder: Path) -> None:
     file.unlink()
     with pytest.raises(InputError, match=r"there is no charades_sta_test.txt in it"):
         read_moments(DatasetFolder(folder), "test")
+
+
+def test_moments_that_move_are_other_data(folder: Path) -> None:
+    file = folder / "charades_sta_test.txt"
+    digest = find_benchmark("charades-sta-mc").open(folder).digest("test")
+    assert find_benchmark("charades-sta-mc").open(folder).digest("test") == digest
+    file.write_text(file.read_text().replace("0.9", "0.8", 1))
+    assert find_benchmark("charades-sta-mc").open(folder).digest("test") != digest

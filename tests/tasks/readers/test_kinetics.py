@@ -40,6 +40,14 @@ def test_other_layouts_and_names(folder: Path) -> None:
     assert all("flat" in sample.clip.path and Path(sample.clip.path).is_file() for sample in moved)
 
 
+def test_further_columns_mean_nothing(folder: Path) -> None:
+    """The copy of the validation list in ActivityNet's repository ends in a column `is_cc`."""
+    plain, file = read_kinetics(DatasetFolder(folder), "val"), folder / "validate.csv"
+    header, *rows = file.read_text().splitlines()
+    file.write_text("\n".join([f"{header},is_cc", *(f"{row},0" for row in rows)]) + "\n")
+    assert read_kinetics(DatasetFolder(folder), "val") == plain
+
+
 def test_a_missing_video_keeps_its_row(folder: Path) -> None:
     next((folder / "val").rglob("*.mp4")).unlink()
     there = [Path(sample.clip.path).is_file() for sample in read_kinetics(DatasetFolder(folder), "val")]
@@ -53,6 +61,13 @@ def test_damage_is_named(folder: Path) -> None:
     with pytest.raises(InputError, match=r"train.csv: line 2: time_start 'x' is not a time in seconds"):
         read_kinetics(DatasetFolder(folder), "train")
     file.write_text(good)
+    other = folder / "validate.csv"
+    right = other.read_text()
+    other.write_text(right.replace("tai chi", "tai chy"))
+    task = find_benchmark("kinetics400").open(folder)
+    with pytest.raises(InputError, match=r"validate.csv: line 4: label 'tai chy' is no class of train; did you mean"):
+        task.samples("test")
+    other.write_text(right)
     without_column(file, "youtube_id")
     with pytest.raises(InputError, match=r"train.csv: line 1: there is no column 'youtube_id'"):
         read_kinetics(DatasetFolder(folder), "train")

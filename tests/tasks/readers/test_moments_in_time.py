@@ -33,6 +33,7 @@ def test_the_official_files_are_read_as_they_are(folder: Path) -> None:
 
 
 def test_damage_is_named(folder: Path) -> None:
+    good = (folder / "moments_categories.txt").read_text()
     (folder / "moments_categories.txt").write_text("clapping,0\npraying,2\n")
     with pytest.raises(InputError, match=r"moments_categories.txt: line 2: index 2 follows 0"):
         moments_in_time_classes(DatasetFolder(folder))
@@ -41,9 +42,16 @@ def test_damage_is_named(folder: Path) -> None:
         InputError, match=r"moments_categories.txt: line 1: has 1 fields instead of 2: index is missing"
     ):
         moments_in_time_classes(DatasetFolder(folder))
+    (folder / "moments_categories.txt").write_text(good)
     in_latin1(folder / "trainingSet.csv")
     with pytest.raises(InputError, match=r"trainingSet.csv: line 2: byte 0xe9 is not UTF-8"):
         read_moments_in_time(DatasetFolder(folder), "training")
     (folder / "validationSet.csv").write_text("a/b.mp4,,3,0\n")
     with pytest.raises(InputError, match=r"validationSet.csv: line 1: label is empty"):
+        read_moments_in_time(DatasetFolder(folder), "validation")
+    (folder / "validationSet.csv").write_text("a/b.mp4,praying,3,0\na/c.mp4,prayng,3,0\n")
+    with pytest.raises(InputError, match=r"validationSet.csv: line 2: label 'prayng' is not a class; did you mean"):
+        read_moments_in_time(DatasetFolder(folder), "validation")
+    (folder / "validationSet.csv").write_text("a/b.mp4,praying,3,0\na/c.mp4,praying,3,0,1\n")
+    with pytest.raises(InputError, match=r"validationSet.csv: line 2: has 5 fields, line 1 has 4"):
         read_moments_in_time(DatasetFolder(folder), "validation")

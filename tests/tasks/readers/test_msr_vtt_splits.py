@@ -91,7 +91,7 @@ def test_damage_is_named(folder: Path) -> None:
     with pytest.raises(InputError, match=r"test.csv: line 1: there is no column 'sentence'"):
         pairs(folder)
     file.unlink()
-    with pytest.raises(InputError, match=r"there is no MSRVTT_JSFUSION_test.csv in it or below it"):
+    with pytest.raises(InputError, match=r"there is no MSRVTT_JSFUSION_test.csv or msrvtt_test1k.json in it or below"):
         pairs(folder)
 
 

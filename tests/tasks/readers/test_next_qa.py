@@ -37,7 +37,7 @@ def test_one_of_five(folder: Path) -> None:
     options = ("roll the handle", "tap", "strum", "hit", "pluck")
     clip = Clip(str(folder / "videos/1164/4010069381.mp4"))
     question = "how do the two man play the instrument"
-    wanted = TextSample("4010069381_6", clip, (), "val", (options[0],), question, options)
+    wanted = TextSample("4010069381_6", clip, (), "val", (options[0],), question, options, "CH")
     assert read(folder, CHOICE + ROW) == [wanted]
     assert LanguageTask.from_samples([wanted]).inputs(wanted) == {"question": question, "candidates": options}
 

@@ -37,7 +37,8 @@ def test_the_official_files_are_read_as_they_are(folder: Path) -> None:
     assert train[3].labels == ()  # a class that does not count: the moment stays, where an answer is a false alarm
     assert (train[0].clip.start_s, train[0].clip.end_s) == (pytest.approx(2 - 32 / 30, abs=1e-3), 3.067)
     assert [one.id for one in test] == ["2FIHyVgcIXc@902", "2FIHyVgcIXc@903"]  # 904 is excluded
-    assert boxes(test[0]) == [(0.11, 0.21, 0.5, 0.89), (0.62, 0.21, 0.9, 0.89)]  # detected, and sure enough
+    sure = [(0.11, 0.21, 0.5, 0.89), (0.69, 0.21, 0.9, 0.89), (0.1, 0.2, 0.3, 0.7)]
+    assert boxes(test[0]) == sure  # detected, and sure enough
     assert boxes(test[1]) == []
     assert task.describe_target(test[0])[0] == {"box": [0.1, 0.2, 0.5, 0.9], "label": "action 80"}
 
@@ -63,11 +64,41 @@ def test_kinetics_clips_are_found_by_the_second(tmp_path: Path) -> None:
     assert again.id == nobody.id and not Path(again.clip.path).exists()
 
 
+def test_clips_of_kinetics_are_not_opened_before_their_picture_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core_encoder.video import decoders
+
+    opened: list[str] = []
+    real = decoders.read_facts
+    monkeypatch.setattr(decoders, "read_facts", lambda path, *more: opened.append(str(path)) or real(path, *more))
+    task = find_benchmark("ava-kinetics").open(ava.write_with_kinetics(tmp_path))
+    one = task.samples("test")[2]
+    assert opened and not any("zz9TyPpr0bE" in path or "yyNobody" in path for path in opened)
+    assert isinstance(one, BoxSample) and one.clip.end_s == pytest.approx(2.5 + 32 / 30, abs=1e-3)
+    facts = real(one.clip.path)
+    assert tuple(task.inputs(one)["picture"]) == (facts.width, facts.height)
+
+
+def test_what_was_judged_is_known_by_its_annotations_alone(folder: Path) -> None:
+    digests = [find_benchmark("ava").open(folder).digest("test")]
+    for video in folder.rglob("*.mp4"):
+        video.unlink()
+    digests.append(find_benchmark("ava").open(folder).digest("test"))
+    file = folder / "ava_val_predicted_boxes.csv"
+    file.write_text(file.read_text().replace("0.110", "0.111"))
+    digests.append(find_benchmark("ava").open(folder).digest("test"))
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_damage_is_named(folder: Path) -> None:
     file = folder / "ava_val_v2.2.csv"
     good = file.read_text()
     for old, new, message in (
-        ("0.100,0.200", "0.100", r"ava_val_v2.2.csv: line 1: box 0.1 0.5 0.9 80 seems to be in pixels"),
+        ("0.100,0.200", "0.100", r"ava_val_v2.2.csv: line 1: 7 fields, expected 8, as in most rows with a box"),
+        ("0.900,80,0", "0.900,81,0", r"ava_val_v2.2.csv: line 1: action_id '81' is none of 1 to 80"),
+        ("0.900,80,0", "0.900,,0", r"ava_val_v2.2.csv: line 1: action_id is empty"),
+        ("0.500,0.900,80", "50,0.900,80", r"ava_val_v2.2.csv: line 1: box 0.1 0.2 50 0.9 seems to be in pixels"),
         ("0902,0.100", "09x2,0.100", r"ava_val_v2.2.csv: line 1: timestamp '09x2' is not a time in seconds"),
         ("0902,0.100", "0990,0.100", r"ava_val_v2.2.csv: line 1: there is no frame at 90 s"),
         ("0.200,0.500", "x,0.500", r"ava_val_v2.2.csv: line 1: y1 'x' is not a number"),

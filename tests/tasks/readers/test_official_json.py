@@ -71,6 +71,7 @@ def test_files_of_another_form_are_refused(file: Path) -> None:
         ("{}", "a.json: holds nothing"),
         ("[1]", "a.json: must be an object, not [1]"),
         ("[1", "a.json: not valid JSON"),
+        ("[" * 100_000, "a.json: its lists and objects lie too deep in one another"),
     ):
         file.write_text(content)
         with pytest.raises(InputError, match=re.escape(message)):
@@ -83,6 +84,6 @@ def test_files_of_another_form_are_refused(file: Path) -> None:
         with pytest.raises(InputError, match=re.escape(message)):
             read_entries(file)
     file.write_bytes(b'["\xe9"]')
-    with pytest.raises(InputError, match=r"a.json: not valid JSON"):
+    with pytest.raises(InputError, match=r"a.json: line 1: byte 0xe9 is not UTF-8; save the file as UTF-8"):
         read_entries(file)
     assert isinstance(Entry({}, "x").error("y"), InputError)

@@ -54,7 +54,7 @@ def test_damage_is_named(folder: Path) -> None:
         with pytest.raises(InputError, match=complaint):
             read_vatex(DatasetFolder(folder), "validation_half")
     file.write_bytes(b'[{"videoID": "\xe9"}]')
-    with pytest.raises(InputError, match=r"v1.0.json: not valid JSON"):
+    with pytest.raises(InputError, match=r"v1.0.json: line 1: byte 0xe9 is not UTF-8"):
         read_vatex(DatasetFolder(folder), "validation")
     file.unlink()
     with pytest.raises(InputError, match=r"there is no vatex_validation_v1.0.json in it"):

@@ -12,6 +12,7 @@ import pytest
 from core_encoder.errors import InputError
 from tasks.readers.dataset_folder import DatasetFolder
 from tasks.readers.youcook2 import read_youcook2
+from tasks.registry import find_benchmark
 from tests.tasks.miniatures import youcook2
 from tests.tasks.miniatures.clips import with_windows_ends
 
@@ -59,3 +60,10 @@ def test_damage_is_named(folder: Path) -> None:
     file.unlink()
     with pytest.raises(InputError, match=r"there is no youcookii_annotations_trainval.json in it"):
         read_youcook2(DatasetFolder(folder), "validation")
+
+
+def test_segments_that_move_are_other_data(folder: Path) -> None:
+    file = folder / "youcookii_annotations_trainval.json"
+    digest = find_benchmark("youcook2-cap").open(folder).digest("test")
+    file.write_text(file.read_text().replace("[1.0, 1.5]", "[1.0, 1.6]"))
+    assert find_benchmark("youcook2-cap").open(folder).digest("test") != digest

@@ -17,9 +17,9 @@ class QuickContentDetector(ContentDetector):
     elsewhere, that is simply what counts.
     """
 
-    _last: NDArray[np.uint8] | None = None
+    _last: NDArray[Any] | None = None
 
     def _calculate_frame_score(self, timecode: Any, frame_img: NDArray[np.uint8]) -> float:
         hsv = cv2.cvtColor(frame_img, cv2.COLOR_BGR2HSV)
         last, self._last = self._last, hsv
-        return 0.0 if last is None else cv2.norm(hsv, last, cv2.NORM_L1) / hsv.size
+        return 0.0 if last is None else float(cv2.norm(hsv, last, cv2.NORM_L1)) / hsv.size

@@ -144,7 +144,7 @@ class FolderIndex(FolderReader):
         if old != file:  # a reader that has it open keeps it
             old.path.unlink(missing_ok=True)
             old.graph_path.unlink(missing_ok=True)
-        held = self._saved("vectors")["held"]  # what the approximate index lacks is looked at one by one: a few are fast
+        held = self._saved("vectors")["held"]  # what the graph lacks is looked at one by one: a few are fast
         if file.rows >= APPROXIMATE_FROM and file.rows - held > MOST_BESIDE and has_usearch():
             self._approximate()
         with self._writing():

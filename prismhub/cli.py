@@ -29,6 +29,7 @@ from prismhub.commands import corpus as corpus_commands
 from prismhub.commands import report as report_commands
 from prismhub.commands import serve as serve_commands
 from prismhub.commands import tasks as tasks_commands
+from prismhub.commands.env import print_env
 from prismhub.commands.export import print_export
 from prismhub.commands.index import print_index
 from prismhub.commands.label import print_label
@@ -367,21 +368,6 @@ def _encoders(settings: ShowSettings) -> None:
     print_table(header, [[cell_text(value) for value in asdict(info).values()] for info in known])
 
 
-def _env(settings: ShowSettings) -> None:
-    """Print versions and settings, for bug reports.
-
-    Example: prismhub env
-    """
-    from prismhub.commands.env import environment
-
-    kept = environment()
-    if settings.json:
-        print_json(kept)
-        return
-    for name, value in kept.items():
-        print(f"{name}: {cell_text(value)}")
-
-
 app.command("encode")(command_signature(EncodeSettings, _encode))
 app.command("train")(command_signature(TrainSettings, _train))
 app.command("evaluate")(command_signature(EvaluateSettings, _evaluate))
@@ -401,7 +387,7 @@ app.command("serve")(command_signature(serve_commands.ServeSettings, serve_comma
 app.command("pretrain")(command_signature(PretrainSettings, _pretrain))
 app.command("demo")(command_signature(DemoSettings, _demo))
 app.command("encoders")(command_signature(ShowSettings, _encoders))
-app.command("env")(command_signature(ShowSettings, _env))
+app.command("env")(command_signature(ShowSettings, print_env))
 
 
 def _spread(values: Sequence[float | None]) -> str:

@@ -23,6 +23,8 @@ from prismhub.archive.scenes import ArchivedVideo, ArchiveRecord, Cue, Finding
 from prismhub.archive.vectors import APPROXIMATE_FROM, Floats, VectorFile, build_graph, compact, has_usearch
 from prismhub.archive.words import name_words, spaced
 
+MOST_BESIDE = 20_000  # rows that the approximate index may lack
+_MERGED_PAGES = 2000  # of the full text in one go: as much as a second brings
 _TRIALS = 64  # scenes whose neighbours tell how well the approximate index finds
 
 
@@ -52,7 +54,7 @@ class FolderIndex(FolderReader):
         with self._writing():
             if self._saved("record") is None:
                 self._save("identity", uuid.uuid4().hex)
-                self._save("vectors", {"number": 1, "rows": 0, "expansion": 0})
+                self._save("vectors", {"number": 1, "rows": 0, "expansion": 0, "held": 0})
             elif len(self):
                 self._check_vectors(record)
             before = set() if self._saved("record") is None else set(self.record.adapters)
@@ -142,10 +144,11 @@ class FolderIndex(FolderReader):
         if old != file:  # a reader that has it open keeps it
             old.path.unlink(missing_ok=True)
             old.graph_path.unlink(missing_ok=True)
-        if file.rows >= APPROXIMATE_FROM and has_usearch():
+        held = self._saved("vectors")["held"]  # what the graph lacks is looked at one by one: a few are fast
+        if file.rows >= APPROXIMATE_FROM and file.rows - held > MOST_BESIDE and has_usearch():
             self._approximate()
         with self._writing():
-            self._run("INSERT INTO words (words) VALUES ('optimize')")
+            self._run("INSERT INTO words (words, rank) VALUES ('merge', ?)", (_MERGED_PAGES,))
         with schema.saying_what_is_wrong(self.folder / schema.DATABASE):
             self._run("PRAGMA wal_checkpoint (TRUNCATE)")
 
@@ -257,12 +260,12 @@ class FolderIndex(FolderReader):
         with self._writing():
             saved = self._saved("vectors")
             if saved["number"] == file.number:
-                self._save("vectors", saved | {"expansion": expansion})
+                self._save("vectors", saved | {"expansion": expansion, "held": file.rows})
 
     def _save_file(self, file: VectorFile) -> None:
         saved = self._saved("vectors")
-        expansion = saved["expansion"] if saved["number"] == file.number else 0
-        self._save("vectors", {"number": file.number, "rows": file.rows, "expansion": expansion})
+        graph = {} if saved["number"] == file.number else {"expansion": 0, "held": 0}
+        self._save("vectors", saved | {"number": file.number, "rows": file.rows} | graph)
 
     def _save(self, name: str, value: Any) -> None:
         self._run("INSERT OR REPLACE INTO archive VALUES (?, ?)", (name, json.dumps(value)))

@@ -142,4 +142,4 @@ class SceneIndex(Protocol):
         """Make searching fast again after many changes; to be called when an ingestion ends."""
 
     def search(self, query: Any) -> Any:
-        """The scenes that answer a query, the best first."""
+        """The scenes that answer a `SceneQuery`, ranked (see `Rankings`)."""

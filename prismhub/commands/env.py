@@ -1,9 +1,12 @@
-"""What a bug report needs to say of this machine: versions, devices, folders."""
+"""`prismhub env`: what a bug report needs to say of this machine: versions, devices, folders."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any
+
+from prismhub.printing import cell_text, print_json
+from prismhub.settings import ShowSettings
 
 
 def environment() -> dict[str, Any]:
@@ -26,3 +29,16 @@ def environment() -> dict[str, Any]:
             "offline": offline(),
         }
     )
+
+
+def print_env(settings: ShowSettings) -> None:
+    """Print versions and settings, for bug reports.
+
+    Example: prismhub env
+    """
+    kept = environment()
+    if settings.json:
+        print_json(kept)
+        return
+    for name, value in kept.items():
+        print(f"{name}: {cell_text(value)}")

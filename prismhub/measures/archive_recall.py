@@ -201,6 +201,9 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=2400)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(options.threads)
     drawn = draw_scenes(options.scenes, options.seed)
     with tempfile.TemporaryDirectory() as folder:
         measure(Path(folder), drawn, options.seed, print).publish(options.json)

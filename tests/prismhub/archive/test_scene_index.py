@@ -204,6 +204,7 @@ def test_a_large_archive_is_searched_by_a_graph_that_finds_nearly_all(
 ) -> None:
     pytest.importorskip("usearch")
     monkeypatch.setattr("prismhub.archive.scene_index.APPROXIMATE_FROM", 3000)
+    monkeypatch.setattr("prismhub.archive.scene_index.MOST_BESIDE", 1)
     index = make(tmp_path / "archive", random_videos(1000))
     queries = unit(np.random.default_rng(3).standard_normal((50, WIDTH)))
     exact = [nearest(index, query, depth=10) for query in queries]
@@ -218,8 +219,17 @@ def test_a_large_archive_is_searched_by_a_graph_that_finds_nearly_all(
     index.delete([("/videos", "late.mp4")])
     assert nearest(index, queries[0], depth=10)[:3] == exact[0][:3]
     index.upsert([video("late.mp4", scene(0, queries[1]))])
+    graph_file = index.vector_search().file.graph_path
+    before = graph_file.stat().st_mtime_ns
+    index.upsert([video("later.mp4", scene(0, queries[2]))])
     index.optimize()
+    assert graph_file.stat().st_mtime_ns > before and index._saved("vectors")["held"] == 3003
     assert nearest(index, queries[1], depth=1) == [("late.mp4", 0)]
+    before = graph_file.stat().st_mtime_ns
+    index.upsert([video("latest.mp4", scene(0, queries[3]))])
+    index.optimize()  # one row beside the graph is no reason to write it again
+    assert graph_file.stat().st_mtime_ns == before
+    assert nearest(index, queries[3], depth=1) == [("latest.mp4", 0)]
 
 
 def test_only_an_archive_is_opened(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """How long a search takes, by the number of scenes, beside a plain matrix product; what it finds; and its memory.
 
-    python -m prismhub.measures.archive_latency --scenes 10000 100000 1000000 --json latency.json
+    python -m benchmarks.speed.archive_latency --scenes 10000 100000 1000000 --json latency.json
 
 Vectors are of Base width (768) and random: `--vectors spread` draws every number alone, so that nothing is near
 anything; `--vectors grouped` draws scenes around videos around subjects, in few directions, as embeddings lie. Texts
@@ -193,7 +193,7 @@ def main() -> None:
             written = folder.with_suffix(".json")
             if not written.exists():
                 write_json(written, write_archive(folder, count, options.vectors))
-            words = [sys.executable, "-m", "prismhub.measures.archive_latency", "--ask", str(folder)]
+            words = [sys.executable, "-m", "benchmarks.speed.archive_latency", "--ask", str(folder)]
             words += [
                 "--vectors",
                 options.vectors,

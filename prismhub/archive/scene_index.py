@@ -55,7 +55,7 @@ class FolderIndex(FolderReader):
             if self._saved("record") is None:
                 self._save("identity", uuid.uuid4().hex)
                 self._save("vectors", {"number": 1, "rows": 0, "expansion": 0, "held": 0})
-            elif len(self):
+            else:
                 self._check_vectors(record)
             before = set() if self._saved("record") is None else set(self.record.adapters)
             self._save("record", asdict(record))

@@ -215,6 +215,41 @@ def test_subtitles_that_change_cost_no_decoding(folder: Path, tmp_path: Path, de
 
 
 @pytest.mark.usefixtures("saved")
+def test_what_needs_no_encoder_needs_no_torch(folder: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    prismhub.index(folder, out=archive, adapter="linear")
+    (folder / "deep" / "b.mp4").unlink()
+    (folder / "a.en.srt").write_text("00:00:00,0 --> 00:00:01,0\nsomething else\n")
+    code = "import sys, prismhub; print(prismhub.index(sys.argv[1], out=sys.argv[2])); sys.exit('torch' in sys.modules)"
+    for did in ("1 changed, 1 removed, 1 unchanged", "2 unchanged"):
+        done = subprocess.run([sys.executable, "-c", code, str(folder), str(archive)], capture_output=True, text=True)
+        assert done.returncode == 0 and did in done.stdout, done
+    with FolderReader.open(archive) as index:
+        assert list(index.record.adapters) == ["linear"]
+
+
+@pytest.mark.usefixtures("saved")
+def test_an_encoder_that_is_another_one_now_leaves_the_archive_as_it_was(
+    folder: Path, tmp_path: Path, says: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core_encoder.encoder import save_encoder
+
+    archive, own = tmp_path / "archive", save_encoder(load_encoder("nano"), tmp_path / "own")
+    prismhub.index(folder, out=archive, encoder=str(own))
+    other = load_encoder("nano")
+    with monkeypatch.context() as patch:
+        patch.setattr(other, "_fingerprint", None)
+        next(iter(other.parameters())).data.mul_(1.01)
+        shutil.rmtree(own)
+        save_encoder(other, own)
+    (folder / "a.mp4").unlink()
+    again = ("index", str(folder), "--out", str(archive), "--quiet")
+    assert "its vectors are of encoder" in says(2, *again, "--adapter", "linear")
+    with FolderReader.open(archive) as index:
+        assert len(index.made_of()) == 3 and not index.record.adapters
+
+
+@pytest.mark.usefixtures("saved")
 def test_a_new_adapter_answers_from_what_is_stored(folder: Path, tmp_path: Path, decoded: list[str]) -> None:
     archive = tmp_path / "archive"
     prismhub.index(folder, out=archive, adapter="map_classifier")

@@ -72,6 +72,7 @@ def _unit(values: Floats) -> Floats:
 
 def write_archive(folder: Path, count: int, kind: str) -> dict[str, float]:
     """An archive of so many scenes; what it took."""
+    from prismhub.archive.background import background_texts
     from prismhub.archive.scene_index import FolderIndex
     from prismhub.archive.scenes import ArchiveRecord
 
@@ -82,7 +83,8 @@ def write_archive(folder: Path, count: int, kind: str) -> dict[str, float]:
         for first in range(0, count, AT_ONCE):
             vectors = draw(min(AT_ONCE, count - first))
             index.upsert(list(_videos(first, vectors, texts, rng)))
-        index.keep_background(draw(100), np.zeros(100, np.float32), 0, 0)
+        texts_apart = len(background_texts())
+        index.keep_background(draw(texts_apart), np.zeros(texts_apart, np.float32), 0, 0)
         written = time.perf_counter()
         index.optimize()
         return {"seconds to write": written - started, "seconds to optimize": time.perf_counter() - written}

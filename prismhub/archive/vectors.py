@@ -136,6 +136,23 @@ class VectorSearch:
             block.copy_(torch.from_numpy(rows))
             visit(start, (block @ columns).numpy())
 
+    def nearest_of_each(self, queries: Floats, count: int) -> Rows:
+        """The `count` rows (Q, count) of the greatest cosine with each of the queries (Q, E), exactly, in any order."""
+        count = min(count, len(self.values))
+        cosines = np.full((len(queries), count), -np.inf, np.float32)
+        rows = np.full((len(queries), count), -1, np.int64)
+
+        def visit(start: int, block: Floats) -> None:
+            nonlocal cosines, rows
+            here = np.broadcast_to(np.arange(start, start + len(block)), (len(queries), len(block)))
+            both = np.concatenate([cosines, block.T], axis=1)
+            best = np.argpartition(-both, count - 1, axis=1)[:, :count]
+            cosines = np.take_along_axis(both, best, axis=1)
+            rows = np.take_along_axis(np.concatenate([rows, here], axis=1), best, axis=1)
+
+        self.over_rows(queries, visit)
+        return rows
+
     def _products(self, query: Floats, first: int) -> tuple[Rows, Floats]:
         """All rows from `first` on, and their cosines with the query."""
         found = np.empty(len(self.values) - first, np.float32)
@@ -187,8 +204,7 @@ def build_graph(file: VectorFile, trials: Floats) -> int:
         graph.add(np.arange(start, start + len(block)), block)
     with atomic_path(file.graph_path) as aside:
         graph.save(str(aside))
-    exact = VectorSearch(file)
-    truths = [set(exact.nearest(query, 10)[0].tolist()) for query in trials]
+    truths = list(map(set, VectorSearch(file).nearest_of_each(trials, 10).tolist()))
     for expansion in _EXPANSIONS:
         graph.expansion_search = expansion
         found = [set(graph.search(query, min(100, expansion)).keys.tolist()) for query in trials]

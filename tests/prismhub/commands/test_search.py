@@ -21,6 +21,7 @@ from adapters.registry import save_to_registry
 from core_encoder import Clip, InputError, load_encoder
 from prismhub.archive.found_scenes import Found
 from prismhub.archive.scene_index import FolderIndex
+from prismhub.archive.searching import ArchiveSearch
 from prismhub.cli import run
 from tests import ROOT
 from tests.adapters.every_kind import ROWS
@@ -183,6 +184,15 @@ def test_an_archive_that_knows_no_words_is_searched_in_what_is_written(
     )
     assert "a dog" in shown.out
     assert "knows no words" in says(2, "search", str(archive), "dog", "--mode", "vector")
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [("circle", True), ("a", True), ("barrel", False), ("the barrel", True), ("zeppelin", False), ("ein Hund", False)],
+)
+def test_words_are_known_and_not_only_spelled(world: Path, text: str, known: bool) -> None:
+    with ArchiveSearch(world / "archive") as archive:
+        assert archive.space.knows(text) is known
 
 
 def test_words_that_the_text_tower_does_not_know_are_searched_as_words(

@@ -25,6 +25,7 @@ from prismhub.archive.words import WordQuery, frequencies, match_of, quoted, wei
 
 Opened = TypeVar("Opened", bound="FolderReader")
 FROM = "scenes s JOIN videos v ON v.id = s.video"
+VIDEO = f"v.root = {schema.PATH} AND v.path = {schema.PATH}"
 _AT_ONCE = 500  # ids in one statement
 _SCANNED = 20_000  # scenes with a word are gone through one by one
 
@@ -130,7 +131,8 @@ class FolderReader:
     def video(self, root: str, path: str) -> ArchivedVideo | None:
         """A video as it was put in."""
         with self.snapshot():
-            ids = self._all(f"SELECT s.id FROM {FROM} WHERE v.root = ? AND v.path = ? ORDER BY s.place", (root, path))
+            key = schema.as_stored(root), schema.as_stored(path)
+            ids = self._all(f"SELECT s.id FROM {FROM} WHERE {VIDEO} ORDER BY s.place", key)
             kept = self.scenes([row[0] for row in ids], thumbnails=True)
             if kept:
                 vectors = self.vectors([one.id for one in kept])
@@ -139,7 +141,7 @@ class FolderReader:
                     for one, vector in zip(kept, vectors, strict=True)
                 ]
                 return replace(kept[0].video, scenes=tuple(scenes))
-            rows = self._all("SELECT * FROM videos WHERE root = ? AND path = ?", (root, path))
+            rows = self._all(f"SELECT * FROM videos v WHERE {VIDEO}", key)
             return _video(rows[0]) if rows else None
 
     def search(self, query: SceneQuery) -> Rankings:
@@ -333,7 +335,7 @@ class FolderReader:
         if self._search is None or self._search[0] != (file, expansion):
             try:
                 self._search = (file, expansion), VectorSearch(file, expansion)
-            except FileNotFoundError:  # compacted since the snapshot began, and nothing was read of it yet
+            except (InputError, FileNotFoundError):  # compacted since the snapshot began; nothing was read of it yet
                 if not self._database.in_transaction or self.writes:
                     raise
                 self._database.execute("ROLLBACK")

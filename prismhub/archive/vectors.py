@@ -62,7 +62,11 @@ class VectorFile:
             raise InputError(f"{self.path}: a vector holds numbers that are not finite")
         if (abs(np.linalg.norm(vectors, axis=1) - 1) > 0.01).any():
             raise InputError(f"{self.path}: a vector is not of length 1")
-        with writing_to(self.path), self.path.open("r+b" if self.path.exists() else "w+b") as file:
+        if not self.rows and not self.path.exists():
+            with atomic_path(self.path) as aside:
+                aside.touch()
+        self.check()
+        with writing_to(self.path), self.path.open("r+b") as file:
             file.truncate(self.rows * self.width * 2)
             file.seek(0, os.SEEK_END)
             file.write(np.ascontiguousarray(vectors, dtype="<f2").tobytes())
@@ -70,22 +74,33 @@ class VectorFile:
             os.fsync(file.fileno())
         return VectorFile(self.folder, self.number, self.width, self.rows + len(vectors))
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the file is there, with all the rows that count."""
+        return not self.rows or (self.path.is_file() and self.path.stat().st_size >= self.rows * self.width * 2)
+
+    def check(self) -> None:
+        """Refuse a file that others took away or cut.
+
+        Raises:
+            InputError: it is missing or too short.
+        """
+        if not self.is_whole:
+            what = "shorter than the archive says" if self.path.exists() else "missing"
+            raise InputError(f"{self.path}: {what}; remove the archive's folder and make it anew with prismhub index")
+
     def mapped(self) -> NDArray[np.float16]:
         """The rows that count (rows, width), mapped.
 
         Raises:
             InputError: the file is missing or too short.
         """
+        self.check()
         size = self.rows * self.width * 2
         if size == 0:
             return np.zeros((0, self.width), np.float16)
-        try:
-            with self.path.open("rb") as file:
-                raw = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)  # torch takes no memory it may not write
-        except FileNotFoundError:
-            raise
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self.path}: shorter than the archive says; make the archive anew") from error
+        with self.path.open("rb") as file:
+            raw = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)  # torch takes no memory it may not write
         return np.frombuffer(raw, dtype="<f2").reshape(self.rows, self.width)
 
 

@@ -124,7 +124,7 @@ def print_index(settings: IndexSettings) -> None:
 
 
 def _known(out: Path) -> ArchiveRecord | None:
-    """What the archive in a folder records; None where there is none yet, or it was never finished."""
+    """What the archive in a folder records; None where there is none yet, none was finished, or it holds no scene."""
     from prismhub.archive.schema import DATABASE, UnfinishedArchive
 
     if not (out / DATABASE).exists():
@@ -135,7 +135,7 @@ def _known(out: Path) -> ArchiveRecord | None:
 
     try:
         with FolderReader.open(out) as archive:
-            return archive.record
+            return archive.record if len(archive) else None
     except UnfinishedArchive:
         return None
 

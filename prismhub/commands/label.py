@@ -46,9 +46,16 @@ def label(settings: LabelSettings, show: Show = SILENT) -> Found:
     for one in found:
         called = settings.label or settings.text or next(iter(one.labels), "")
         path = str(Path(one.video).absolute())
+        if not is_utf8(path):
+            raise InputError(f"{path}: its name is no UTF-8, which a manifest needs: rename it, and index it again")
         writer.writerow([path, f"{one.start_s:.3f}", f"{one.end_s:.3f}", called, f"{one.score:.4f}"])
     write_text(settings.out, buffer.getvalue())
     return found
+
+
+def is_utf8(path: str) -> bool:
+    """Whether a file is called something that can be written to a text."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in path)
 
 
 def _unsure(archive: ArchiveSearch, settings: LabelSettings) -> Found:

@@ -30,7 +30,7 @@ def write_contact_sheet(path: str | Path, found: Found, archive: str, command: s
         folder=common,
         command=command,
     )
-    return write_text(path, page)
+    return write_text(path, page.encode("utf-8", "backslashreplace").decode("utf-8"))  # names of files may be no UTF-8
 
 
 def _card(number: int, one: FoundScene, common: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from tests.prismhub.archive.archives import RECORD, make, scene, video
 from tests.prismhub.archive.real_archives import Shown, index_world
 from tests.prismhub.small_data import FAST, read_json
 from tests.text_models import tiny_bert
+from tests.videos import moving_square, write_video
 
 LEFT, UP = "a red circle moving left", "a green square moving up"
 VIDEOS = {
@@ -261,6 +263,27 @@ def test_found_scenes_become_files_and_one_that_is_gone_is_listed(
     assert "holiday.mp4: not read: the file is not there any more" in shown.err
     files = sorted(path.name for path in (tmp_path / "cut").iterdir())
     assert files == ["001-GoalReplay3-0.0-1.0.mp4", "003-street-scene-0.0-1.0.mp4"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux alone")
+def test_a_file_whose_name_is_no_text_is_indexed_and_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], says: Callable[..., str]
+) -> None:
+    archive, name = str(tmp_path / "archive"), os.fsdecode(b"caf\xe9")
+    write_video(tmp_path / "v" / f"{name}.mp4", moving_square(16))
+    (tmp_path / "v" / f"{name}.srt").write_text("00:00:00,0 --> 00:00:01,0\nhello there\n")
+    assert run(["index", str(tmp_path / "v"), "--window", "1", "--out", archive, "--quiet"]) == 0
+    assert run(["index", str(tmp_path / "v"), "--out", archive, "--json", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out)["unchanged"] == 1
+    files = {"--html": tmp_path / "page.html", "--edl": tmp_path / "cuts.edl", "--save": tmp_path / "cut"}
+    asked = ["search", archive, "hello", "--mode", "text", "--quiet"]
+    assert run([*asked, *(str(word) for pair in files.items() for word in pair)]) == 0
+    assert "caf" in files["--html"].read_text() and "caf" in files["--edl"].read_text()
+    assert [path.suffix for path in files["--save"].iterdir()] == [".mp4"]
+    assert run(["export", archive, "--out", str(tmp_path / "all.parquet"), "--quiet"]) == 0
+    assert "is no UTF-8, which a manifest needs" in says(
+        2, "label", archive, "hello", "--mode", "text", "--out", "x.csv"
+    )
 
 
 def test_found_scenes_become_a_manifest_that_train_reads(

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from adapters.card import CONFIG_FILE
 from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.errors import EncoderMismatch, InputError
 from core_encoder.files.storage import nearest
+from core_encoder.models.known_encoders import encoder_path
 from prismhub.archive.index_settings import IndexSettings
 from prismhub.archive.scenes import NO_VECTOR, AdapterRecord, ArchiveRecord, Finding
 from prismhub.features import open_encoder
@@ -188,11 +190,12 @@ def open_answers(settings: IndexSettings, known: ArchiveRecord | None, show: Sho
     specs = shared_specs({name: (refs[name], infos[name]) for name in refs}, running, show) if infos else {}
     moved = dict(zip(refs, moved_parts(list(infos.values()), running), strict=True)) if infos else {}
     source = running.encoder or next((info.encoder_source or info.encoder for info in infos.values()), "nano")
+    source = _lasting_encoder(source) if settings.encoder else source
 
     def load() -> Loaded:
         return _load(settings, known, refs, infos, specs, moved, running)
 
-    if known is None or _lasting(source) != known.source:
+    if known is None or source != known.source:
         loaded = load()
         load = lambda: loaded  # noqa: E731
     if known is None:
@@ -209,7 +212,7 @@ def open_answers(settings: IndexSettings, known: ArchiveRecord | None, show: Sho
     kept = tuple(
         replace(features, kind=kind, layers=(), dtype="fp16") for kind in settings.keep if kind != features.kind
     )
-    return SceneAnswers(load, _lasting(source), space, features, specs, infos, refs, kept)
+    return SceneAnswers(load, source, space, features, specs, infos, refs, kept)
 
 
 def _load(
@@ -326,6 +329,17 @@ def _new_spec(settings: IndexSettings, encoder: Encoder) -> FeatureSpec:
 
 
 def _lasting(ref: str) -> str:
-    """A reference that means the same from another folder."""
+    """The reference of an adapter that means the same from another folder."""
     path = Path(ref).expanduser()
-    return os.path.abspath(path) if os.sep in ref and path.exists() else ref  # noqa: PTH100
+    is_folder = path.is_dir() and (os.sep in ref or (path / CONFIG_FILE).exists())
+    return os.path.abspath(path) if is_folder else ref  # noqa: PTH100
+
+
+def _lasting_encoder(source: str) -> str:
+    """What an encoder is loaded by, from whichever folder.
+
+    Raises:
+        InputError: there is no such encoder.
+    """
+    path = Path(source).expanduser()
+    return os.path.abspath(path) if encoder_path(source) == path else source  # noqa: PTH100

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core_encoder.errors import InputError
+from core_encoder.errors import InputError, one_line
 from core_encoder.files.storage import nearest, write_text
 from prismhub.archive.query_settings import LabelSettings
 from prismhub.printing import print_json
@@ -47,7 +47,9 @@ def label(settings: LabelSettings, show: Show = SILENT) -> Found:
         called = settings.label or settings.text or next(iter(one.labels), "")
         path = str(Path(one.video).absolute())
         if not is_utf8(path):
-            raise InputError(f"{path}: its name is no UTF-8, which a manifest needs: rename it, and index it again")
+            raise InputError(
+                f"{one_line(path)}: its name is no UTF-8, which a manifest needs: rename it, index it again"
+            )
         writer.writerow([path, f"{one.start_s:.3f}", f"{one.end_s:.3f}", called, f"{one.score:.4f}"])
     write_text(settings.out, buffer.getvalue())
     return found

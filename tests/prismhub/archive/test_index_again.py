@@ -40,6 +40,25 @@ def test_only_what_changed_is_touched(folder: Path, tmp_path: Path, decoded: lis
     assert len(after["deep/b.mp4"].scenes) == 3
 
 
+def test_an_encoder_and_an_adapter_in_this_folder_are_found_from_another(
+    folder: Path, tmp_path: Path, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adapters.registry import find_adapter
+    from core_encoder.encoder import save_encoder
+
+    save_encoder(load_encoder("nano"), tmp_path / "own")
+    shutil.copytree(find_adapter("linear"), tmp_path / "speaker")
+    monkeypatch.chdir(tmp_path)
+    prismhub.index(folder, out="archive", encoder="own", adapter="speaker")
+    monkeypatch.chdir(folder)
+    with FolderReader.open(tmp_path / "archive") as index:
+        assert index.record.source == str(tmp_path / "own")
+        assert index.record.adapters["speaker"].ref == str(tmp_path / "speaker")
+    edited(folder / "new.mp4", [20])
+    assert prismhub.index(folder, out=tmp_path / "archive").added == 1
+    assert len(prismhub.search(tmp_path / "archive", "a red circle", anyway=True))
+
+
 def test_subtitles_that_change_cost_no_decoding(folder: Path, tmp_path: Path, decoded: list[str]) -> None:
     archive = tmp_path / "archive"
     prismhub.index(folder, out=archive)

@@ -273,11 +273,13 @@ def test_a_file_whose_name_is_no_text_is_indexed_and_found(
     write_video(tmp_path / "v" / f"{name}.mp4", moving_square(16))
     (tmp_path / "v" / f"{name}.srt").write_text("00:00:00,0 --> 00:00:01,0\nhello there\n")
     assert run(["index", str(tmp_path / "v"), "--window", "1", "--out", archive, "--quiet"]) == 0
-    assert run(["index", str(tmp_path / "v"), "--out", archive, "--json", "--quiet"]) == 0
-    assert json.loads(capsys.readouterr().out)["unchanged"] == 1
+    capsys.readouterr()
+    assert read_json(capsys, "index", str(tmp_path / "v"), "--out", archive, "--quiet")["unchanged"] == 1
     files = {"--html": tmp_path / "page.html", "--edl": tmp_path / "cuts.edl", "--save": tmp_path / "cut"}
-    asked = ["search", archive, "hello", "--mode", "text", "--quiet"]
-    assert run([*asked, *(str(word) for pair in files.items() for word in pair)]) == 0
+    words = [str(word) for pair in files.items() for word in pair]
+    asked = [sys.executable, "-m", "prismhub", "search", archive, "hello", "--mode", "text", *words]
+    shown = subprocess.run(asked, cwd=ROOT, env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"}, capture_output=True)
+    assert shown.returncode == 0 and b"caf\\udce9.mp4" in shown.stdout, shown
     assert "caf" in files["--html"].read_text() and "caf" in files["--edl"].read_text()
     assert [path.suffix for path in files["--save"].iterdir()] == [".mp4"]
     assert run(["export", archive, "--out", str(tmp_path / "all.parquet"), "--quiet"]) == 0

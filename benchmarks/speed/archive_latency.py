@@ -2,8 +2,12 @@
 
     python -m benchmarks.speed.archive_latency --scenes 10000 100000 1000000 --json latency.json
 
-Vectors are of Base width (768) and random: `--vectors spread` draws every number alone, so that nothing is near
-anything; `--vectors grouped` draws scenes around videos around subjects, in few directions, as embeddings lie. Texts
+Vectors are of Base width (768) and random. `--vectors grouped` draws scenes around videos around 500 subjects, in 48
+directions and a little in all others, as embeddings lie: 38 directions hold 90 % of their variance, and the distances
+of neighbours tell an intrinsic dimension of 21 by TwoNN (Facco et al. 2017), 13 by maximum likelihood (Levina, Bickel
+2004). Real ones lie in no more: 4 by both of `nano` on clips of the synthetic world, 7 and 12 of all-MiniLM-L6-v2 on
+sentences. `--vectors spread` draws every number alone: then all directions are alike, nothing is near anything, and no
+graph can find its way. Queries are drawn like scenes of videos that are not in the archive. Texts
 are real: the sentences of the documentation of Python's standard library. Queries are some words of such a sentence,
 with a vector drawn like those of the scenes; the time of a text tower is not in the figures. Each archive is asked by a
 process of its own, which reports its memory.
@@ -129,12 +133,12 @@ def ask(folder: Path, kind: str, queries: int, threads: int) -> dict[str, Any]:
         archive.find(config_from_dict(QuerySettings, {"archive": folder, "text": asked[0][0]}))
         seconds: dict[str, list[float]] = {"the first query": [time.perf_counter() - started]}
         for name, options in ways.items():
-            for text, _ in asked[:5] + asked:
+            for text, _ in asked[:5] + asked:  # the first ones are not counted
                 settings = config_from_dict(QuerySettings, {"archive": folder, "text": text, "anyway": True} | options)
                 started = time.perf_counter()
                 archive.find(settings)
                 seconds.setdefault(name, []).append(time.perf_counter() - started)
-            seconds[name] = seconds[name][5:]
+            seconds[name] = seconds[name][-len(asked) :]
         after = memory_mb()
         search = archive.index.vector_search()
         exact = VectorSearch(search.file)

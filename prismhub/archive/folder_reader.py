@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -188,18 +189,16 @@ class FolderReader:
         rows = self._all(f"SELECT s.id FROM {FROM} WHERE {condition} ORDER BY v.root, v.path, s.place", values)
         return [row[0] for row in rows]
 
-    def scores_of(self, adapter: str, where: Filter | None = None) -> dict[int, dict[str, float]]:
+    def scores_of(self, adapter: str, where: Filter | None = None) -> Iterator[tuple[int, dict[str, float]]]:
         """What an adapter says of every scene it said something of: its labels, or captions, with their scores."""
         condition, values = ("1", ()) if where is None else (where.sql, where.values)
-        rows = self._all(
+        rows = self._database.execute(
             f"SELECT g.scene, g.label || g.text, max(g.score) FROM {FROM} JOIN findings g ON g.scene = s.id "
-            f"WHERE g.adapter = ? AND {condition} GROUP BY g.scene, g.label || g.text",
+            f"WHERE g.adapter = ? AND {condition} GROUP BY g.scene, g.label || g.text ORDER BY g.scene",
             (adapter, *values),
         )
-        scores: dict[int, dict[str, float]] = {}
-        for scene, name, score in rows:
-            scores.setdefault(scene, {})[name] = score
-        return scores
+        for scene, several in groupby(rows, key=lambda row: int(row[0])):
+            yield scene, {name: score for _, name, score in several}
 
     def vectors(self, ids: Sequence[int]) -> Floats:
         """The vectors (n, E) of scenes by their numbers; zeros where one has none."""

@@ -28,6 +28,7 @@ from prismhub.archive.words import name_words, spaced
 MOST_BESIDE = 20_000  # rows that the approximate index may lack
 _MERGED_PAGES = 2000  # of the full text in one go: as much as a second brings
 _NO_VECTORS = {"rows": 0, "expansion": 0, "held": 0}
+_AT_ONCE = 5000  # scenes that are in memory
 _TRIALS = 64  # scenes whose neighbours tell how well the approximate index finds
 
 
@@ -208,14 +209,16 @@ class FolderIndex(FolderReader):
         return count
 
     def _forget_adapter(self, name: str) -> None:
-        scenes = self._all(
-            "SELECT DISTINCT s.id, v.path FROM findings f JOIN scenes s ON s.id = f.scene "
-            "JOIN videos v ON v.id = s.video WHERE f.adapter = ?",
-            (name,),
-        )
-        self._run("DELETE FROM findings WHERE adapter = ?", (name,))
-        for scene, path in scenes:
-            self._rewrite_words(scene, path)
+        last = 0
+        while scenes := self._all(
+            f"SELECT s.id, v.path FROM {FROM} WHERE s.id > ? AND EXISTS "
+            "(SELECT 1 FROM findings f WHERE f.scene = s.id AND f.adapter = ?) ORDER BY s.id LIMIT ?",
+            (last, name, _AT_ONCE),
+        ):
+            for scene, path in scenes:
+                self._run("DELETE FROM findings WHERE scene = ? AND adapter = ?", (scene, name))
+                self._rewrite_words(scene, path)
+            last = scenes[-1][0]
         for one, made_of in self._all("SELECT id, made_of FROM videos"):
             left = {part: digest for part, digest in json.loads(made_of).items() if part != f"adapter {name}"}
             self._run("UPDATE videos SET made_of = ? WHERE id = ?", (json.dumps(left), one))

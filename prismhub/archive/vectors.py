@@ -25,6 +25,7 @@ Rows = NDArray[np.int64]
 
 BLOCK = 1024  # rows that are products at once: in fp32 they stay in the cache
 APPROXIMATE_FROM = 300_000  # rows; below, exact search is as fast
+MOST_APPROXIMATE = 4096  # rows of one search in the graph; for more, exact search is as fast
 _CONNECTIVITY, _EXPANSION_ADD = 16, 128
 _EXPANSIONS = (64, 128, 256, 512, 1024, 2048)  # candidates that a search holds, tried until it finds enough
 LEAST_RECALL = 0.97  # of the ten nearest, on trial queries; where no expansion reaches it, search stays exact
@@ -119,7 +120,7 @@ class VectorSearch:
 
         Where `allowed` names rows, only they are ranked, exactly. Equal rows keep their order.
         """
-        if allowed is None and self._expansion and self._open_graph():
+        if allowed is None and self._expansion and count <= MOST_APPROXIMATE and self._open_graph():
             return self._approximately(query, count)
         if allowed is None:
             return best_of(*self._products(query, 0), count)

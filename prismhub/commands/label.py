@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import heapq
 import io
 from collections import defaultdict
 from collections.abc import Mapping
@@ -71,11 +72,10 @@ def _unsure(archive: ArchiveSearch, settings: LabelSettings) -> Found:
         raise InputError(f"{settings.archive}: no adapter {near!r} has answered in it{nearest(near, known)}")
     where = None if settings.where is None else parse_filter(settings.where)
     with index.snapshot():
-        scores: Mapping[int, Mapping[str, float]] = index.scores_of(near, where)
-        if not scores:
+        unsure = ((1 - sureness(one), scene) for scene, one in index.scores_of(near, where))
+        chosen = heapq.nlargest(settings.top, unsure, key=lambda pair: pair[0])
+        if not chosen:
             raise InputError(f"{settings.archive}: adapter {near!r} has said nothing of a scene here")
-        unsure = sorted(((1 - sureness(one), scene) for scene, one in scores.items()), key=lambda pair: -pair[0])
-        chosen = unsure[: settings.top]
         found = archive.show([scene for _, scene in chosen], [doubt for doubt, _ in chosen])
     kept = [replace(one, findings=tuple(f for f in one.findings if f.adapter == near)) for one in found]
     return Found(f"least sure: {near}", tuple(kept))

@@ -16,6 +16,7 @@ from core_encoder.features.failures import Failure
 from core_encoder.video.decoders import open_video
 from pretrain.world.synthetic_world import SyntheticWorld
 from pretrain.world.world_objects import WorldObject
+from prismhub.archive.folder_reader import FolderReader
 from prismhub.archive.scene_index import FolderIndex
 from prismhub.archive.scenes import AdapterRecord, ArchivedVideo, ArchiveRecord, Cue, Finding, Scene
 from prismhub.features import clip_source
@@ -85,3 +86,23 @@ def jpeg_at(path: Path, frame: int) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG")
     return buffer.getvalue()
+
+
+def archived(archive: Path) -> dict[str, ArchivedVideo]:
+    """What an archive holds, by path."""
+    with FolderReader.open(archive) as index:
+        videos = [index.video(*key) for key in index.made_of()]
+        return {video.path: video for video in sorted((one for one in videos if one), key=lambda one: one.path)}
+
+
+def equal(one: ArchivedVideo, other: ArchivedVideo) -> None:
+    """The same in all but the last places of vectors."""
+    facts = ("root", "path", "made_of", "duration_s", "width", "height", "fps", "recorded")
+    assert [getattr(one, name) for name in facts] == [getattr(other, name) for name in facts]
+    for mine, theirs in zip(one.scenes, other.scenes, strict=True):
+        assert (mine.start_s, mine.end_s, mine.speech) == (theirs.start_s, theirs.end_s, theirs.speech)
+        assert mine.thumbnail == theirs.thumbnail
+        np.testing.assert_allclose(mine.vector, theirs.vector, atol=2e-3)
+        assert [(f.adapter, f.label, f.text) for f in mine.findings] == [
+            (f.adapter, f.label, f.text) for f in theirs.findings
+        ]

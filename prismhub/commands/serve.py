@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import webbrowser
+
 from prismhub.progress import SILENT, Show
 from prismhub.server.running import run_server
 from prismhub.server.settings import ServeSettings
@@ -13,7 +15,13 @@ def serve(settings: ServeSettings, show: Show = SILENT) -> None:
     Raises:
         InputError: the address is taken, there is no such adapter or root, or the extra is not installed.
     """
-    run_server(settings, show, started=lambda url: show.note(f"serving at {url} (Ctrl-C stops)"))
+
+    def started(url: str) -> None:
+        show.note(f"serving at {url}, which is a page for a browser; {url}/docs lists the calls (Ctrl-C stops)")
+        if settings.open and not webbrowser.open(url):
+            show.note("note: no browser could be opened here")
+
+    run_server(settings, show, started)
 
 
 def print_serve(settings: ServeSettings) -> None:

@@ -29,6 +29,7 @@ from prismhub.server.api_page import api_page
 from prismhub.server.decode_pool import TookTooLong
 from prismhub.server.guard import Guard
 from prismhub.server.metrics import Metrics
+from prismhub.server.page_routes import add_page
 from prismhub.server.questions import AdapterToLoad, EmbedQuestion, PredictQuestion, VideoQuestion, ZeroShotQuestion
 from prismhub.server.refusal import Refused, public_text
 from prismhub.server.served_files import ServedRoot, Uploads, upload_name
@@ -36,6 +37,11 @@ from prismhub.server.settings import ServeSettings
 
 _MOST_JSON = 4 << 20
 _LISTS = ("adapters", "candidates", "labels", "templates", "text")
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"),
+    (b"referrer-policy", b"no-referrer"),
+)  # of every answer that has none of its own
 Question = TypeVar("Question", bound=VideoQuestion)
 log = logging.getLogger(__name__)
 
@@ -95,6 +101,7 @@ def make_app(served: Served) -> FastAPI:
     _add_errors(app, served)
     _add_questions(app, served)
     _add_adapters(app, served)
+    add_page(app, served)
 
     @app.get("/healthz", summary="Whether the server is there; needs no key")
     async def healthz() -> dict[str, Any]:
@@ -105,7 +112,6 @@ def make_app(served: Served) -> FastAPI:
     async def metrics() -> PlainTextResponse:
         return PlainTextResponse(served.metrics.text(), media_type="text/plain; version=0.0.4")
 
-    @app.get("/", include_in_schema=False)
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(api_page(app.openapi()))
@@ -153,6 +159,7 @@ def _add_adapters(app: FastAPI, served: Served) -> None:
                 "answers": one.target_kind,
                 "labels": list(one.answer_labels),
                 "needs": list(one.needed_inputs),
+                "threshold": getattr(one.config, "threshold", None),
                 "task": one.info.task,
                 "license": one.info.license,
                 "metric": one.info.evaluations[0].main_metric if one.info.evaluations else None,
@@ -168,6 +175,7 @@ def _add_adapters(app: FastAPI, served: Served) -> None:
             },
             "adapters": loaded,
             "available": [one.ref for one in list_adapters() if one.encoder == hub.encoder.name],
+            "report": served.settings.report is not None,
         }
 
     @app.post("/v1/adapters", status_code=201, summary="Load an adapter of the server's registry")
@@ -330,15 +338,8 @@ class _Around:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-content-type-options", b"nosniff"),
-                    (
-                        b"content-security-policy",
-                        b"default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:",
-                    ),
-                    (b"referrer-policy", b"no-referrer"),
-                ]
+                own = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(one for one in _HEADERS if one[0] not in own)]
             await send(message)
 
         try:

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from prismhub.server.refusal import Refused
 
-OPEN_PATHS = ("/healthz",)  # which need no key
+OPEN_PATHS = ("/healthz", "/")  # which need no key
+OPEN_FOLDER = "/static/"  # the files of the page
 
 
 class Guard:
@@ -30,7 +31,8 @@ class Guard:
         if not self._is_ours(host):
             raise Refused(421, "this server is not called so: say --allow-host NAME where it starts")
         self._check_page(method, path, headers, host)
-        if self._key is not None and path not in OPEN_PATHS and not self._has_key(headers):
+        is_open = path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
+        if self._key is not None and not is_open and not self._has_key(headers):
             raise Refused(401, "this server wants its key: Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"})
 
     def _is_ours(self, host: str) -> bool:

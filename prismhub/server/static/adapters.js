@@ -139,7 +139,7 @@ function drawCard(card) {
   const { features } = card;
   const names = card.targets?.label_names ?? [];
   const facts = {
-    answers: card.task,
+    task: card.task,
     kind: card.kind,
     "trained on": card.dataset || "a data set that was not named",
     encoder: features ? `${features.encoder} (${features.fingerprint.slice(0, 12)})` : "not recorded",
@@ -152,9 +152,9 @@ function drawCard(card) {
             .map(([name, value]) => `${name} ${value}`),
         ].join(", ")
       : "",
-    license: card.license,
+    license: card.license === "unknown" ? "" : card.license,
     seed: card.seed === null ? "" : String(card.seed),
-    made: card.created,
+    made: card.created.slice(0, 10),
     limits: card.card?.limits ?? "",
     labels:
       names.slice(0, MOST_LABELS).join(", ") +

@@ -1,6 +1,7 @@
 // What an adapter says of a video, drawn by the form of its answer: bars, texts, a timeline, boxes over the player.
 
-import { clock, el, roving, span } from "./dom.js";
+import { clock, count, el, roving, span } from "./dom.js";
+import { COLOURS } from "./player.js";
 import { timeline } from "./timeline.js";
 
 const BARS = 8;
@@ -15,13 +16,19 @@ export function drawAnswer(record, adapter, player) {
   if (record.boxes) return drawBoxes(record.boxes, adapter, player);
   if (record.label !== undefined) return drawBars(scoresOf(record), record);
   if (said(record) !== undefined) return drawText(record);
-  if (record.embedding)
-    return el("p", {
-      class: "soft",
-      text: `A vector of ${record.embedding.length} numbers in the space of its texts. Class names below can be compared with it.`,
-    });
-  return el("pre", {}, el("code", { text: JSON.stringify(record, null, 2) }));
+  if (record.embedding) return drawVector(record);
+  return drawPlain(record);
 }
+
+/** An answer of a form that has no picture. */
+const drawPlain = (record) =>
+  el("pre", { class: "tall", tabindex: 0 }, el("code", { text: JSON.stringify(record, null, 2) }));
+
+const drawVector = ({ embedding }, before = "") =>
+  el("p", {
+    class: "soft",
+    text: `${before}a vector of ${embedding.length} numbers in the space of its texts; class names can be compared with it below`,
+  });
 
 const said = (record) => record.caption ?? record.answer;
 
@@ -129,15 +136,13 @@ function drawSegments(segments, adapter, player) {
 
 /** Window by window: a timeline of what is said, and of classes the bars of the window that is played. */
 function drawWindows(windows, adapter, player) {
-  if (windows[0]?.label === undefined) {
-    if (windows.length && said(windows[0]) !== undefined)
-      return drawCues(
-        windows.map((one) => ({ start: one.start, end: one.end, text: said(one) })),
-        player,
-        adapter.name,
-      );
-    return el("pre", {}, el("code", { text: JSON.stringify(windows, null, 2) }));
+  const first = windows[0] ?? {};
+  if (said(first) !== undefined) {
+    const cues = windows.map((one) => ({ start: one.start, end: one.end, text: said(one) }));
+    return drawCues(cues, player, adapter.name);
   }
+  if (first.embedding) return drawVector(first, `${count(windows.length, "window")}, each as `);
+  if (first.label === undefined) return drawPlain(windows);
   const cuts = windows
     .slice(1)
     .map((one, i) => ((one.start + one.end) / 2 + (windows[i].start + windows[i].end) / 2) / 2);
@@ -174,6 +179,7 @@ export function drawCues(cues, player, title) {
           "button",
           { type: "button", class: "quiet", tabindex: -1, on: { click: () => player.seek(one.start) } },
           el("span", { class: "number", text: clock(one.start) }),
+          one.number === undefined ? null : el("i", { class: `s${one.number % COLOURS}`, "aria-hidden": "true" }),
           el("span", { text: one.text }),
         ),
       ),
@@ -191,18 +197,23 @@ export function drawCues(cues, player, title) {
 /** Boxes are drawn over the player at their moments; here stands what those in them do. */
 function drawBoxes(boxes, adapter, player) {
   const moments = new Map();
+  const tracks = [];
   for (const one of boxes) {
+    if (!moments.has(one.time)) moments.set(one.time, new Map());
+    const here = moments.get(one.time);
+    const who = `${one.track ?? ""} ${one.box}`;
+    if (one.track && !tracks.includes(one.track)) tracks.push(one.track);
+    const number = one.track ? tracks.indexOf(one.track) : (here.get(who)?.number ?? here.size);
     const text = one.labels ? textOf(one.labels) : `${one.label} ${one.score.toFixed(2)}`;
-    if (!moments.has(one.time)) moments.set(one.time, []);
-    moments
-      .get(one.time)
-      .push({ box: one.box, track: one.track ?? "", text: one.track ? `${one.track}: ${text}` : text });
+    const before = here.get(who)?.text ?? one.track; // who does several things may have a row for each
+    here.set(who, { box: one.box, number, text: before ? `${before}${here.has(who) ? "," : ":"} ${text}` : text });
   }
-  const all = [...moments].map(([time, several]) => ({ time, boxes: several })).sort((a, b) => a.time - b.time);
+  const all = [...moments].map(([time, several]) => ({ time, boxes: [...several.values()] }));
+  all.sort((a, b) => a.time - b.time);
   player.showBoxes(adapter.name, all);
   if (!all.length) return el("p", { class: "soft", text: "It finds nobody." });
-  const cues = all.flatMap((one, i) =>
-    one.boxes.map((box) => ({ start: one.time, end: all[i + 1]?.time ?? one.time + 1, text: box.text })),
+  const cues = all.flatMap(({ time, boxes: several }, i) =>
+    several.map(({ text, number }) => ({ start: time, end: all[i + 1]?.time ?? time + 1, text, number })),
   );
   return el(
     "div",

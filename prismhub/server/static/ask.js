@@ -75,8 +75,9 @@ async function openVideo(file) {
   const sections = here.adapters.map((one) => section(mine, one));
   byId("ask-right").replaceChildren(...sections.map((one) => one.element));
   if (!here.adapters.length) byId("ask-right").append(noAdapter());
-  if (here.encoder.words || here.adapters.some((one) => one.kind === "lit_text"))
-    byId("ask-right").append(byName(mine, here));
+  if (here.encoder.words || here.adapters.some((one) => one.kind === "lit_text")) {
+    byId("ask-left").append(byName(mine, here));
+  }
   const plain = sections.filter((one) => !one.adapter.needs.length);
   if (!plain.length) return tell("");
   const stop = el("button", { type: "button", class: "quiet", text: "Stop", on: { click: () => mine.stop.abort() } });

@@ -28,7 +28,9 @@ export class DrawnBoxes {
     this.drawing = drawing;
     this.player.stage.classList.toggle("drawing", drawing);
     this.player.video.controls = !drawing;
-    if (drawing) this.player.video.pause();
+    if (!drawing) return;
+    this.player.video.pause();
+    this.player.stage.scrollIntoView({ block: "nearest" });
   }
 
   /** A box in the middle, to be moved by keys. */

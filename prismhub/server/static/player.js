@@ -2,7 +2,7 @@
 
 import { el } from "./dom.js";
 
-const COLOURS = 6;
+export const COLOURS = 6;
 
 export class Player {
   constructor() {
@@ -77,7 +77,7 @@ export class Player {
     this.drawBoxes();
   }
 
-  /** Boxes of an adapter, or none: moments `{time, boxes: [{box, text, track}]}`; without a name all go. */
+  /** Boxes of an adapter, or none: moments `{time, boxes: [{box, text, number}]}`; without a name all go. */
   showBoxes(name, moments) {
     if (!name) this.moments.clear();
     else if (moments?.length) this.moments.set(name, { moments, hold: holdOf(moments) });
@@ -99,10 +99,7 @@ export class Player {
     if (shown === this.drawn) return;
     this.drawn = shown;
     for (const one of this.overlay.querySelectorAll(".box.said")) one.remove();
-    const tracks = [...new Set(boxes.map((one) => one.track || one.box.join()))];
-    this.overlay.append(
-      ...boxes.map((one) => boxElement(one.box, one.text, tracks.indexOf(one.track || one.box.join()), "said")),
-    );
+    this.overlay.append(...boxes.map((one) => boxElement(one.box, one.text, one.number, "said")));
   }
 }
 

@@ -1,6 +1,7 @@
 // What happens when, as a row for each label: spans that can be clicked, and a line where the player is.
 
 import { clock, el, roving, span } from "./dom.js";
+import { COLOURS } from "./player.js";
 
 const MOST_ROWS = 30;
 const MOST_SPANS = 300;
@@ -28,7 +29,7 @@ export function timeline(spans, length, seek, title) {
         const about = `${one.label}, ${span(one.start, one.end)}${score}${one.text ? `: ${one.text}` : ""}`;
         const button = el("button", {
           type: "button",
-          class: `span s${number % 6}`,
+          class: `span s${number % COLOURS}`,
           tabindex: -1,
           title: about,
           "aria-label": about,

@@ -106,7 +106,8 @@ def make_app(served: Served) -> FastAPI:
     @app.get("/healthz", summary="Whether the server is there; needs no key")
     async def healthz() -> dict[str, Any]:
         hub = served.answering.hub
-        return {"status": "ok", "encoder": hub.encoder.name, "adapters": list(hub.adapters)}
+        wants_key = served.settings.key is not None
+        return {"status": "ok", "encoder": hub.encoder.name, "adapters": list(hub.adapters), "wants_key": wants_key}
 
     @app.get("/metrics", summary="Counters for Prometheus", response_class=PlainTextResponse)
     async def metrics() -> PlainTextResponse:

@@ -25,7 +25,8 @@ function draw(found) {
   const about = el(
     "p",
     { class: "soft" },
-    `All of them answer from one encoder: ${found.encoder.name} (${found.encoder.fingerprint.slice(0, 12)}), which ${found.encoder.words ? "knows words" : "knows no words"}. `,
+    `All of them answer from one encoder: ${found.encoder.name} (${found.encoder.fingerprint.slice(0, 12)}), `,
+    `which knows ${found.encoder.words ? "words" : "no words"}. `,
     found.report
       ? el("a", {
           href: found.report_page ?? "/report",

@@ -8,7 +8,7 @@ const BARS = 8;
 const SURE = 0.5;
 const MOMENTS = 100;
 
-/** One answer as `predict --json` has it; `adapter` is what the server says of the adapter, `player` shows the video. */
+/** One answer as `predict --json` has it, of an adapter as the server describes it; `player` shows the video. */
 export function drawAnswer(record, adapter, player) {
   if (record.error) return el("p", { class: "bad", text: record.error });
   if (record.windows) return drawWindows(record.windows, adapter, player);
@@ -27,7 +27,7 @@ const drawPlain = (record) =>
 const drawVector = ({ embedding }, before = "") =>
   el("p", {
     class: "soft",
-    text: `${before}a vector of ${embedding.length} numbers in the space of its texts; class names can be compared with it below`,
+    text: `${before}a vector of ${embedding.length} numbers in the space of its texts, for class names as below`,
   });
 
 const said = (record) => record.caption ?? record.answer;

@@ -15,6 +15,7 @@ export class ServerError extends Error {
 
 /** The answer of a call as JSON. `body` is a FormData, or an object that is sent as JSON. */
 export async function call(method, path, { body, signal } = {}) {
+  await keyIsThere();
   for (;;) {
     const key = sessionStorage.getItem(KEPT);
     const headers = key ? { Authorization: `Bearer ${key}` } : {};
@@ -47,6 +48,17 @@ export const get = (path, fields = {}, options = {}) => {
   );
   return call("GET", asked.size ? `${path}?${asked}` : path, options);
 };
+
+let looked = null;
+
+/** Ask for the key before the first call, where the server says that it wants one. */
+function keyIsThere() {
+  looked ??= fetch("/healthz")
+    .then((answer) => answer.json())
+    .then((health) => health.wants_key && !sessionStorage.getItem(KEPT) && askForKey(null))
+    .catch(() => {}); // the call itself says what is wrong
+  return looked;
+}
 
 let asking = null;
 

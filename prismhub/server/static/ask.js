@@ -219,7 +219,9 @@ function boxTools(mine, one) {
     { class: "tools" },
     el("p", {
       class: "soft",
-      text: "It says what those in boxes do. Stop the video where they are to be seen, and draw boxes over the picture; or add one and move it with the arrow keys.",
+      text:
+        "It says what those in boxes do. Stop the video where they are to be seen, and draw boxes over the picture; " +
+        "or add one and move it with the arrow keys.",
     }),
     el("p", { class: "line" }, draw, add, ask),
     list,
@@ -305,7 +307,7 @@ async function likeIt(mine) {
 const noAdapter = () =>
   emptyState(
     "No adapter is loaded",
-    "An adapter is a small head that learns from your examples in minutes. Train one on folders of videos, a folder for each class:",
+    "An adapter is a small head that learns from your examples in minutes. Train one, with a folder for each class:",
     command("prismhub train --data my_videos/ --adapter map_classifier --encoder nano --name my-labels"),
     el("p", {}, "Then load it under ", el("a", { href: "#adapters", text: "Adapters" }), "."),
   );

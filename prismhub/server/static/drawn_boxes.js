@@ -69,7 +69,8 @@ export class DrawnBoxes {
     const where = one.box.map((edge) => Math.round(100 * edge)).join(", ");
     element.setAttribute(
       "aria-label",
-      `Box at ${clock(one.time)}: left, top, right, bottom ${where} %. Arrow keys move it, with Shift they change its size, Delete removes it.`,
+      `Box at ${clock(one.time)}: left, top, right, bottom ${where} %. ` +
+        "Arrow keys move it, with Shift they change its size, Delete removes it.",
     );
     this.changed(this.boxes);
   }

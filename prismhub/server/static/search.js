@@ -174,8 +174,9 @@ function showStart(search) {
     emptyState(
       "What do you look for?",
       one.words
-        ? "Describe what is to be seen, or words that are said or written; put in quotes what must be there word for word."
-        : "The encoder of this archive knows no words: a text is looked for in speech, captions, labels and names of files. Scenes are found by example too: “More like this” on a scene.",
+        ? "Describe what is to be seen, or said, or written; put in quotes what must be there word for word."
+        : "The encoder of this archive knows no words: a text is looked for in speech, captions, labels and names of " +
+            "files. Scenes are found by example too: “More like this” on a scene.",
       el("p", {}, el("a", { class: "button", href: link({ where: "duration > 0" }), text: "Browse all scenes" })),
       labels.length ? el("p", { class: "soft", text: "What adapters found most often:" }) : "",
       el("ul", { class: "chips large" }, labels),

@@ -29,7 +29,7 @@ function draw(found) {
     `which knows ${found.encoder.words ? "words" : "no words"}. `,
     found.report
       ? el("a", {
-          href: found.report_page ?? "/report",
+          href: found.report_page,
           target: "_blank",
           rel: "noopener",
           text: "The report of results",

@@ -1,9 +1,10 @@
 // The adapters that answer, their cards, and those of the registry that could be loaded.
 
-import { call, get } from "./api.js";
+import { call, get, lineOf } from "./api.js";
 import { byId, command, count, el, emptyState } from "./dom.js";
 
 const MOST_LABELS = 60;
+const shown = (value, unit) => (unit === "%" ? `${(100 * value).toFixed(1)} %` : value.toPrecision(4));
 const tell = (text) => {
   byId("adapters-told").textContent = text;
 };
@@ -14,7 +15,7 @@ export async function showAdapters(told = "") {
     draw(await get("/v1/adapters"));
     tell(told);
   } catch (error) {
-    tell(error.message);
+    tell(lineOf(error));
   }
 }
 
@@ -89,7 +90,7 @@ function change(text, name, ask, done) {
           byId("adapters-head").focus();
         } catch (error) {
           button.disabled = false;
-          tell(error.message);
+          tell(lineOf(error));
         }
       },
     },
@@ -106,7 +107,7 @@ function row(one) {
     try {
       card.replaceChildren(...drawCard(await get(`/v1/adapters/${encodeURIComponent(one.name)}/card`)));
     } catch (error) {
-      card.replaceChildren(el("p", { class: "bad", text: error.message }));
+      card.replaceChildren(el("p", { class: "bad", text: lineOf(error) }));
     }
   });
   const facts = [
@@ -122,7 +123,9 @@ function row(one) {
       "div",
       { class: "headline" },
       el("h2", {}, one.name, el("span", { class: "soft", text: ` ${one.kind}` })),
-      one.score === null ? null : el("span", { class: "number", text: `${one.metric} ${one.score.toFixed(3)}` }),
+      one.score === null
+        ? null
+        : el("span", { class: "number", text: `${one.metric} ${shown(one.score.value, one.score.unit)}` }),
       change(
         "Unload",
         one.name,
@@ -169,7 +172,6 @@ function drawCard(card) {
   );
   if (!judged.length) return [el("dl", {}, rows), el("p", { class: "soft", text: "Not evaluated." })];
   const head = ["metric", "split", "value", "95 % interval", "judged"];
-  const shown = (value, unit) => (unit === "%" ? `${(100 * value).toFixed(1)} %` : value.toPrecision(4));
   const body = judged.map(({ name, score, scores }) =>
     el(
       "tr",

@@ -13,6 +13,13 @@ export class ServerError extends Error {
   }
 }
 
+/** What people are told of a call that failed; what is no fault of the server or of theirs is one of the page. */
+export function lineOf(error) {
+  if (error.name === "AbortError") return "Stopped.";
+  if (error instanceof ServerError) return error.message;
+  throw error;
+}
+
 /** The answer of a call as JSON. `body` is a FormData, or an object that is sent as JSON. */
 export async function call(method, path, { body, signal } = {}) {
   await keyIsThere();

@@ -1,7 +1,7 @@
 // A video of this machine is shown beside what every adapter says of it, and further questions are asked about it.
 
 import { drawAnswer, drawBars } from "./answers.js";
-import { call, get } from "./api.js";
+import { call, get, lineOf } from "./api.js";
 import { byId, command, count, el, emptyState } from "./dom.js";
 import { DrawnBoxes } from "./drawn_boxes.js";
 import { Player } from "./player.js";
@@ -67,7 +67,7 @@ async function openVideo(file) {
   try {
     here = await get("/v1/adapters", {}, { signal: mine.stop.signal });
   } catch (error) {
-    if (error.name !== "AbortError") tell(error.message);
+    tell(lineOf(error));
     return;
   }
   if (mine !== open) return;
@@ -118,7 +118,7 @@ async function predict(mine, sections, fields) {
       },
     };
     if (mine !== open) return false;
-    tell(error.name === "AbortError" ? "Stopped." : error.message);
+    tell(lineOf(error));
     byId("ask-told").append(" ", el("button", again));
     return false;
   } finally {
@@ -281,7 +281,7 @@ function byName(mine, here) {
         ),
       );
     } catch (error) {
-      answer.replaceChildren(el("p", { class: "bad", text: error.name === "AbortError" ? "Stopped." : error.message }));
+      answer.replaceChildren(el("p", { class: "bad", text: lineOf(error) }));
     }
   });
   return el(

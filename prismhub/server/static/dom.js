@@ -27,7 +27,7 @@ export function clock(seconds, short = false) {
   return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${tail}` : `${minutes}:${tail}`;
 }
 
-export const span = (start, end) => `${clock(start)} – ${clock(end)}`;
+export const span = (start, end) => `${clock(start)}-${clock(end)}`;
 
 export const count = (number, name) => `${number.toLocaleString("en")} ${name}${number === 1 ? "" : "s"}`;
 

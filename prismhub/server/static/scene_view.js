@@ -1,7 +1,7 @@
 // One scene, opened: its video from its second, what is known of it, and the scenes before and after.
 
 import { drawBars, drawCues, followedTimeline } from "./answers.js";
-import { get } from "./api.js";
+import { get, lineOf } from "./api.js";
 import { byId, clock, el, span } from "./dom.js";
 import { fragmentOf, withoutScene } from "./fragment.js";
 import { Player } from "./player.js";
@@ -39,7 +39,7 @@ export async function showScene(asked) {
     const scene = await get(`/v1/scenes/${encodeURIComponent(asked.scene)}`, { archive: asked.archive });
     if (shown === key) draw(scene, close);
   } catch (error) {
-    if (shown === key) told.textContent = error.message;
+    if (shown === key) told.textContent = lineOf(error);
   }
 }
 
@@ -60,11 +60,11 @@ function draw(scene, close) {
       : null;
   };
   const facts = [
-    scene.video,
+    scene.video === name ? "" : scene.video,
     span(scene.start, scene.end),
     `of ${clock(scene.duration)}`,
     scene.width ? `${scene.width} x ${scene.height}` : "",
-    scene.recorded ? `recorded ${scene.recorded.replace("T", " ")}` : "",
+    scene.recorded ? `recorded ${scene.recorded.slice(0, 16).replace("T", " ")}` : "",
   ];
   dialog().replaceChildren(
     el(

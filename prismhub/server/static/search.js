@@ -1,6 +1,6 @@
 // Searching an archive: the form, what it finds, and what to do where nothing is found.
 
-import { get, call } from "./api.js";
+import { get, call, lineOf } from "./api.js";
 import { byId, command, count, el, emptyState } from "./dom.js";
 import { conditionOf, fragmentOf, withoutScene } from "./fragment.js";
 import { cardKeys, drawScenes, stopPlaying } from "./scenes.js";
@@ -104,7 +104,7 @@ async function openArchives() {
     archives = (await get("/v1/archives")).archives;
   } catch (error) {
     if (error.status !== 404) {
-      byId("search-told").textContent = error.message;
+      byId("search-told").textContent = lineOf(error);
       return false;
     }
     archives = [];
@@ -201,7 +201,7 @@ async function ask(search, request, like) {
   } catch (error) {
     clearTimeout(slow);
     if (error.name === "AbortError") return;
-    told.textContent = error.message;
+    told.textContent = lineOf(error);
     shown = null; // the same may be asked again
   } finally {
     if (!signal.aborted) byId("search").removeAttribute("aria-busy");
@@ -215,43 +215,24 @@ function show(found, search, like) {
   byId("search-told").textContent = told.trim();
   byId("search-notes").replaceChildren(...found.notes.map((note) => el("li", { text: note })));
   const nearest = found.nearest ?? [];
-  if (!number) {
-    const parts = [];
-    if (nearest.length) parts.push("Below is what comes nearest.");
-    if (search.q && !search.anyway && search.mode !== "text")
-      parts.push(
-        el(
-          "p",
-          {},
-          el("a", {
-            class: "button",
-            href: fragmentOf({ ...withoutScene(search), anyway: "true" }),
-            text: "Show the best anyway",
-          }),
-        ),
-      );
-    if (conditionOf(search))
-      parts.push(
-        el(
-          "p",
-          {},
-          el("a", {
-            class: "button",
-            href: fragmentOf({ q: search.q, archive: search.archive }),
-            text: "Without the filters",
-          }),
-        ),
-      );
-    if (!nearest.length && !conditionOf(search))
-      parts.push("Try other words, or an example: “More like this” on a scene, or “Ask a video”.");
-    byId("search-empty").replaceChildren(
-      emptyState("Nothing here matches", ...parts),
-      nearest.length ? el("h2", { class: "nearest", text: "What comes nearest" }) : "",
-    );
-  }
+  if (!number) byId("search-empty").replaceChildren(...whereNothingIs(search, nearest.length > 0));
   const list = byId("scenes");
   list.classList.toggle("near", !number);
   letGo = drawScenes(list, number ? found.scenes : nearest, search);
+}
+
+/** What to do where nothing matches. */
+function whereNothingIs(search, near) {
+  const link = (text, to) => el("a", { class: "button", href: fragmentOf(to), text });
+  const ways = [];
+  if (search.q && !search.anyway && search.mode !== "text") {
+    ways.push(link("Show the best anyway", { ...withoutScene(search), anyway: "true" }));
+  }
+  if (conditionOf(search) && search.q) ways.push(link("Without the filters", { q: search.q, archive: search.archive }));
+  const line = el("p", { class: "line" }, ways);
+  if (near) return [line, el("h2", { class: "nearest", text: "What comes nearest" })];
+  const other = "Try other words, or an example: “More like this” on a scene, or a video of yours under “Ask a video”.";
+  return [emptyState("Nothing here matches", other, line)];
 }
 
 /** Where the link to this part of the page leads: to the search that was looked at last. */

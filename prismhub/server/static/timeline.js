@@ -5,6 +5,7 @@ import { COLOURS } from "./player.js";
 
 const MOST_ROWS = 30;
 const MOST_SPANS = 300;
+const MOST_LANES = 6; // of a row, for spans that overlap
 
 /**
  * A timeline of `spans`, each `{start, end, label, score, text}` in seconds, over `length` seconds.
@@ -21,10 +22,11 @@ export function timeline(spans, length, seek, title) {
   const scale = el("div", { class: "scale soft", "aria-hidden": "true" });
   const rows = labels.map((label, number) => {
     const mine = shown.filter((one) => one.label === label).sort((a, b) => a.start - b.start);
+    const lanes = lanesOf(mine);
     const track = el(
       "div",
-      { class: "track" },
-      mine.map((one) => {
+      { class: "track", style: { "--lanes": Math.max(...lanes) + 1 } },
+      mine.map((one, i) => {
         const score = one.score === undefined ? "" : `, score ${one.score.toFixed(2)}`;
         const about = `${one.label}, ${span(one.start, one.end)}${score}${one.text ? `: ${one.text}` : ""}`;
         const button = el("button", {
@@ -33,6 +35,7 @@ export function timeline(spans, length, seek, title) {
           tabindex: -1,
           title: about,
           "aria-label": about,
+          style: { "--lane": lanes[i] },
           on: { click: () => seek(one.start) },
         });
         if (one.score !== undefined)
@@ -73,10 +76,21 @@ export function timeline(spans, length, seek, title) {
       for (const [button, one] of placed) button.classList.toggle("now", second >= one.start && second < one.end);
     },
     length(second) {
-      if (second > 0 && Math.abs(second - whole) > 0.01) {
-        whole = Math.max(second, ...shown.map((one) => one.end), 0.001);
-        lay();
-      }
+      const known = Math.max(second, ...shown.map((one) => one.end), 0.001);
+      if (second <= 0 || Math.abs(known - whole) < 0.01) return;
+      whole = known;
+      lay();
     },
   };
+}
+
+/** For each span, which come in the order of their starts, the first lane that is free by then. */
+function lanesOf(spans) {
+  const ends = [];
+  return spans.map(({ start, end }) => {
+    const free = ends.findIndex((one) => one <= start + 1e-6);
+    const lane = free >= 0 ? free : Math.min(ends.length, MOST_LANES - 1);
+    ends[lane] = Math.max(end, ends[lane] ?? 0);
+    return lane;
+  });
 }

@@ -3,34 +3,31 @@
 import { el, span } from "./dom.js";
 import { fragmentOf, withoutScene } from "./fragment.js";
 
-const PIECE = 60; // cards drawn at once
+const PIECE = 60; // cards drawn at once: full rows of 1 to 6
 const LABELS = 4; // shown on a card
 let playing = null;
 
-/** Draw cards into a list, a piece at a time as people come near its end; returns what lets go of the rest. */
+/**
+ * Draw cards into a list, a piece at a time as people come near its end; returns what lets go of the rest.
+ *
+ * A piece is laid out by itself, and not at all while it is out of sight: a new one moves none of those before.
+ */
 export function drawScenes(list, scenes, search) {
   stopPlaying();
   list.replaceChildren();
-  const end = el("li", { class: "end", "aria-hidden": "true" });
+  const end = el("div", { class: "end", role: "none" });
   let drawn = 0;
   const more = () => {
-    const piece = scenes
-      .slice(drawn, drawn + PIECE)
-      .map((scene, i) => card(scene, search, drawn + i + 1, scenes.length));
-    drawn += piece.length;
-    end.before(...piece);
-    if (drawn >= scenes.length) {
-      watcher.disconnect();
-      end.remove();
-    } else {
-      // an observer tells of changes alone: where the end is still near, it has to be asked again
-      watcher.unobserve(end);
-      watcher.observe(end);
-    }
+    const some = scenes.slice(drawn, drawn + PIECE);
+    const cards = some.map((scene, i) => card(scene, search, drawn + i + 1, scenes.length));
+    drawn += some.length;
+    end.before(el("div", { class: "piece", role: "none" }, cards));
+    watcher.unobserve(end); // an observer tells of changes alone: where the end is still near, it is asked again
+    if (drawn < scenes.length) watcher.observe(end);
+    else end.remove();
   };
-  const watcher = new IntersectionObserver((seen) => seen.some((one) => one.isIntersecting) && more(), {
-    rootMargin: "1500px",
-  });
+  const near = (seen) => seen.some((one) => one.isIntersecting) && more();
+  const watcher = new IntersectionObserver(near, { rootMargin: "1500px" });
   list.append(end);
   more();
   return () => watcher.disconnect();
@@ -44,7 +41,7 @@ export function cardKeys(list) {
     event.preventDefault();
     const all = [...list.querySelectorAll(".picture")];
     const at = all.indexOf(event.target);
-    const across = getComputedStyle(list).gridTemplateColumns.split(" ").length;
+    const across = getComputedStyle(list.querySelector(".piece")).gridTemplateColumns.split(" ").length;
     all[at + (step === "down" ? across : step === "up" ? -across : step)]?.focus();
   });
 }
@@ -56,8 +53,8 @@ function card(scene, search, place, of) {
   const left = (scene.labels ?? []).length - found.length;
   const here = withoutScene(search);
   return el(
-    "li",
-    { class: "card", "aria-setsize": of, "aria-posinset": place },
+    "div",
+    { class: "card", role: "listitem", "aria-setsize": of, "aria-posinset": place },
     el(
       "article",
       { "aria-label": title },

@@ -113,7 +113,8 @@ class Answering:
         Raises:
             Refused: there is none of this name.
         """
-        self._adapters([name])
+        if name not in self.hub.adapters:
+            raise Refused(404, f"the server has no adapter {name!r}{nearest(name, self.hub.adapters)}")
         self.hub.remove(name)
 
     def predict(self, asked: Asked, question: PredictQuestion) -> Future[Any]:
@@ -139,13 +140,16 @@ class Answering:
         for name, one in with_boxes.items():
             parts += self._moments(asked, facts, name, one, question)
         for (window, step), names in ways.items():
-            passes = self.hub.passes_for(names, window, step)
+            several = {name: adapters[name] for name in names}  # whoever asks them now is answered, unloaded or not
+            passes = self.hub.passes_for(several, window, step)
             lane = self._lane(asked, facts, passes, window is not None)
 
-            def run(items: Sequence[_One], names: Any = names, window: Any = window, step: Any = step) -> list[Any]:
-                return self._predict(items, names, window, step)
+            def run(items: Sequence[_One], several: Any = several, window: Any = window, step: Any = step) -> list[Any]:
+                return self._predict(items, several, window, step)
 
-            parts.append(self._submit(lane, asked, ("predict", tuple(names), window, step), _One(asked, given), run))
+            parts.append(
+                self._submit(lane, asked, ("predict", tuple(several.items()), window, step), _One(asked, given), run)
+            )
         return _joined(parts, lambda found: self._described(adapters, found, question))
 
     def _moments(
@@ -315,22 +319,22 @@ class Answering:
         return asked.tasks[-1]
 
     def _predict(
-        self, items: Sequence[_One], names: Sequence[str], window: float | None, step: float | None
+        self, items: Sequence[_One], adapters: Mapping[str, Adapter], window: float | None, step: float | None
     ) -> list[Any]:
         """What adapters say of a batch of clips, or why nothing; what fails for one clip fails for no other."""
         try:
-            return self._predict_together(items, names, window, step)
+            return self._predict_together(items, adapters, window, step)
         except Exception as error:
             if len(items) == 1:
                 return [error]
-            return [self._predict([one], names, window, step)[0] for one in items]
+            return [self._predict([one], adapters, window, step)[0] for one in items]
 
     def _predict_together(
-        self, items: Sequence[_One], names: Sequence[str], window: float | None, step: float | None
+        self, items: Sequence[_One], adapters: Mapping[str, Adapter], window: float | None, step: float | None
     ) -> list[Any]:
         found = self.hub.answers(
             [one.asked.clip for one in items],
-            names=names,
+            names=adapters,
             ids=[one.asked.name for one in items],
             given=[one.given for one in items],
             window=window,

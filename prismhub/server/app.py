@@ -59,6 +59,7 @@ class Served:
     tickets: Tickets = field(default_factory=lambda: Tickets(needed=False))
     streams: Streams = field(default_factory=Streams)
     running: int = 0
+    mean_seconds: float = 1.0  # of the last requests, the later the more
     decoders: ThreadPoolExecutor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,9 +73,10 @@ class Served:
             Refused: no place is free, or the time is over.
         """
         if self.running >= self.settings.queue:
-            wait_s = max(1, math.ceil(self.metrics.mean_seconds))
+            wait_s = max(1, math.ceil(self.mean_seconds))
             raise Refused(503, "too many requests at once: try again later", {"Retry-After": str(wait_s)})
         self.running += 1
+        began = time.monotonic()
         try:
             async with asyncio.timeout(self.settings.max_seconds):
                 yield time.monotonic() + self.settings.max_seconds
@@ -83,6 +85,7 @@ class Served:
             raise Refused(504, text) from error
         finally:
             self.running -= 1
+            self.mean_seconds += 0.1 * (time.monotonic() - began - self.mean_seconds)
 
     async def begin(self, ask: Callable[..., Any], *about: Any) -> Any:
         """Ask in a thread that may wait for a decode process, and wait for the answer."""

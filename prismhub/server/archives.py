@@ -113,6 +113,7 @@ class ServedArchive:
             )
             beside = index.scenes_beside(number)
         return self._described(found, bool(scene.thumbnail)) | {
+            "archive": self.name,
             "findings": [
                 {
                     "adapter": one.adapter,

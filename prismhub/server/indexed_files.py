@@ -8,10 +8,11 @@ import mimetypes
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -114,12 +115,12 @@ def _unsatisfied(size: int) -> dict[str, str]:
 
 
 class Streams:
-    """The files that are given out now: at most so many at once, and none any more when the server ends."""
+    """The files that are given out now, at most so many at once."""
 
     def __init__(self, most: int = 64) -> None:
-        self.running = 0
+        self.clients: list[Any] = []
+        """Who gets them: an address of the server's connections for each."""
         self._most = most
-        self._ended = asyncio.Event()
 
     def check(self) -> None:
         """Let another one begin.
@@ -127,26 +128,17 @@ class Streams:
         Raises:
             Refused: there are too many.
         """
-        if self.running >= self._most:
+        if len(self.clients) >= self._most:
             raise Refused(503, "too many videos are played at once: try again later", {"Retry-After": "5"})
 
-    def end(self) -> None:
-        """Stop them all: a player that pauses would keep the server from ending."""
-        self._ended.set()
-
-    async def run(self, sending: Awaitable[None]) -> None:
-        """Wait until it is sent, or until all are to stop."""
-        parts = [asyncio.ensure_future(sending), asyncio.ensure_future(self._ended.wait())]
-        self.running += 1
+    @contextmanager
+    def one_more(self, client: Any) -> Iterator[None]:
+        """A file is given out to a client while the block runs."""
+        self.clients.append(client)
         try:
-            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-            if parts[0].done():
-                await parts[0]
+            yield
         finally:
-            self.running -= 1
-            for one in parts:
-                one.cancel()
-            await asyncio.gather(*parts, return_exceptions=True)
+            self.clients.remove(client)
 
 
 def picture_answer(jpeg: bytes, request_headers: Mapping[str, str]) -> Response:
@@ -204,11 +196,12 @@ class _FileAnswer(StreamingResponse):
         self._file, self._streams = indexed.file, streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it, for as long as there is someone who takes it and the server is not told to end."""
+        """Send it for as long as there is someone who takes it."""
         if scope["method"] == "HEAD":
             self.body_iterator = _nothing()
         try:
-            await self._streams.run(super().__call__(scope, receive, send))
+            with self._streams.one_more(scope.get("client")):
+                await super().__call__(scope, receive, send)
         finally:
             self._file.close()
 

@@ -22,7 +22,7 @@ from prismhub.server.served_files import upload_name
 if TYPE_CHECKING:
     from prismhub.server.app import Served
 
-_MOST_JSON = 4 << 20
+_MOST_JSON, _MOST_FIELD = 4 << 20, 64 << 10  # bytes
 _LISTS = ("adapters", "candidates", "labels", "templates", "text")
 Question = TypeVar("Question", bound=VideoQuestion)
 
@@ -37,7 +37,7 @@ async def read_question(request: Request, kind: type[Question]) -> tuple[Questio
     upload: UploadFile | None = None
     try:
         if sent == "multipart/form-data":
-            form = await request.form(max_files=1, max_fields=2000)
+            form = await request.form(max_files=1, max_fields=2000, max_part_size=_MOST_FIELD)
             fields: dict[str, Any] = {}
             for name, value in form.multi_items():
                 if isinstance(value, UploadFile):
@@ -50,10 +50,7 @@ async def read_question(request: Request, kind: type[Question]) -> tuple[Questio
                 else:
                     fields[name] = [value] if name in _LISTS and name not in ("adapters", "labels") else value
         elif sent == "application/json":
-            body = await request.body()
-            if len(body) > _MOST_JSON:
-                raise Refused(413, f"JSON may have {_MOST_JSON >> 20} MB, no more")
-            fields = json.loads(body)
+            fields = json.loads(await _read_json(request))
         else:
             raise Refused(415, "send multipart/form-data with the video as `file`, or application/json")
         return kind.model_validate(fields), upload
@@ -61,6 +58,19 @@ async def read_question(request: Request, kind: type[Question]) -> tuple[Questio
         raise Refused(422, f"the body is no JSON: {error}") from error
     except ValidationError as error:
         raise Refused(422, first_problem(error.errors())) from error
+
+
+async def _read_json(request: Request) -> bytes:
+    """The body of a request, of which no more is read than it may have."""
+    length, body = request.headers.get("content-length", "0"), bytearray()
+    too_large = Refused(413, f"JSON may have {_MOST_JSON >> 20} MB, no more", {"Connection": "close"})
+    if not length.isdigit() or int(length) > _MOST_JSON:
+        raise too_large
+    async for part in request.stream():
+        body += part
+        if len(body) > _MOST_JSON:
+            raise too_large
+    return bytes(body)
 
 
 @asynccontextmanager

@@ -28,22 +28,13 @@ def run_server(settings: ServeSettings, show: Show, started: Callable[[str], Non
         InputError: the address is taken, an adapter is not there, or a package is missing.
     """
     check_installed()
+    from prismhub.server.http_server import HttpServer, ended_by_signals
+
     with ExitStack() as stack:
+        stack.enter_context(ended_by_signals())
         listening = stack.enter_context(closing(bind(settings.host, settings.port)))
         served = stack.enter_context(open_served(settings, show))
-        import uvicorn
-
-        from prismhub.server.app import make_app
-
-        config = uvicorn.Config(
-            make_app(served),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            timeout_graceful_shutdown=None,  # a request has a time limit of its own
-        )
-        server = uvicorn.Server(config)
+        server = HttpServer(served)
         url = address(listening)
         hub = served.answering.hub
         names = ", ".join(hub.adapters) or "no adapter"
@@ -143,7 +134,7 @@ def open_served(settings: ServeSettings, show: Show) -> Iterator[Served]:
             "prismhub_requests_running": ("Requests that wait or are answered.", lambda: served.running),
             "prismhub_adapters": ("Adapters that answer.", lambda: len(hub.adapters)),
             "prismhub_archives": ("Archives that are searched.", lambda: len(archives)),
-            "prismhub_streams_running": ("Videos that are given out.", lambda: served.streams.running),
+            "prismhub_streams_running": ("Videos that are given out.", lambda: len(served.streams.clients)),
             "prismhub_decode_deaths_total": ("Decode processes that a file has killed.", lambda: pool.deaths),
         }
         yield served

@@ -84,9 +84,9 @@ def page_picture(
         size = {"width": width, "height": height or 900}
         view = browser.new_page(viewport=size, color_scheme=scheme, device_scale_factor=1.5)
         asked: set[Any] = set()
-        view.on("request", asked.add)
+        view.on("request", lambda one: asked.add(one))
         for end in ("requestfinished", "requestfailed"):
-            view.on(end, asked.discard)
+            view.on(end, lambda one: asked.discard(one))
         view.goto(address)
         if file is not None:
             view.set_input_files("input[type=file]", file)

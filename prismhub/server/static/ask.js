@@ -54,7 +54,8 @@ async function openVideo(file) {
   mine.player.open(mine.address);
   byId("drop").classList.add("small");
   byId("ask-work").hidden = false;
-  const size = `${(file.size / MEGABYTE).toFixed(file.size < 10 * MEGABYTE ? 1 : 0)} MB`;
+  const digits = file.size < 0.1 * MEGABYTE ? 2 : file.size < 10 * MEGABYTE ? 1 : 0;
+  const size = `${(file.size / MEGABYTE).toFixed(digits)} MB`;
   const further = el("div", { class: "further" });
   byId("ask-left").replaceChildren(
     mine.player.element,

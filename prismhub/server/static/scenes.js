@@ -1,6 +1,6 @@
 // Found scenes as cards: a picture that plays from its second when asked, and what is known of the scene.
 
-import { el, span } from "./dom.js";
+import { count, el, span } from "./dom.js";
 import { fragmentOf, withoutScene } from "./fragment.js";
 
 const PIECE = 60; // cards drawn at once: full rows of 1 to 6
@@ -48,7 +48,12 @@ export function cardKeys(list) {
 
 function card(scene, search, place, of) {
   const title = `${scene.video}, ${span(scene.start, scene.end)}`;
-  const name = scene.video.split("/").pop();
+  const folders = scene.video.split("/");
+  const name = folders.pop();
+  const about = [scene.scenes > 1 ? count(scene.scenes, "scene") : "", folders.join("/")]
+    .filter(Boolean)
+    .map((text) => ` ${text}`)
+    .join(" ·");
   const found = [...(scene.labels ?? [])].slice(0, LABELS);
   const left = (scene.labels ?? []).length - found.length;
   const here = withoutScene(search);
@@ -66,7 +71,7 @@ function card(scene, search, place, of) {
           "h3",
           { title: scene.video },
           el("a", { href: fragmentOf({ ...here, scene: scene.id }), text: name }),
-          scene.scenes > 1 ? el("span", { class: "soft", text: ` ${scene.scenes} scenes` }) : null,
+          el("span", { class: "soft", text: about }),
         ),
         scene.caption ? el("p", { class: "caption", text: scene.caption, title: scene.caption }) : null,
         found.length

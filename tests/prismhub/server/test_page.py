@@ -430,6 +430,7 @@ def test_it_is_readable_on_a_phone(server: Running, folder: Path, open_site: Ope
     assert (paper > 200 and ink < 60) if scheme == "light" else (paper < 60 and ink > 200)
 
 
+@pytest.mark.slow
 def test_five_thousand_scenes_are_drawn_as_they_are_scrolled_to(server: Running, open_site: OpenPage) -> None:
     page = open_site(server.url, "/#where=duration+%3E+0&archive=many&top=5000&all=true")
     expect(told(page, "search")).to_have_text("5,000 answers for “duration > 0”")

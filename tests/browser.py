@@ -71,4 +71,4 @@ def watched_pages(browser: Any) -> Iterator[Any]:
     yield open_one
     for context in contexts:
         context.close()
-    assert troubles == []
+    assert not troubles, "\n".join(troubles)

@@ -141,11 +141,12 @@ function row(one) {
 /** What an adapter says of itself. */
 function drawCard(card) {
   const { features } = card;
+  const videos = card.training?.videos;
   const names = card.targets?.label_names ?? [];
   const facts = {
     task: card.task,
     kind: card.kind,
-    "trained on": card.dataset || "a data set that was not named",
+    "trained on": (card.dataset || "a data set that was not named") + (videos ? `, ${count(videos, "video")}` : ""),
     encoder: features ? `${features.encoder} (${features.fingerprint.slice(0, 12)})` : "not recorded",
     features: features
       ? [

@@ -17,24 +17,33 @@ export function startAsk() {
     field.value = ""; // the same file may be chosen again
   });
   let inside = 0;
-  const over = (change) => (event) => {
-    if (![...event.dataTransfer.types].includes("Files")) return;
-    event.preventDefault();
-    inside = change ? inside + change : 0;
+  const over = (event, change) => {
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault(); // a file that is dropped anywhere must not replace the page
+    inside = change === 0 ? 0 : inside + change;
     drop.classList.toggle("over", inside > 0);
   };
-  const place = byId("ask");
-  place.addEventListener("dragenter", over(1));
-  place.addEventListener("dragover", (event) => event.preventDefault());
-  place.addEventListener("dragleave", over(-1));
-  place.addEventListener("drop", (event) => {
-    over(0)(event);
-    if (event.dataTransfer.files.length) openVideo(event.dataTransfer.files[0]);
+  addEventListener("dragenter", (event) => over(event, 1));
+  addEventListener("dragleave", (event) => over(event, -1));
+  addEventListener("dragover", (event) => event.preventDefault());
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    over(event, 0);
+    const [file] = event.dataTransfer?.files ?? [];
+    if (!file) return;
+    if (location.hash !== "#ask") location.hash = "#ask";
+    openVideo(file);
   });
 }
 
 export function pauseAsk() {
   open?.player.video.pause();
+}
+
+/** What stops the questions about a video; after a stop further ones may be asked. */
+function signalOf(mine) {
+  if (mine.stop.signal.aborted && mine === open) mine.stop = new AbortController();
+  return mine.stop.signal;
 }
 
 const tell = (text) => {
@@ -66,7 +75,7 @@ async function openVideo(file) {
   tell("Looking for adapters …");
   let here;
   try {
-    here = await get("/v1/adapters", {}, { signal: mine.stop.signal });
+    here = await get("/v1/adapters", {}, { signal: signalOf(mine) });
   } catch (error) {
     tell(lineOf(error));
     return;
@@ -99,7 +108,7 @@ async function predict(mine, sections, fields) {
   body.append("file", mine.file);
   for (const one of sections) one.element.setAttribute("aria-busy", "true");
   try {
-    const found = await call("POST", "/v1/predict", { body, signal: mine.stop.signal });
+    const found = await call("POST", "/v1/predict", { body, signal: signalOf(mine) });
     for (const one of sections)
       one.answer.replaceChildren(
         ...(found[one.adapter.name] ?? []).map((record) => drawAnswer(record, one.adapter, mine.player)),
@@ -112,7 +121,6 @@ async function predict(mine, sections, fields) {
       text: "Ask again",
       on: {
         click: () => {
-          if (mine.stop.signal.aborted) mine.stop = new AbortController();
           tell("Asking …");
           predict(mine, sections, fields).then((done) => done && tell(""));
         },
@@ -274,7 +282,7 @@ function byName(mine, here) {
     body.append("file", mine.file);
     answer.replaceChildren(el("p", { class: "soft", text: "Asking …" }));
     try {
-      const [record] = await call("POST", "/v1/zero-shot", { body, signal: mine.stop.signal });
+      const [record] = await call("POST", "/v1/zero-shot", { body, signal: signalOf(mine) });
       answer.replaceChildren(
         drawBars(
           Object.entries(record.scores).sort((a, b) => b[1] - a[1]),

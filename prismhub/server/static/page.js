@@ -34,8 +34,6 @@ byId("skip").addEventListener("click", (event) => {
   byId("main").focus();
 });
 byId("adapters-head").tabIndex = -1;
-// A file that is dropped beside the place for it must not replace the page.
-for (const event of ["dragover", "drop"]) addEventListener(event, (one) => one.preventDefault());
 startSearch();
 startAsk();
 startSceneView();

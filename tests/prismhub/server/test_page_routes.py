@@ -64,7 +64,11 @@ def test_a_card_says_what_the_adapter_is_and_no_place_of_the_machine(trained: Pa
     config = trained / "adapters" / "x" / "v1" / "adapter_config.json"
     info = json.loads(config.read_text())
     info["encoder_source"] = str(tmp_path / "checkpoints" / "nano")
-    info["training"] = {"data": "C:\\people\\me\\videos", "from": [f"read from {Path.home()}/videos", 3]}
+    info["training"] = {
+        "data": "C:\\people\\me\\videos",
+        "from": [f"read from {Path.home()}/videos", 3],
+        "videos": "AAAAAAAA",
+    }
     info["license"] = "CC-BY-4.0"
     config.write_text(json.dumps(info))
     with serving(adapter=["x"], encoder="nano") as server:
@@ -73,7 +77,7 @@ def test_a_card_says_what_the_adapter_is_and_no_place_of_the_machine(trained: Pa
         assert card["features"]["encoder"] == "nano" and len(card["features"]["fingerprint"]) == 64
         assert card["license"] == "CC-BY-4.0" and card["evaluations"][0]["values"]["top1"]["low"] is not None
         assert card["encoder_source"] == "nano"
-        assert card["training"] == {"data": "videos", "from": ["read from videos", 3]}
+        assert card["training"] == {"data": "videos", "from": ["read from videos", 3], "videos": 1}
         assert str(tmp_path) not in json.dumps(card) and str(Path.home()) not in json.dumps(card)
         unknown = server.request("GET", "/v1/adapters/z/card")
         assert unknown.status == 404 and unknown.error.startswith("the server has no adapter 'z'")

@@ -189,7 +189,8 @@ def test_the_api_describes_itself_without_other_servers(trained: Path) -> None:
             shown = server.request("GET", page)
             assert shown.status == 200 and b"/v1/predict" in shown.body and b"window" in shown.body
             assert b"http://" not in shown.body and b"https://" not in shown.body and b"<script" not in shown.body
-        assert server.client.health() == {"status": "ok", "encoder": "nano", "adapters": ["x"]}
+        health = {"status": "ok", "encoder": "nano", "adapters": ["x"], "wants_key": False}
+        assert server.client.health() == health
 
 
 def test_connect_says_what_is_wrong(tmp_path: Path) -> None:

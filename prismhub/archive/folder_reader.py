@@ -382,7 +382,8 @@ class FolderReader:
         return int(self._all(sql)[0][0])
 
     def _all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return self._database.execute(sql, values).fetchall()
+        with schema.saying_what_is_wrong(self.folder / schema.DATABASE):
+            return self._database.execute(sql, values).fetchall()
 
     def _run(self, sql: str, values: Sequence[Any] = ()) -> None:
         self._database.execute(sql, values)

@@ -360,6 +360,7 @@ class _Clock:
 
     def __init__(self, videos: Sequence[FoundVideo]) -> None:
         self._left = {video.file: _size(video.file) for video in videos}  # not opened yet
+        self._left_bytes = sum(self._left.values())
         self._bytes = 0
         self._known_s = 0.0
         self._lasts_s: dict[str, float] = {}  # of videos under way
@@ -370,7 +371,7 @@ class _Clock:
         self._started = time.monotonic()
 
     def opened(self, path: str, duration_s: float) -> None:
-        self._bytes += self._left.pop(path, 0)
+        self._bytes += self._no_longer_left(path)
         self._known_s += duration_s
         self._lasts_s[path], self._at_s[path] = duration_s, 0.0
 
@@ -379,17 +380,22 @@ class _Clock:
         self._at_s[clip.path] = max(self._at_s[clip.path], end_s)
 
     def close(self, path: str) -> None:
-        self._left.pop(path, None)
+        self._no_longer_left(path)
         self._at_s.pop(path, None)
         self._closed_s += self._lasts_s.pop(path, 0.0)
         self._closed += 1
+
+    def _no_longer_left(self, path: str) -> int:
+        size = self._left.pop(path, 0)
+        self._left_bytes -= size
+        return size
 
     def told(self, failed: int) -> IngestProgress:
         done_s, elapsed_s = self._closed_s + sum(self._at_s.values()), time.monotonic() - self._started
         rate = done_s / elapsed_s if elapsed_s else 0.0
         total_s = None
         if self._bytes:
-            total_s = self._known_s * (1 + sum(self._left.values()) / self._bytes)
+            total_s = self._known_s * (1 + self._left_bytes / self._bytes)
         left_s = (total_s - done_s) / rate if total_s is not None and rate else None
         return IngestProgress(done_s, total_s, rate, left_s, self._closed, self._total, failed)
 

@@ -159,7 +159,9 @@ def saying_what_is_wrong(path: Path) -> Iterator[None]:
         if "readonly" in said or "unable to open" in said or "disk I/O" in said:
             raise InputError(f"{path}: cannot be opened or written ({said})") from error
         if "not a database" in said or "malformed" in said or "no such table" in said:
-            raise InputError(f"{path}: damaged ({said}); make the archive anew with prismhub index") from error
+            raise InputError(
+                f"{path}: damaged ({said}); remove its folder, and make it anew with prismhub index"
+            ) from error
         raise
 
 

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -307,6 +308,20 @@ def test_what_killed_runs_leave_is_thrown_out(tmp_path: Path) -> None:
     index.optimize()
     assert sorted(path.name for path in index.folder.iterdir() if "vectors" in path.name) == ["vectors-1.f16"]
     assert len(nearest(index, unit(np.ones(WIDTH)))) == 9
+
+
+@pytest.mark.parametrize("part", [slice(4096, None), slice(150_000, None), slice(20_000, 40_000)], ids=str)
+def test_a_damaged_database_is_said_in_one_line(tmp_path: Path, part: slice, says: Callable[..., str]) -> None:
+    index = make(tmp_path / "archive", random_videos(300))
+    index.optimize()
+    index.close()
+    path = tmp_path / "archive" / schema.DATABASE
+    data = bytearray(path.read_bytes())
+    data[part] = b"\xa5" * len(data[part])
+    path.write_bytes(data)
+    asked = ["search", str(path.parent), "--mode", "text", "--top", "900", "--where"]
+    assert "damaged" in says(2, *asked, "caption like '%word%'")
+    assert "damaged" in says(2, "search", str(path.parent), "word3 everywhere", "--mode", "text")
 
 
 @pytest.mark.parametrize(("size", "problem"), [(None, "missing"), (40, "shorter than the archive says")])

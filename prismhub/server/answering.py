@@ -156,16 +156,17 @@ class Answering:
         self, asked: Asked, facts: VideoFacts, name: str, adapter: Adapter, question: PredictQuestion
     ) -> list[Future[Any]]:
         """What an adapter says of the boxes of each moment."""
+        alone = {name: adapter}
 
         def run(items: Sequence[_One]) -> list[Any]:
-            return self._predict(items, [name], None, None)
+            return self._predict(items, alone, None, None)
 
-        passes = self.hub.passes_for([name], None, None)
+        passes = self.hub.passes_for(alone, None, None)
         parts = []
         for clip, given in moments_of(adapter, question.boxes or (), asked.clip.path, facts):
             one = replace(asked, clip=clip)  # its frames and its tasks are those of the question
             lane = self._lane(one, facts, passes, windowed=False)
-            parts.append(self._submit(lane, one, ("boxes", name), _One(one, given), run))
+            parts.append(self._submit(lane, one, ("boxes", name, adapter), _One(one, given), run))
         return parts
 
     def embed(self, asked: Asked, question: EmbedQuestion) -> Future[Any]:

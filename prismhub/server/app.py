@@ -33,7 +33,7 @@ from prismhub.server.questions import AdapterToLoad, EmbedQuestion, PredictQuest
 from prismhub.server.refusal import Refused, public_text
 from prismhub.server.request_bodies import Question, asked_video, body_of, first_problem, read_question
 from prismhub.server.served_files import ServedRoot, Uploads
-from prismhub.server.settings import ServeSettings
+from prismhub.server.settings import AnsweringSettings, ServeSettings
 from prismhub.server.tickets import Tickets
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 class Served:
     """What the routes work with."""
 
-    settings: ServeSettings
+    settings: AnsweringSettings
     answering: Answering
     uploads: Uploads
     metrics: Metrics
@@ -95,8 +95,10 @@ def make_app(served: Served) -> FastAPI:
         docs_url=None,  # FastAPI's page loads scripts from elsewhere; ours needs none
         redoc_url=None,
     )
-    guard = Guard(served.settings.key, served.settings.host, served.settings.allow_host, served.tickets)
-    app.add_middleware(_Around, served=served, guard=guard)
+    settings = served.settings
+    assert isinstance(settings, ServeSettings)
+    guard = Guard(settings.key, settings.host, settings.allow_host, served.tickets)
+    app.add_middleware(_Around, served=served, guard=guard, max_upload_mb=settings.max_upload_mb)
     _add_errors(app, served)
     _add_questions(app, served)
     _add_adapters(app, served)
@@ -227,9 +229,9 @@ def _add_errors(app: FastAPI, served: Served) -> None:
 class _Around:
     """Around every request: the guard before it, the limit of its body, its line in the metrics, and its failure."""
 
-    def __init__(self, app: ASGIApp, served: Served, guard: Guard) -> None:
+    def __init__(self, app: ASGIApp, served: Served, guard: Guard, max_upload_mb: float) -> None:
         self._app, self._served, self._guard = app, served, guard
-        self._limit = int(served.settings.max_upload_mb * 1_000_000)
+        self._max_upload_mb, self._limit = max_upload_mb, int(max_upload_mb * 1_000_000)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -237,7 +239,7 @@ class _Around:
             return
         began, status, read = time.monotonic(), 500, 0
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        text = f"an upload may have {self._served.settings.max_upload_mb:g} MB, no more"
+        text = f"an upload may have {self._max_upload_mb:g} MB, no more"
         too_large = Refused(413, text, {"Connection": "close"})  # else the rest of it would still be read
 
         async def limited() -> Message:

@@ -192,6 +192,7 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=240, help="files that are asked about")
     parser.add_argument("--size", type=int, default=160, help="their height and width in pixels")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the server, in a session of its own, must not outlive us
     os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))  # of server and encoder alike
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does
     with tempfile.TemporaryDirectory() as name:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ENCODER = "encoder"
 """The `space` of an archive whose vectors are of the encoder's own space of videos and texts."""
 _NO_WORD = "\ue000"  # of private use: no tokenizer knows it
-_LETTERS_A_TOKEN = 1.5  # below, a tokenizer spells words instead of knowing them
+_LETTERS_A_TOKEN = 2.0  # or fewer: a tokenizer spells words instead of knowing them
 
 
 class ArchiveSpace:
@@ -90,12 +90,12 @@ class ArchiveSpace:
         self._open()
         if self._tokenizer is None:
             return True
-        strange, nothing = self._ids(_NO_WORD), len(self._ids(""))
+        strange, marks = self._ids(_NO_WORD), 2 * len(self._ids("a")) - len(self._ids("a a"))  # of begin and end
         for word in text.split():
             letters = sum(letter.isalnum() for letter in word)
             ids = self._ids(word)
-            tokens = max(len(ids) - nothing, 1)
-            if letters and not set(ids) <= set(strange) and (tokens == 1 or letters / tokens >= _LETTERS_A_TOKEN):
+            tokens = max(len(ids) - marks, 1)
+            if letters and not set(ids) <= set(strange) and (tokens == 1 or letters / tokens > _LETTERS_A_TOKEN):
                 return True
         return False
 

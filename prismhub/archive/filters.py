@@ -57,6 +57,7 @@ _TOKEN = re.compile(
 )
 _MOST = 200  # conditions in one filter
 _DEEPEST = 50
+_LONGEST = 20_000  # characters; SQLite knows no longer pattern than 50,000 bytes
 
 
 @dataclass(frozen=True)
@@ -204,8 +205,10 @@ class _Parser:
 def _read(text: str) -> list[tuple[str, str, int]]:
     found, place = [], 0
     whole = text.rstrip()
-    if "\0" in whole:
+    if re.search(r"[\0\ud800-\udfff]", whole):
         raise InputError("where: holds a character that is no text")
+    if len(whole) > _LONGEST:
+        raise InputError(f"where: is longer than {_LONGEST} characters")
     while place < len(whole):
         match = _TOKEN.match(whole, place)
         if match is None or match.lastgroup is None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -29,6 +30,7 @@ from prismhub.server.decode_pool import TookTooLong
 from prismhub.server.guard import Guard
 from prismhub.server.indexed_files import Streams
 from prismhub.server.metrics import Metrics
+from prismhub.server.page_routes import add_page
 from prismhub.server.questions import AdapterToLoad, EmbedQuestion, PredictQuestion, VideoQuestion, ZeroShotQuestion
 from prismhub.server.refusal import Refused, public_text
 from prismhub.server.request_bodies import Question, asked_video, body_of, first_problem, read_question
@@ -36,6 +38,11 @@ from prismhub.server.served_files import ServedRoot, Uploads
 from prismhub.server.settings import AnsweringSettings, ServeSettings
 from prismhub.server.tickets import Tickets
 
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"),
+    (b"referrer-policy", b"no-referrer"),
+)  # of every answer that has none of its own
 log = logging.getLogger(__name__)
 
 
@@ -49,6 +56,7 @@ class Served:
     metrics: Metrics
     root: ServedRoot
     hidden: dict[str, str]  # folders of this machine, which no client is told of
+    report: Path | None = None  # a page of results
     archives: ServedArchives = field(default_factory=ServedArchives)
     tickets: Tickets = field(default_factory=lambda: Tickets(needed=False))
     streams: Streams = field(default_factory=Streams)
@@ -103,17 +111,18 @@ def make_app(served: Served) -> FastAPI:
     _add_questions(app, served)
     _add_adapters(app, served)
     add_archives(app, served)
+    add_page(app, served)
 
     @app.get("/healthz", summary="Whether the server is there; needs no key")
     async def healthz() -> dict[str, Any]:
         hub = served.answering.hub
-        return {"status": "ok", "encoder": hub.encoder.name, "adapters": list(hub.adapters)}
+        wants_key = served.settings.key is not None
+        return {"status": "ok", "encoder": hub.encoder.name, "adapters": list(hub.adapters), "wants_key": wants_key}
 
     @app.get("/metrics", summary="Counters for Prometheus", response_class=PlainTextResponse)
     async def metrics() -> PlainTextResponse:
         return PlainTextResponse(served.metrics.text(), media_type="text/plain; version=0.0.4")
 
-    @app.get("/", include_in_schema=False)
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(api_page(app.openapi()))
@@ -161,6 +170,7 @@ def _add_adapters(app: FastAPI, served: Served) -> None:
                 "answers": one.target_kind,
                 "labels": list(one.answer_labels),
                 "needs": list(one.needed_inputs),
+                "threshold": getattr(one.config, "threshold", None),
                 "task": one.info.task,
                 "license": one.info.license,
                 "metric": one.info.evaluations[0].main_metric if one.info.evaluations else None,
@@ -176,6 +186,8 @@ def _add_adapters(app: FastAPI, served: Served) -> None:
             },
             "adapters": loaded,
             "available": [one.ref for one in list_adapters() if one.encoder == hub.encoder.name],
+            "report": served.report is not None,
+            "report_page": served.tickets.address("/report") if served.report else None,
         }
 
     @app.post("/v1/adapters", status_code=201, summary="Load an adapter of the server's registry")
@@ -254,15 +266,8 @@ class _Around:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-content-type-options", b"nosniff"),
-                    (
-                        b"content-security-policy",
-                        b"default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:",
-                    ),
-                    (b"referrer-policy", b"no-referrer"),
-                ]
+                own = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(one for one in _HEADERS if one[0] not in own)]
             await send(message)
 
         try:

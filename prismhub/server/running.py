@@ -178,6 +178,7 @@ def open_served(settings: AnsweringSettings, show: Show) -> Iterator[Served]:
         folders = [uploads.folder, prismhub_home(), Path.home(), Path.cwd(), *([root.folder] if root.folder else [])]
         served = Served(settings, answering, uploads, metrics, root, {f"{folder}/": "" for folder in folders})
         served.archives, served.tickets = ServedArchives(archives), tickets
+        served.report = settings.report if isinstance(settings, ServeSettings) else None
         stack.callback(served.decoders.shutdown)
         metrics.gauges |= {
             "prismhub_requests_running": ("Requests that wait or are answered.", lambda: served.running),

@@ -52,6 +52,8 @@ class AnsweringSettings:
 class ServeSettings(AnsweringSettings):
     """Options of `prismhub serve`."""
 
+    report: Path | None = option(None, "Page of results to show at /report, as prismhub report --html wrote it.")
+    open: bool = option(False, "Open the page in a browser once the server is ready.")
     host: str = option("127.0.0.1", "Address to listen on; 0.0.0.0 is every address of this machine.")
     port: int = option(8000, "Port to listen on; 0 takes a free one.")
     allow_host: tuple[str, ...] = option((), "Further names under which the server may be called, as in prism.lan.")
@@ -67,6 +69,8 @@ class ServeSettings(AnsweringSettings):
             raise InputError(f"port is a number from 0 to 65535, not {self.port}")
         if self.max_upload_mb <= 0:
             raise InputError(f"max_upload_mb must be above 0, not {self.max_upload_mb:g}")
+        if self.report is not None and not self.report.expanduser().is_file():
+            raise InputError(f"report {self.report}: no such file; prismhub report RESULTS --html FILE writes one")
 
     @property
     def key(self) -> str | None:

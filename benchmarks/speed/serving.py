@@ -66,7 +66,7 @@ class Server:
         )
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            if found := re.match(r"serving at http://(\S+)", line):
+            if found := re.match(r"serving at http://([\w.]+:[0-9]+)", line):
                 self.address = found[1]
                 break
         else:
@@ -80,7 +80,7 @@ class Server:
         return sum(map(int, held)) / 1000
 
     def close(self) -> None:
-        self.process.send_signal(signal.SIGINT)
+        self.process.terminate()
         self.process.wait(60)
 
 

@@ -247,6 +247,7 @@ class Answering:
             task.cancel()
         self._pool.forget(asked.ahead)
         self._pool.deadlines.pop(asked.clip.path, None)
+        self.hub.overruns.pop(asked.clip, None)  # a server would keep them for every upload
 
     def _adapters(self, names: Sequence[str] | None, boxes: bool = False) -> dict[str, Adapter]:
         """The adapters that are asked; where nobody says which, all that need nothing beside the video and `boxes`."""

@@ -32,12 +32,14 @@ if TYPE_CHECKING:
 def evaluating(adapter: Adapter) -> Iterator[None]:
     """Evaluation mode without gradients while the block runs."""
     was_training = adapter.training
-    adapter.eval()
+    if any(module.training for module in adapter.modules()):  # to set it everywhere takes as long as a small head
+        adapter.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        adapter.train(was_training)
+        if was_training:
+            adapter.train()
 
 
 def answer_batch(adapter: Adapter, batch: Batch) -> list[Prediction]:

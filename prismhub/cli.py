@@ -27,6 +27,7 @@ from prismhub.commands import adapters as adapters_commands
 from prismhub.commands import bench as bench_commands
 from prismhub.commands import cache as cache_commands
 from prismhub.commands import corpus as corpus_commands
+from prismhub.commands import mcp as mcp_commands
 from prismhub.commands import report as report_commands
 from prismhub.commands import serve as serve_commands
 from prismhub.commands import tasks as tasks_commands
@@ -66,6 +67,7 @@ KEEP_NOTHING = (
     "zero-shot",
     "rank",
     "serve",
+    "mcp",
     "score",
 )  # their answers come at the end, and no feature is stored
 app = typer.Typer(
@@ -389,6 +391,7 @@ app.command("bench")(command_signature(bench_commands.BenchSettings, bench_comma
 app.command("rescore")(command_signature(bench_commands.RescoreSettings, bench_commands.print_rescore))
 app.command("report")(command_signature(report_commands.ReportSettings, report_commands.print_report))
 app.command("serve")(command_signature(serve_commands.ServeSettings, serve_commands.print_serve))
+app.command("mcp")(command_signature(mcp_commands.McpSettings, mcp_commands.print_mcp))
 app.command("pretrain")(command_signature(PretrainSettings, _pretrain))
 app.command("demo")(command_signature(DemoSettings, _demo))
 app.command("encoders")(command_signature(ShowSettings, _encoders))

@@ -26,6 +26,7 @@ class Linear(Classifier):
     kind: ClassVar[str] = "linear"
     Config: ClassVar[type] = LinearConfig
     feature_kind: ClassVar[FeatureKind] = "clip"
+    answers_together: ClassVar[bool] = True
     input_names = ()
     config: LinearConfig
 

@@ -93,6 +93,7 @@ class MapClassifier(Classifier):
     kind: ClassVar[str] = "map_classifier"
     Config: ClassVar[type] = MapClassifierConfig
     feature_kind: ClassVar[FeatureKind] = "tokens"
+    answers_together: ClassVar[bool] = True
     input_names = ()
     config: MapClassifierConfig
 

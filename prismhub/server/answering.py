@@ -33,7 +33,7 @@ from prismhub.server.lane import Lane
 from prismhub.server.metrics import Metrics
 from prismhub.server.questions import EmbedQuestion, PredictQuestion, VideoQuestion, ZeroShotQuestion
 from prismhub.server.refusal import Refused
-from prismhub.server.settings import ServeSettings
+from prismhub.server.settings import AnsweringSettings
 
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
@@ -74,7 +74,7 @@ class _One:
 class Answering:
     """Answers questions about clips; every method that does may be called from any thread."""
 
-    def __init__(self, hub: Hub, pool: DecodePool, settings: ServeSettings, metrics: Metrics) -> None:
+    def __init__(self, hub: Hub, pool: DecodePool, settings: AnsweringSettings, metrics: Metrics) -> None:
         self.hub, self._pool, self._settings = hub, pool, settings
         size, wait_s = settings.reading.clips_per_batch, settings.max_wait_ms / 1000
         self._short = Lane("short clips", size, wait_s, metrics.batch)
@@ -247,6 +247,7 @@ class Answering:
             task.cancel()
         self._pool.forget(asked.ahead)
         self._pool.deadlines.pop(asked.clip.path, None)
+        self.hub.overruns.pop(asked.clip, None)  # a server would keep them for every upload
 
     def _adapters(self, names: Sequence[str] | None, boxes: bool = False) -> dict[str, Adapter]:
         """The adapters that are asked; where nobody says which, all that need nothing beside the video and `boxes`."""

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -34,7 +35,7 @@ from prismhub.server.questions import AdapterToLoad, EmbedQuestion, PredictQuest
 from prismhub.server.refusal import Refused, public_text
 from prismhub.server.request_bodies import Question, asked_video, body_of, first_problem, read_question
 from prismhub.server.served_files import ServedRoot, Uploads
-from prismhub.server.settings import ServeSettings
+from prismhub.server.settings import AnsweringSettings, ServeSettings
 from prismhub.server.tickets import Tickets
 
 _HEADERS = (
@@ -49,12 +50,13 @@ log = logging.getLogger(__name__)
 class Served:
     """What the routes work with."""
 
-    settings: ServeSettings
+    settings: AnsweringSettings
     answering: Answering
     uploads: Uploads
     metrics: Metrics
     root: ServedRoot
     hidden: dict[str, str]  # folders of this machine, which no client is told of
+    report: Path | None = None  # a page of results
     archives: ServedArchives = field(default_factory=ServedArchives)
     tickets: Tickets = field(default_factory=lambda: Tickets(needed=False))
     streams: Streams = field(default_factory=Streams)
@@ -101,8 +103,10 @@ def make_app(served: Served) -> FastAPI:
         docs_url=None,  # FastAPI's page loads scripts from elsewhere; ours needs none
         redoc_url=None,
     )
-    guard = Guard(served.settings.key, served.settings.host, served.settings.allow_host, served.tickets)
-    app.add_middleware(_Around, served=served, guard=guard)
+    settings = served.settings
+    assert isinstance(settings, ServeSettings)
+    guard = Guard(settings.key, settings.host, settings.allow_host, served.tickets)
+    app.add_middleware(_Around, served=served, guard=guard, max_upload_mb=settings.max_upload_mb)
     _add_errors(app, served)
     _add_questions(app, served)
     _add_adapters(app, served)
@@ -182,8 +186,8 @@ def _add_adapters(app: FastAPI, served: Served) -> None:
             },
             "adapters": loaded,
             "available": [one.ref for one in list_adapters() if one.encoder == hub.encoder.name],
-            "report": served.settings.report is not None,
-            "report_page": served.tickets.address("/report") if served.settings.report else None,
+            "report": served.report is not None,
+            "report_page": served.tickets.address("/report") if served.report else None,
         }
 
     @app.post("/v1/adapters", status_code=201, summary="Load an adapter of the server's registry")
@@ -237,9 +241,9 @@ def _add_errors(app: FastAPI, served: Served) -> None:
 class _Around:
     """Around every request: the guard before it, the limit of its body, its line in the metrics, and its failure."""
 
-    def __init__(self, app: ASGIApp, served: Served, guard: Guard) -> None:
+    def __init__(self, app: ASGIApp, served: Served, guard: Guard, max_upload_mb: float) -> None:
         self._app, self._served, self._guard = app, served, guard
-        self._limit = int(served.settings.max_upload_mb * 1_000_000)
+        self._max_upload_mb, self._limit = max_upload_mb, int(max_upload_mb * 1_000_000)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -247,7 +251,7 @@ class _Around:
             return
         began, status, read = time.monotonic(), 500, 0
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        text = f"an upload may have {self._served.settings.max_upload_mb:g} MB, no more"
+        text = f"an upload may have {self._max_upload_mb:g} MB, no more"
         too_large = Refused(413, text, {"Connection": "close"})  # else the rest of it would still be read
 
         async def limited() -> Message:

@@ -9,12 +9,21 @@ from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from prismhub.server.indexed_files import file_answer, open_indexed, picture_answer
-from prismhub.server.questions import ExampleQuestion, SearchQuestion
+from prismhub.server.questions import ExampleQuestion, SceneQuestion, SearchQuestion
 from prismhub.server.refusal import Refused
 from prismhub.server.request_bodies import asked_video, body_of, read_question
 
 if TYPE_CHECKING:
+    from prismhub.server.answering import Asked
     from prismhub.server.app import Served
+    from prismhub.server.archives import ServedArchive
+
+
+async def like_example(served: Served, archive: ServedArchive, question: SceneQuestion, asked: Asked) -> Any:
+    """The scenes of an archive that answer a question and are like a clip."""
+    space = await asyncio.wrap_future(archive.space())
+    vector = await served.begin(served.answering.example, asked, space)
+    return await asyncio.wrap_future(archive.search(question, example=(asked.name, vector)))
 
 
 def add_archives(app: FastAPI, served: Served) -> None:
@@ -38,10 +47,7 @@ def add_archives(app: FastAPI, served: Served) -> None:
             question, upload = await read_question(request, ExampleQuestion)
             archive = served.archives.find(question.archive)
             async with asked_video(served, question, upload, deadline) as asked:
-                space = await asyncio.wrap_future(archive.space())
-                vector = await served.begin(served.answering.example, asked, space)
-                found = archive.search(question, example=(asked.name, vector))
-                return JSONResponse(await asyncio.wrap_future(found))
+                return JSONResponse(await like_example(served, archive, question, asked))
 
     @app.get("/v1/scenes/{number}", summary="All that is known of a scene")
     async def scene(number: int, archive: str | None = None) -> dict[str, Any]:

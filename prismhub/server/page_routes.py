@@ -55,7 +55,7 @@ def add_page(app: FastAPI, served: Served) -> None:
 
     @app.get("/report", summary="The page of results that the server was given", response_class=FileResponse)
     def report() -> Response:
-        path = served.settings.report
+        path = served.report
         if path is None or not path.is_file():
             raise Refused(404, "this server has no report: start it with --report FILE.html")
         return FileResponse(path, media_type="text/html", headers={"content-security-policy": _REPORT_POLICY})

@@ -1,8 +1,9 @@
-"""Starting the server: its address first, then encoder and adapters, then requests until Ctrl-C."""
+"""Starting the server: its address first, then what it answers with, then requests until Ctrl-C; or tools on stdin."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from core_encoder.errors import InputError
 from core_encoder.files.storage import prismhub_home
 from prismhub.progress import Show
-from prismhub.server.settings import ServeSettings
+from prismhub.server.settings import AnsweringSettings, McpSettings, ServeSettings
 
 if TYPE_CHECKING:
     from adapters.hub import Hub
@@ -47,18 +48,67 @@ def run_server(settings: ServeSettings, show: Show, started: Callable[[str], Non
         show.note("stopped; what ran was finished")
 
 
-def check_installed() -> None:
+def run_tools(settings: McpSettings, show: Show) -> None:
+    """Offer tools on stdin and stdout until stdin ends, or a signal.
+
+    Raises:
+        InputError: an adapter or archive is not there, or a package is missing.
+    """
+    check_installed("mcp")
+    from importlib.metadata import version
+
+    from prismhub.server.http_server import ended_by_signals
+    from prismhub.server.mcp_tools import make_tools
+
+    with ended_by_signals(), _off_the_wire() as on_the_wire, open_served(settings, show) as served:
+        tools = make_tools(served, version("prismhub"))
+        on_the_wire()
+        with suppress(KeyboardInterrupt):
+            asyncio.run(tools.run_stdio_async())
+
+
+@contextmanager
+def _off_the_wire() -> Iterator[Callable[[], None]]:
+    """Keep stdin and stdout from everyone but the protocol: also from the processes that are started here.
+
+    They lead to nowhere and to stderr until what is yielded is called.
+    """
+    sys.stdout.flush()
+    wires = [os.dup(number) for number in (0, 1)]  # which no other process inherits
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nowhere, 0)
+    os.dup2(2, 1)
+    os.close(nowhere)
+
+    def on_the_wire() -> None:
+        for number, wire in enumerate(wires):
+            os.dup2(wire, number)
+
+    try:
+        yield on_the_wire
+    finally:
+        on_the_wire()
+        for wire in wires:
+            os.close(wire)
+
+
+def check_installed(command: str = "serve") -> None:
     """Say what to install.
 
     Raises:
-        InputError: the extra is not installed.
+        InputError: the extra of this command is not installed.
     """
     try:
         import fastapi  # noqa: F401
         import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401
+
+        if command == "mcp":
+            import mcp.server.mcpserver  # noqa: F401
     except ImportError as error:
-        raise InputError(f"serve needs {error.name}, which is not installed: pip install 'prismhub[serve]'") from error
+        raise InputError(
+            f"{command} needs {error.name}, which is not installed: pip install 'prismhub[{command}]'"
+        ) from error
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -96,7 +146,7 @@ def _is_loopback(host: str) -> bool:
 
 
 @contextmanager
-def open_served(settings: ServeSettings, show: Show) -> Iterator[Served]:
+def open_served(settings: AnsweringSettings, show: Show) -> Iterator[Served]:
     """Everything the routes work with, while the block runs.
 
     Raises:
@@ -128,6 +178,7 @@ def open_served(settings: ServeSettings, show: Show) -> Iterator[Served]:
         folders = [uploads.folder, prismhub_home(), Path.home(), Path.cwd(), *([root.folder] if root.folder else [])]
         served = Served(settings, answering, uploads, metrics, root, {f"{folder}/": "" for folder in folders})
         served.archives, served.tickets = ServedArchives(archives), tickets
+        served.report = settings.report if isinstance(settings, ServeSettings) else None
         stack.callback(served.decoders.shutdown)
         metrics.gauges |= {
             "prismhub_requests_running": ("Requests that wait or are answered.", lambda: served.running),
@@ -139,7 +190,7 @@ def open_served(settings: ServeSettings, show: Show) -> Iterator[Served]:
         yield served
 
 
-def _open_hub(settings: ServeSettings, show: Show, pool: DecodePool) -> Hub:
+def _open_hub(settings: AnsweringSettings, show: Show, pool: DecodePool) -> Hub:
     from adapters.hub import Hub
     from adapters.registry import describe_adapter
     from prismhub.features import default_store, open_encoder

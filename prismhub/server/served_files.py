@@ -32,7 +32,7 @@ class ServedRoot:
                 last two it is.
         """
         if self.folder is None:
-            raise Refused(403, "this server has no root: upload the video, or start it with --root")
+            raise Refused(403, "this server has no root: start it with --root, or upload the video")
         if "://" in name:
             raise Refused(422, "video is a path below the served root, not a URL")
         if not name or "\0" in name or PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive:

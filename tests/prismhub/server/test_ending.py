@@ -43,7 +43,7 @@ class Started:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.said.append(line)
-            if found := re.match(r"serving at (\S+)", line):
+            if found := re.match(r"serving at (http://[\w.]+:[0-9]+)", line):
                 self.url = found[1]
                 return
         raise AssertionError("".join(self.said))

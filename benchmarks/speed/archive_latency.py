@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -218,7 +219,8 @@ def main() -> None:
                 "--threads",
                 str(options.threads),
             ]
-            found = json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout)
+            as_command = os.environ | {"OMP_WAIT_POLICY": "passive"}  # as `prismhub` sets it
+            found = json.loads(subprocess.run(words, env=as_command, stdout=subprocess.PIPE, check=True).stdout)
             for what, value in read_json(written).items():
                 report.note(f"{count}: {what}", value)
             report.note(f"{count}: MB on disk", sum(path.stat().st_size for path in folder.iterdir()) / 1e6)

@@ -65,6 +65,7 @@ KEEP_NOTHING = (
     "predict",
     "zero-shot",
     "rank",
+    "serve",
     "score",
 )  # their answers come at the end, and no feature is stored
 app = typer.Typer(

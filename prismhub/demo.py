@@ -1,4 +1,4 @@
-"""`prismhub demo`: the whole job on real video files, from nothing to a saved adapter, shown on one page.
+"""`prismhub demo`: the whole job on real video files, from nothing to a saved adapter and an archive, on one page.
 
 The videos are of a synthetic world in which looking matters: eight motions that no single frame gives away, shown by
 objects among others, and in the test split by objects that neither pretraining nor training showed.
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from adapters.predictions import ClassScores
     from adapters.scores import Score
     from benchmarks.cell import Trained
-    from prismhub.pages.report import Comparison, Curve, Metric, ReportData, Share, ShownVideo
+    from prismhub.demo_archive import Searched
+    from prismhub.pages.report import Comparison, Curve, Metric, ReportData, Share, ShownSearch, ShownVideo
     from tasks.families.classification import ClassificationTask
 
 Thing = TypeVar("Thing")
@@ -42,11 +43,12 @@ RANDOM = "random weights: encode, train both"
 COLOURS = "colour histograms: read, train both"
 WORDS = "zero-shot: nothing trained"
 ASK = "load by name and predict a new video"
+ARCHIVE = "an archive: index the test videos, search by words"
 
 
 @dataclass(frozen=True)
 class Demo:
-    """Where the demo left its page and picture, the two trainings it made, and what they are compared with."""
+    """Where the demo left its page and picture, the trainings it made, what they are compared with, and its archive."""
 
     page: Path
     picture: Path
@@ -54,6 +56,7 @@ class Demo:
     second: Trained
     comparison: Comparison
     new_video: ClassScores
+    searched: Searched
 
 
 def check_out(out: Path) -> None:
@@ -104,6 +107,7 @@ def demo(
     from core_encoder.config import config_from_dict
     from pretrain.world.synthetic_world import DEMO_CLIPS
     from prismhub.commands.train import train
+    from prismhub.demo_archive import search_by_words
     from prismhub.demo_comparison import colour_histogram_scores, random_weights_scores, zero_shot_scores
     from prismhub.pages.report import write_report
     from prismhub.pages.report_picture import report_picture
@@ -141,11 +145,15 @@ def demo(
         new_video, truth = _new_video(out, seed)
         answer = cast("ClassScores", load_adapter(ADAPTER).predict(new_video)[0])
     show.note(f"   {new_video}: {answer.label} ({answer.score:.2f}); it shows {truth}")
+    show.note("7. an archive of the test videos, with what the two adapters say of them, searched by words")
+    with watch.step(ARCHIVE):
+        searched = search_by_words(videos, out / f"archive-{seed}", [one.ref for one in trained], show)
+    show.note(f"   {searched.text!r}: {searched.verdict()}")
     comparison = _comparison(trained, random_weights, colours, words, seed)
-    data = _report_data(first, second, comparison, watch, _examples(first))
+    data = _report_data(first, second, comparison, watch, _examples(first), searched)
     page = write_report(out / "index.html", data)
     picture = report_picture(out / "result.png", data)
-    return Demo(page, picture, first, second, comparison, answer)
+    return Demo(page, picture, first, second, comparison, answer, searched)
 
 
 def _write_videos(folder: Path, clips_per_class: Mapping[str, int], seed: int, show: Show) -> int:
@@ -239,7 +247,12 @@ def evenly(things: Sequence[Thing], count: int) -> list[Thing]:
 
 
 def _report_data(
-    first: Trained, second: Trained, comparison: Comparison, watch: Stopwatch, examples: Sequence[ShownVideo]
+    first: Trained,
+    second: Trained,
+    comparison: Comparison,
+    watch: Stopwatch,
+    examples: Sequence[ShownVideo],
+    searched: Searched,
 ) -> ReportData:
     from prismhub.pages.report import Confusion, CurvePanel, ReportData, Timing
 
@@ -268,6 +281,7 @@ def _report_data(
         comparison=comparison,
         confusion=Confusion(first.result.label_names, confusion.tolist()),
         examples=examples,
+        search=_shown_search(searched),
         panels=[
             CurvePanel("Training loss", _curves(first, "train_loss")),
             CurvePanel("Validation top-1", _curves(first, "val_score"), percent=True),
@@ -287,11 +301,11 @@ def _report_data(
             ("prismhub", first.result.provenance.prismhub),
             *sorted(first.result.provenance.versions.items()),
         ],
-        commands=_commands(first),
+        commands=_commands(first, searched.archive),
     )
 
 
-def _commands(first: Trained) -> list[str]:
+def _commands(first: Trained, archive: Path) -> list[str]:
     """What to type to get the numbers of nano again, and an answer about another video."""
     config = first.result.config
     motion, other = QUESTIONS
@@ -305,7 +319,26 @@ def _commands(first: Trained) -> list[str]:
         f"{train} --name {SECOND_ADAPTER} --label-column {other.column}",
         f'prismhub zero-shot VIDEO --labels "{labels}" --template "{motion.templates[0]}"',
         f"prismhub predict VIDEO --adapter {ADAPTER}",
+        f"prismhub search {archive} 'a text'",
+        f"prismhub serve --archive {archive} --adapter {ADAPTER}",
     ]
+
+
+def _shown_search(searched: Searched) -> ShownSearch:
+    from prismhub.demo_archive import SHOWN
+    from prismhub.pages.contact_sheet import scene_cards
+    from prismhub.pages.report import ShownSearch
+
+    best = searched.found[:SHOWN]
+    cards = scene_cards(best)
+    for card, one in zip(cards, best, strict=True):
+        card["truth"] = searched.shows[one.video]
+    about = (
+        f"The {len(searched.shows)} test videos lie in an archive, with the encoder's vector of each and what both "
+        f"adapters say of it. Here {searched.verdict()}. Looks are compared by the vector of the text, words "
+        "looked for in what the adapters say."
+    )
+    return ShownSearch(searched.text, about, cards)
 
 
 def _metrics(trained: Trained, prefix: str = "", only: Sequence[str] = ()) -> list[Metric]:

@@ -115,7 +115,7 @@ class LlmDecoder(Adapter):
         if self.config.vocabulary and len(self.vocabulary) < 2:
             raise InputError(f"all training questions have the answer {self.vocabulary[0]!r}: nothing to choose from")
         self.bridge.scale.measure([real_rows(batch) for batch in scale_batches(dataset, self.dim)])
-        if self.config.word_loss:
+        if self.config.word_loss and not self.config.blind:  # a blind one has no word to see
             texts = (self._words(self.prompts.answer_ids(text)) for several in known for text in several)
             self.word_loss = WordLoss(texts, self.llm.embeddings, self.bridge.like)
 

@@ -189,6 +189,33 @@ class FolderReader:
         rows = self._all(f"SELECT s.id FROM {FROM} WHERE {condition} ORDER BY v.root, v.path, s.place", values)
         return [row[0] for row in rows]
 
+    def videos(self) -> int:
+        """How many videos there are."""
+        return self._one("SELECT count(*) FROM videos")
+
+    def scenes_beside(self, scene: int) -> list[tuple[int, float, float]]:
+        """All scenes of a scene's video, in order: number, start and end in seconds."""
+        among = "video = (SELECT video FROM scenes WHERE id = ?)"
+        rows = self._all(f"SELECT id, start_s, end_s FROM scenes WHERE {among} ORDER BY place", (scene,))
+        return [(number, start_s, end_s) for number, start_s, end_s in rows]
+
+    def pictured(self, ids: Sequence[int]) -> set[int]:
+        """Which of these scenes have a thumbnail."""
+        found: set[int] = set()
+        for some in _chunks(ids):
+            marks = ", ".join("?" * len(some))
+            found |= {row[0] for row in self._all(f"SELECT scene FROM thumbnails WHERE scene IN ({marks})", some)}
+        return found
+
+    def frequent_labels(self, most: int) -> list[str]:
+        """The labels that adapters gave to the most scenes, the most frequent first."""
+        rows = self._all(
+            "SELECT label FROM findings WHERE label != '' GROUP BY label COLLATE NOCASE ORDER BY count(*) DESC, label "
+            "LIMIT ?",
+            (most,),
+        )
+        return [row[0] for row in rows]
+
     def scores_of(self, adapter: str, where: Filter | None = None) -> Iterator[tuple[int, dict[str, float]]]:
         """What an adapter says of every scene it said something of: its labels, or captions, with their scores."""
         condition, values = ("1", ()) if where is None else (where.sql, where.values)

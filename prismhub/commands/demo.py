@@ -20,12 +20,16 @@ def _motions(settings: DemoSettings, show: Show, program: str) -> None:
 
     done = demo(settings.out, settings.seed, show)
     if settings.output.json:
-        print_json({"page": str(done.page), "comparison": asdict(done.comparison)})
+        compared, searched = asdict(done.comparison), done.searched.describe()
+        print_json({"page": str(done.page), "comparison": compared, "search": searched})
         return
     print_table(*done.comparison.table())
     print(f"per cent of {done.first.result.n_evaluated} test videos named right, in brackets the 95 % interval;")
     print(f"which motion: {done.comparison.verdict(0)}")
+    print(f"searched by words for {done.searched.text!r}: {done.searched.verdict()}")
+    print_table(*done.searched.table())
     print(f"the page: {done.page.resolve().as_uri()}")
+    print(f"in a browser:              {program} serve --archive {done.searched.archive} --adapter {done.first.ref}")
     asked = '--labels "moving left,moving right,approaching,receding" --template "something {}"'
     print(f"next, a video of yours:    {program} zero-shot VIDEO {asked}")
     print(f"the demo's adapter on it:  {program} predict VIDEO --adapter {done.first.ref}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -18,19 +19,25 @@ def write_contact_sheet(path: str | Path, found: Found, archive: str, command: s
     Raises:
         InputError: the disk is full, or the folder cannot be written to.
     """
-    count, common = len(found), common_folder([one.video for one in found])
+    count = len(found)
     page = render_page(
         "contact_sheet.html",
         asked=found.asked,
         headline=f"{count} scene{'' if count == 1 else 's'}" if count else "Nothing here matches",
         nothing=found.nothing,
         notes=found.notes,
-        cards=[_card(number, one, common) for number, one in enumerate(found, start=1)],
+        cards=scene_cards(found),
         archive=archive,
-        folder=common,
+        folder=common_folder([one.video for one in found]),
         command=command,
     )
     return write_text(path, page.encode("utf-8", "backslashreplace").decode("utf-8"))  # names of files may be no UTF-8
+
+
+def scene_cards(found: Sequence[FoundScene]) -> list[dict[str, Any]]:
+    """What `scene_cards.html` shows of scenes, a card each; `truth` may be filled in where it is known."""
+    common = common_folder([one.video for one in found])
+    return [_card(number, one, common) for number, one in enumerate(found, start=1)]
 
 
 def _card(number: int, one: FoundScene, common: str) -> dict[str, Any]:
@@ -41,6 +48,7 @@ def _card(number: int, one: FoundScene, common: str) -> dict[str, Any]:
         "name": Path(one.video).name,
         "folder": str(PurePath(one.video.removeprefix(common)).parent),
         "when": one.when(),
+        "truth": "",
         "seconds": f"{one.end_s - one.start_s:.1f}",
         "scenes": one.scenes,
         "caption": one.caption,

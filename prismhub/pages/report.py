@@ -10,7 +10,7 @@ import base64
 import io
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -151,6 +151,15 @@ class ShownVideo:
 
 
 @dataclass(frozen=True)
+class ShownSearch:
+    """What was asked of an archive, one or two sentences on it, and the cards of what was found (`scene_cards`)."""
+
+    asked: str
+    about: str
+    cards: Sequence[Mapping[str, Any]] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Curve:
     """One value per epoch of one training setting; `kept` marks the one that became the adapter."""
 
@@ -203,6 +212,7 @@ class ReportData:
     provenance: Sequence[tuple[str, str]] = ()
     commands: Sequence[str] = ()
     comparison: Comparison | None = None
+    search: ShownSearch | None = None
 
 
 def write_report(path: str | Path, data: ReportData) -> Path:

@@ -36,8 +36,10 @@ from prismhub.server.settings import ServeSettings
 
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
+    from core_encoder.encoder import Encoder
     from core_encoder.features.feature_source import FeatureSource
     from core_encoder.features.feature_spec import FeatureSpec, Record
+    from prismhub.archive.archive_space import ArchiveSpace
 
 MOST_FRAMES_A_SECOND = 240  # of a clip: more shows nobody more
 Way = tuple[float | None, float | None]
@@ -110,7 +112,8 @@ class Answering:
         Raises:
             Refused: there is none of this name.
         """
-        self._adapters([name])
+        if name not in self.hub.adapters:
+            raise Refused(404, f"the server has no adapter {name!r}{nearest(name, self.hub.adapters)}")
         self.hub.remove(name)
 
     def predict(self, asked: Asked, question: PredictQuestion) -> Future[Any]:
@@ -130,13 +133,16 @@ class Answering:
         ways = self._ways(adapters, question, facts, asked.clip)
         parts: list[Future[Any]] = []
         for (window, step), names in ways.items():
-            passes = self.hub.passes_for(names, window, step)
+            several = {name: adapters[name] for name in names}  # whoever asks them now is answered, unloaded or not
+            passes = self.hub.passes_for(several, window, step)
             lane = self._lane(asked, facts, passes, window is not None)
 
-            def run(items: Sequence[_One], names: Any = names, window: Any = window, step: Any = step) -> list[Any]:
-                return self._predict(items, names, window, step)
+            def run(items: Sequence[_One], several: Any = several, window: Any = window, step: Any = step) -> list[Any]:
+                return self._predict(items, several, window, step)
 
-            parts.append(self._submit(lane, asked, ("predict", tuple(names), window, step), _One(asked, given), run))
+            parts.append(
+                self._submit(lane, asked, ("predict", tuple(several.items()), window, step), _One(asked, given), run)
+            )
         return _joined(parts, lambda found: self._described(adapters, found, question))
 
     def embed(self, asked: Asked, question: EmbedQuestion) -> Future[Any]:
@@ -201,6 +207,16 @@ class Answering:
 
         return _joined([self._records(asked, spec, describe)], lambda found: found[0])
 
+    def example(self, asked: Asked, space: ArchiveSpace) -> Future[Any]:
+        """The unit vector (E,) of a clip in the space of an archive."""
+        encoder = space.open()
+        hub = self.hub if encoder is self.hub.encoder else self._hub_of(encoder)
+        spec = hub.as_made_here(space.features)
+        return _joined(
+            [self._records(asked, spec, lambda records: space.example(asked.clip, source=_known(records)), hub)],
+            lambda found: found[0],
+        )
+
     def over(self, asked: Asked) -> None:
         """Nobody waits any more: let go of frames, and of what has not begun."""
         for task in asked.tasks:
@@ -257,10 +273,17 @@ class Answering:
             ways[(window_s, question.step) if windowed else (None, None)].append(name)
         return ways
 
-    def _lane(self, asked: Asked, facts: VideoFacts, passes: Sequence[Sequence[FeatureSpec]], windowed: bool) -> Lane:
+    def _lane(
+        self,
+        asked: Asked,
+        facts: VideoFacts,
+        passes: Sequence[Sequence[FeatureSpec]],
+        windowed: bool,
+        encoder: Encoder | None = None,
+    ) -> Lane:
         """Where a question is answered; for the lane of short clips all frames are decoded now."""
         self._pool.deadlines[asked.clip.path] = asked.deadline
-        about = (asked.clip, facts, self.hub.encoder)
+        about = (asked.clip, facts, encoder or self.hub.encoder)
         ahead = not windowed and all(
             self._pool.decode_ahead(*about, specs, asked.ahead, asked.deadline) for specs in passes
         )
@@ -271,22 +294,22 @@ class Answering:
         return asked.tasks[-1]
 
     def _predict(
-        self, items: Sequence[_One], names: Sequence[str], window: float | None, step: float | None
+        self, items: Sequence[_One], adapters: Mapping[str, Adapter], window: float | None, step: float | None
     ) -> list[Any]:
         """What adapters say of a batch of clips, or why nothing; what fails for one clip fails for no other."""
         try:
-            return self._predict_together(items, names, window, step)
+            return self._predict_together(items, adapters, window, step)
         except Exception as error:
             if len(items) == 1:
                 return [error]
-            return [self._predict([one], names, window, step)[0] for one in items]
+            return [self._predict([one], adapters, window, step)[0] for one in items]
 
     def _predict_together(
-        self, items: Sequence[_One], names: Sequence[str], window: float | None, step: float | None
+        self, items: Sequence[_One], adapters: Mapping[str, Adapter], window: float | None, step: float | None
     ) -> list[Any]:
         found = self.hub.answers(
             [one.asked.clip for one in items],
-            names=names,
+            names=adapters,
             ids=[one.asked.name for one in items],
             given=[one.given for one in items],
             window=window,
@@ -307,16 +330,23 @@ class Answering:
             records[name] = answer_records(Predicted([answer], ()), question.top, question.all_scores)
         return records
 
-    def _records(self, asked: Asked, spec: FeatureSpec, finish: Any = lambda records: records) -> Future[Any]:
+    def _hub_of(self, encoder: Encoder) -> Hub:
+        """A hub of an archive's own encoder, which reads files as the other one does."""
+        reading = self._settings.reading
+        size, workers = reading.clips_per_batch, reading.workers
+        return Hub(encoder, cache=self.hub.cache, batch_size=size, workers=workers, decoding=self._pool)
+
+    def _records(
+        self, asked: Asked, spec: FeatureSpec, finish: Any = lambda records: records, hub: Hub | None = None
+    ) -> Future[Any]:
         """The records of a clip, or what `finish` makes of them in the lane."""
+        hub = hub or self.hub
         facts = self._facts(asked)
-        lane = self._lane(asked, facts, [(spec,)], windowed=False)
+        lane = self._lane(asked, facts, [(spec,)], windowed=False, encoder=hub.encoder)
 
         def run(items: Sequence[tuple[Asked, Any]]) -> list[Any]:
             results: list[Any] = []
-            for (one, end), found in zip(
-                items, self.hub.source([spec]).records([o.clip for o, _ in items]), strict=True
-            ):
+            for (one, end), found in zip(items, hub.source([spec]).records([o.clip for o, _ in items]), strict=True):
                 if isinstance(found, Failure):
                     results.append(UnreadableVideo(one.clip.path, found.reason))
                     continue

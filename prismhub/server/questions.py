@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 _MOST_TEXTS = 1000
+MOST_SCENES = 5000  # of one answer
 
 
 def _listed(value: Any) -> Any:
@@ -68,3 +69,26 @@ class AdapterToLoad(BaseModel):
     model_config = ConfigDict(extra="forbid")
     adapter: Word
     name: Word | None = None
+
+
+class SceneQuestion(BaseModel):
+    """What is looked for in an archive; the fields mean what the options of `prismhub search` mean."""
+
+    model_config = ConfigDict(extra="forbid")
+    q: Word | None = None
+    archive: Word | None = None
+    top: Annotated[int, Field(ge=1, le=MOST_SCENES)] = 10
+    where: Annotated[str, Field(min_length=1, max_length=10_000)] | None = None
+    mode: Literal["hybrid", "vector", "text"] = "hybrid"
+    all: bool = False
+    anyway: bool = False
+
+
+class SearchQuestion(SceneQuestion):
+    """Words, a condition, or the number of a scene to look for others like it."""
+
+    like: Annotated[int, Field(ge=0)] | None = None
+
+
+class ExampleQuestion(VideoQuestion, SceneQuestion):
+    """An example video, and what else scenes like it must be."""

@@ -20,6 +20,9 @@ class ServeSettings:
     adapter: tuple[str, ...] = option(
         (), "Adapter: registry name[@version], folder or Hub id; several answer from one encoding.", alone=True
     )
+    archive: tuple[Path, ...] = option(
+        (), "Folder of an archive that `prismhub index` made; scenes are searched in several by name.", alone=True
+    )
     running: RunningSettings = group()
     reading: ReadingSettings = group()
     root: Path | None = option(None, "Folder whose videos may be asked about by their paths below it.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +27,7 @@ from core_encoder.video.decoders import read_clip
 from pretrain.world import synthetic_world
 from pretrain.world.world_objects import HELD_OUT_OBJECTS, SEEN_OBJECTS, WorldObject
 from prismhub import demo_comparison
+from prismhub.archive.folder_reader import FolderReader
 from prismhub.cli import run
 from prismhub.demo import QUESTIONS, Demo, _new_video, _write_videos, demo
 from prismhub.pages.report import Share
@@ -67,11 +68,30 @@ def test_the_page_and_the_picture_show_all(done: Done) -> None:
     assert "http://" not in page.replace("http://www.w3.org", "") and "<script" not in page
     shown = [*done.demo.first.result.label_names, "which motion?", "which shape?", "random weights", "seed 0"]
     shown += ["colour histogram", "without any training", "zero-shot", "guessing", "positions=True", "real world"]
+    shown += [f"Searched by words: {done.demo.searched.text}", "it shows <strong>", "prismhub serve --archive"]
     for words in shown:
         assert words in page, words
     assert str(done.out) in page and "--label-column shape" in page
     assert done.demo.picture.stat().st_size > 10_000
     assert done.demo.new_video.label in done.demo.first.result.label_names
+
+
+def test_the_archive_holds_the_test_videos_and_what_both_adapters_say(done: Done, its_home: Path) -> None:
+    searched = done.demo.searched
+    tests = sorted((done.out / "motions-0/test").rglob("*.mp4"))
+    assert searched.archive == done.out / "archive-0" and set(searched.shows) == {str(path) for path in tests}
+    with FolderReader.open(searched.archive) as archive:
+        assert len(archive) == len(archive.made_of()) == len(tests)
+        assert set(archive.record.adapters) == {"demo", "demo-shape"}
+    rows = [json.loads(line) for line in (done.out / "motions-0/metadata.jsonl").read_text().splitlines()]
+    assert searched.text == next(row["caption"] for row in rows if row["split"] == "test")
+    again = prismhub.search(searched.archive, searched.text, top=len(tests), all=True)
+    paths = [one.video for one in again]
+    assert paths == [one.video for one in searched.found]
+    assert searched.place == paths.index(next(iter(searched.shows))) + 1
+    assert len(searched.table()[1]) == min(6, len(paths))
+    assert searched.verdict().endswith(f"at place {searched.place} of {len(tests)}")
+    assert "not among" in replace(searched, place=None).verdict()
 
 
 def test_two_questions_of_the_same_videos(done: Done) -> None:
@@ -204,6 +224,8 @@ def test_the_command_prints_the_comparison_and_what_to_do_next(
     shown = capsys.readouterr().out
     for words in ("which motion", "which shape", "random weights", "colour histogram", "guessing", "zero-shot"):
         assert words in shown, words
+    assert f"searched by words for {done.demo.searched.text!r}" in shown
+    assert f"serve --archive {done.demo.searched.archive} --adapter demo@v1" in shown
     first, second, third = shown.splitlines()[-3:]
     assert "zero-shot VIDEO --labels" in first and "predict VIDEO --adapter demo@v1" in second
     assert "train --data my_videos/" in third

@@ -141,6 +141,7 @@ def test_the_loss_of_the_words_is_added_in_training_alone(llm: str, tmp_path: Pa
     plain = float(without.train().loss(batch).value)
     assert float(with_words.loss(batch).value) == pytest.approx(plain, abs=1e-5), "in evaluation mode"
     assert with_words.word_loss is not None and without.word_loss is None
+    assert built(llm, blind=True, word_loss=0.5).word_loss is None
     ids = [with_words.prompts.answer_ids(target[0])[:-1] for target in batch.targets]
     with torch.no_grad():
         words = with_words.word_loss(*with_words(batch.features, batch.mask), ids).sum()

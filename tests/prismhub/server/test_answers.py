@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 
 import prismhub
+from adapters import save_to_registry
+from core_encoder.encoder import load_encoder
 from core_encoder.errors import InputError
 from prismhub.cli import run
 from prismhub.client import ServerError
+from tests.adapters.every_kind import ROWS
 from tests.prismhub.server.serving import serving
 from tests.prismhub.small_data import read_json
 from tests.videos import moving_square, write_video
@@ -136,6 +139,16 @@ def test_adapters_come_and_go_while_requests_run(two: Path, splits: Path) -> Non
         client.unload_adapter("y")
         with pytest.raises(ServerError, match="no adapter to ask"):
             client.predict(video)
+
+
+def test_an_adapter_that_no_request_can_ask_can_be_unloaded() -> None:
+    boxes = next(row for row in ROWS if row.name == "spatiotemporal_localizer")
+    save_to_registry(boxes.on(load_encoder("nano")), "boxes")
+    with serving(adapter=["boxes"]) as server:
+        with pytest.raises(ServerError, match="no adapter to ask"):
+            server.client.predict(served=None, video=__file__)
+        server.client.unload_adapter("boxes")
+        assert server.client.health()["adapters"] == []
 
 
 def test_requests_that_wait_together_are_encoded_together(trained: Path, tmp_path: Path) -> None:

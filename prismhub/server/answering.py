@@ -28,6 +28,7 @@ from prismhub.long_videos import is_much_longer, window_seconds
 from prismhub.printing import answer_records
 from prismhub.progress import SILENT
 from prismhub.server.decode_pool import Ahead, DecodePool, TookTooLong
+from prismhub.server.given_boxes import moments_of, wants_boxes
 from prismhub.server.lane import Lane
 from prismhub.server.metrics import Metrics
 from prismhub.server.questions import EmbedQuestion, PredictQuestion, VideoQuestion, ZeroShotQuestion
@@ -118,7 +119,10 @@ class Answering:
 
     def predict(self, asked: Asked, question: PredictQuestion) -> Future[Any]:
         """What adapters say of a clip, by their names: each as `prismhub predict --json` prints it."""
-        adapters = self._adapters(question.adapters)
+        adapters = self._adapters(question.adapters, question.boxes is not None)
+        with_boxes = {name: one for name, one in adapters.items() if wants_boxes(one)}
+        if question.boxes is not None and not with_boxes:
+            raise InputError("boxes mean nothing here: none of the adapters says what those in boxes do")
         given: dict[str, Any] = {}
         if question.question is not None:
             given["question"] = question.question
@@ -130,8 +134,11 @@ class Answering:
         if question.threshold is not None and not any(one.target_kind == "segments" for one in adapters.values()):
             raise InputError("threshold means nothing here: none of the adapters says when something happens")
         facts = self._facts(asked)
-        ways = self._ways(adapters, question, facts, asked.clip)
+        plain = {name: one for name, one in adapters.items() if name not in with_boxes}
+        ways = self._ways(plain, question, facts, asked.clip) if plain else {}
         parts: list[Future[Any]] = []
+        for name, one in with_boxes.items():
+            parts += self._moments(asked, facts, name, one, question)
         for (window, step), names in ways.items():
             several = {name: adapters[name] for name in names}  # whoever asks them now is answered, unloaded or not
             passes = self.hub.passes_for(several, window, step)
@@ -144,6 +151,23 @@ class Answering:
                 self._submit(lane, asked, ("predict", tuple(several.items()), window, step), _One(asked, given), run)
             )
         return _joined(parts, lambda found: self._described(adapters, found, question))
+
+    def _moments(
+        self, asked: Asked, facts: VideoFacts, name: str, adapter: Adapter, question: PredictQuestion
+    ) -> list[Future[Any]]:
+        """What an adapter says of the boxes of each moment."""
+        alone = {name: adapter}
+
+        def run(items: Sequence[_One]) -> list[Any]:
+            return self._predict(items, alone, None, None)
+
+        passes = self.hub.passes_for(alone, None, None)
+        parts = []
+        for clip, given in moments_of(adapter, question.boxes or (), asked.clip.path, facts):
+            one = replace(asked, clip=clip)  # its frames and its tasks are those of the question
+            lane = self._lane(one, facts, passes, windowed=False)
+            parts.append(self._submit(lane, one, ("boxes", name, adapter), _One(one, given), run))
+        return parts
 
     def embed(self, asked: Asked, question: EmbedQuestion) -> Future[Any]:
         """The features of a clip, a row a view, as `prismhub embed` makes them."""
@@ -224,18 +248,20 @@ class Answering:
         self._pool.forget(asked.ahead)
         self._pool.deadlines.pop(asked.clip.path, None)
 
-    def _adapters(self, names: Sequence[str] | None) -> dict[str, Adapter]:
-        """The adapters that are asked; where nobody says which, all that need nothing beside the video."""
+    def _adapters(self, names: Sequence[str] | None, boxes: bool = False) -> dict[str, Adapter]:
+        """The adapters that are asked; where nobody says which, all that need nothing beside the video and `boxes`."""
         here = self.hub.adapters
+        known = {"boxes"} if boxes else set()
         if names is None:
-            names = [name for name, one in here.items() if not one.needed_inputs]
+            names = [name for name, one in here.items() if known.issuperset(one.needed_inputs)]
             if not names:
                 raise Refused(409, "the server has no adapter to ask: load one by POST /v1/adapters")
         for name in names:
             if name not in here:
                 raise Refused(404, f"the server has no adapter {name!r}{nearest(name, here)}")
-            if here[name].needed_inputs:
-                raise InputError(f"adapter {name!r} needs boxes beside a video: ask it by prismhub predict --boxes")
+            if not known.issuperset(here[name].needed_inputs):
+                needed = " and ".join(here[name].needed_inputs)
+                raise InputError(f"adapter {name!r} needs {needed} beside a video: give `boxes`, as docs/serve.md says")
         return {name: here[name] for name in names}
 
     def _facts(self, asked: Asked) -> VideoFacts:
@@ -321,10 +347,13 @@ class Answering:
     def _described(
         self, adapters: Mapping[str, Adapter], found: Sequence[Answers], question: PredictQuestion
     ) -> dict[str, Any]:
-        said = {name: answer for one in found for name, answer in one.answers.items()}
+        said: dict[str, list[Any]] = defaultdict(list)
+        for one in found:
+            for name, answer in one.answers.items():
+                said[name].append(answer)
         records: dict[str, Any] = {}
-        for name in adapters:
-            answer = said[name]
+        for name, adapter in adapters.items():
+            answer = said[name][0] if len(said[name]) == 1 else adapter.merge(said[name], [None] * len(said[name]))
             if isinstance(answer, Segments) and question.threshold is not None:
                 answer = replace(answer, threshold=question.threshold)
             records[name] = answer_records(Predicted([answer], ()), question.top, question.all_scores)

@@ -29,6 +29,7 @@ from prismhub.server.decode_pool import TookTooLong
 from prismhub.server.guard import Guard
 from prismhub.server.indexed_files import Streams
 from prismhub.server.metrics import Metrics
+from prismhub.server.page_routes import add_page
 from prismhub.server.questions import AdapterToLoad, EmbedQuestion, PredictQuestion, VideoQuestion, ZeroShotQuestion
 from prismhub.server.refusal import Refused, public_text
 from prismhub.server.request_bodies import Question, asked_video, body_of, first_problem, read_question
@@ -36,6 +37,11 @@ from prismhub.server.served_files import ServedRoot, Uploads
 from prismhub.server.settings import ServeSettings
 from prismhub.server.tickets import Tickets
 
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"),
+    (b"referrer-policy", b"no-referrer"),
+)  # of every answer that has none of its own
 log = logging.getLogger(__name__)
 
 
@@ -101,17 +107,18 @@ def make_app(served: Served) -> FastAPI:
     _add_questions(app, served)
     _add_adapters(app, served)
     add_archives(app, served)
+    add_page(app, served)
 
     @app.get("/healthz", summary="Whether the server is there; needs no key")
     async def healthz() -> dict[str, Any]:
         hub = served.answering.hub
-        return {"status": "ok", "encoder": hub.encoder.name, "adapters": list(hub.adapters)}
+        wants_key = served.settings.key is not None
+        return {"status": "ok", "encoder": hub.encoder.name, "adapters": list(hub.adapters), "wants_key": wants_key}
 
     @app.get("/metrics", summary="Counters for Prometheus", response_class=PlainTextResponse)
     async def metrics() -> PlainTextResponse:
         return PlainTextResponse(served.metrics.text(), media_type="text/plain; version=0.0.4")
 
-    @app.get("/", include_in_schema=False)
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(api_page(app.openapi()))
@@ -159,6 +166,7 @@ def _add_adapters(app: FastAPI, served: Served) -> None:
                 "answers": one.target_kind,
                 "labels": list(one.answer_labels),
                 "needs": list(one.needed_inputs),
+                "threshold": getattr(one.config, "threshold", None),
                 "task": one.info.task,
                 "license": one.info.license,
                 "metric": one.info.evaluations[0].main_metric if one.info.evaluations else None,
@@ -174,6 +182,8 @@ def _add_adapters(app: FastAPI, served: Served) -> None:
             },
             "adapters": loaded,
             "available": [one.ref for one in list_adapters() if one.encoder == hub.encoder.name],
+            "report": served.settings.report is not None,
+            "report_page": served.tickets.address("/report") if served.settings.report else None,
         }
 
     @app.post("/v1/adapters", status_code=201, summary="Load an adapter of the server's registry")
@@ -252,15 +262,8 @@ class _Around:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-content-type-options", b"nosniff"),
-                    (
-                        b"content-security-policy",
-                        b"default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:",
-                    ),
-                    (b"referrer-policy", b"no-referrer"),
-                ]
+                own = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(one for one in _HEADERS if one[0] not in own)]
             await send(message)
 
         try:

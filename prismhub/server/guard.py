@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from prismhub.server.refusal import Refused
 from prismhub.server.tickets import Tickets
 
-OPEN_PATHS = ("/healthz",)  # which need no key
+OPEN_PATHS = ("/healthz", "/")  # which need no key
+OPEN_FOLDER = "/static/"  # the files of the page
 
 
 class Guard:
@@ -32,7 +33,8 @@ class Guard:
         if not self._is_ours(host):
             raise Refused(421, "this server is not called so: say --allow-host NAME where it starts")
         self._check_page(method, path, headers, host)
-        if self._key is None or path in OPEN_PATHS or self._tickets.opens(method, path, query):
+        is_open = path in OPEN_PATHS or path.startswith(OPEN_FOLDER) or self._tickets.opens(method, path, query)
+        if self._key is None or is_open:
             return
         if not self._has_key(headers):
             raise Refused(401, "this server wants its key: Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -15,11 +16,22 @@ def _listed(value: Any) -> Any:
     return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
 
 
+def _read(value: Any) -> Any:
+    """A field of a form is one text: it holds JSON."""
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"is no JSON: {error}") from error
+    return value
+
+
 Word = Annotated[str, Field(min_length=1, max_length=1000)]
 Names = Annotated[list[Word], Field(min_length=1, max_length=_MOST_TEXTS), BeforeValidator(_listed)]
 Texts = Annotated[list[Word], Field(min_length=1, max_length=_MOST_TEXTS)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Span = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class VideoQuestion(BaseModel):
@@ -31,6 +43,15 @@ class VideoQuestion(BaseModel):
     end: Span | None = None
 
 
+class GivenBox(BaseModel):
+    """Someone in a video at a second: left, top, right and bottom as fractions of the picture, and who it is."""
+
+    model_config = ConfigDict(extra="forbid")
+    time: Seconds
+    box: tuple[Fraction, Fraction, Fraction, Fraction]
+    track: Annotated[str, Field(max_length=100)] = ""
+
+
 class PredictQuestion(VideoQuestion):
     """What adapters are asked; the fields mean what the options of `prismhub predict` mean."""
 
@@ -39,6 +60,7 @@ class PredictQuestion(VideoQuestion):
     step: Span | None = None
     question: Word | None = None
     candidates: Texts | None = None
+    boxes: Annotated[list[GivenBox], Field(min_length=1, max_length=_MOST_TEXTS), BeforeValidator(_read)] | None = None
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     top: Annotated[int, Field(ge=1)] | None = None
     all_scores: bool = False

@@ -14,6 +14,7 @@ from core_encoder import Clip, ClipPlan, load_encoder
 from core_encoder.extraction import spec_for
 from core_encoder.features.failures import Failure
 from core_encoder.video.decoders import open_video
+from core_encoder.video.video_files import video_digest
 from pretrain.world.synthetic_world import SyntheticWorld
 from pretrain.world.world_objects import WorldObject
 from prismhub.archive.folder_reader import FolderReader
@@ -73,7 +74,7 @@ def index_world(root: Path, videos: Mapping[str, Sequence[Shown]], folder: Path)
             cues = (Cue(float(i), i + 1.0, one.speech),) if one.speech else ()
             scenes.append(Scene(float(i), i + 1.0, vector.numpy(), findings, cues, jpeg_at(path, i * LENGTH + 8)))
         about = (float(len(shown)), 64, 64, float(FPS), f"2024-0{number + 1}-01T00:00:00")
-        archived.append(ArchivedVideo(str(root), name, {"video": str(number)}, *about, tuple(scenes)))
+        archived.append(ArchivedVideo(str(root), name, {"video": video_digest(path)}, *about, tuple(scenes)))
     index = FolderIndex.create(folder, record)
     index.upsert(archived)
     return index

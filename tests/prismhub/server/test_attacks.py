@@ -336,7 +336,7 @@ def test_keys_hosts_and_pages_are_checked_on_every_route(tmp_path: Path, monkeyp
     monkeypatch.setenv("PRISMHUB_API_KEY", "sesame")
     with serving(adapter=["x"]) as server:
         for method, path in (
-            ("GET", "/"),
+            ("GET", "/docs"),
             ("GET", "/openapi.json"),
             ("GET", "/metrics"),
             ("GET", "/v1/adapters"),

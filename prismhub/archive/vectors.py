@@ -28,7 +28,7 @@ APPROXIMATE_FROM = 300_000  # rows; below, exact search is as fast
 MOST_APPROXIMATE = 4096  # rows of one search in the graph; for more, exact search is as fast
 _CONNECTIVITY, _EXPANSION_ADD = 16, 128
 _EXPANSIONS = (64, 128, 256, 512, 1024, 2048)  # candidates that a search holds, tried until it finds enough
-LEAST_RECALL = 0.98  # of the ten nearest, on trial queries; where no expansion reaches it, search stays exact
+LEAST_RECALL = 0.99  # of the ten nearest, on trial queries; where no expansion reaches it, search stays exact
 _NAME = "vectors-{number}.f16"
 
 
@@ -215,11 +215,13 @@ def build_graph(file: VectorFile, trials: Floats) -> int:
     """
     graph = _read_graph(file, to_write=True)
     values = file.mapped()
-    for start in range(len(graph), file.rows, 16 * BLOCK):
+    held = len(graph)
+    for start in range(held, file.rows, 16 * BLOCK):
         block = values[start : start + 16 * BLOCK]
         graph.add(np.arange(start, start + len(block)), block)
-    with atomic_path(file.graph_path) as aside:
-        graph.save(str(aside))
+    if held < file.rows:
+        with atomic_path(file.graph_path) as aside:
+            graph.save(str(aside))
     truths = list(map(set, VectorSearch(file).nearest_of_each(trials, 10).tolist()))
     for expansion in _EXPANSIONS:
         graph.expansion_search = expansion

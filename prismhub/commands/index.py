@@ -71,22 +71,26 @@ def index(settings: IndexSettings, show: Show = SILENT) -> Indexed:
             "in pictures; an adapter of kind lit_text would do that"
         )
     record = answers.record(known, found.roots, cuts.describe())
-    with (
-        locked_for_writing(out),
-        FolderIndex.create(out, record) if known is None else FolderIndex.open(out) as archive,
-        show.bar("indexing", in_seconds=True) as bar,
-    ):
+    with locked_for_writing(out):
+        if _known(out) != known:
+            raise InputError(
+                f"{out}: another prismhub index changed this archive meanwhile; run the same command again"
+            )
+        with (
+            FolderIndex.create(out, record) if known is None else FolderIndex.open(out) as archive,
+            show.bar("indexing", in_seconds=True) as bar,
+        ):
 
-        def progress(told: IngestProgress) -> None:
-            from benchmarks.encoding import pace_text
+            def progress(told: IngestProgress) -> None:
+                from benchmarks.encoding import pace_text
 
-            note = f"{pace_text(told.times_real_time, told.left_s)}, {told.videos}/{told.total_videos} videos"
-            bar.update(told.done_s, told.total_s, note + (f", {told.failed} failed" if told.failed else ""))
+                note = f"{pace_text(told.times_real_time, told.left_s)}, {told.videos}/{told.total_videos} videos"
+                bar.update(told.done_s, told.total_s, note + (f", {told.failed} failed" if told.failed else ""))
 
-        store = settings.reading.store or default_store()
-        run = Ingestion(out, archive, answers, cuts, store, settings.reading, progress)
-        done = run.run(found, record)
-        count, scenes = len(archive.made_of()), len(archive)
+            store = settings.reading.store or default_store()
+            run = Ingestion(out, archive, answers, cuts, store, settings.reading, progress)
+            done = run.run(found, record)
+            count, scenes = len(archive.made_of()), len(archive)
     if done.unlisted:
         show.note(f"note: of {done.unlisted} videos no scene is listed in {settings.cuts.scenes}: they were left out")
     return Indexed(

@@ -8,12 +8,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import prismhub
 from adapters import save_to_registry
 from core_encoder.encoder import load_encoder
+from core_encoder.errors import InputError
 from prismhub.archive.folder_reader import FolderReader
 from tests.adapters.every_kind import ROWS
 from tests.prismhub.archive.real_archives import archived, equal
@@ -57,6 +59,29 @@ def test_an_encoder_and_an_adapter_in_this_folder_are_found_from_another(
     edited(folder / "new.mp4", [20])
     assert prismhub.index(folder, out=tmp_path / "archive").added == 1
     assert len(prismhub.search(tmp_path / "archive", "a red circle", anyway=True))
+
+
+def test_one_that_another_run_overtakes_stops(
+    folder: Path, tmp_path: Path, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would forget the adapter that the other one brought."""
+    from prismhub.archive import scene_answers
+
+    archive, opening = tmp_path / "archive", scene_answers.open_answers
+    prismhub.index(folder / "deep", out=archive)
+
+    def overtaken(*given: Any) -> Any:
+        monkeypatch.undo()
+        monkeypatch.setenv("PRISMHUB_HOME", str(saved))
+        prismhub.index(folder / "deep", out=archive, adapter="linear")
+        return opening(*given)
+
+    monkeypatch.setattr(scene_answers, "open_answers", overtaken)
+    with pytest.raises(InputError, match="another prismhub index changed this archive meanwhile"):
+        prismhub.index(folder, out=archive)
+    assert prismhub.index(folder, out=archive).added == 2
+    with FolderReader.open(archive) as index:
+        assert list(index.record.adapters) == ["linear"]
 
 
 def test_subtitles_that_change_cost_no_decoding(folder: Path, tmp_path: Path, decoded: list[str]) -> None:

@@ -63,3 +63,10 @@ def test_answers_never_touch_and_are_no_more_than_asked(order: list[int], top: i
     for i, one in enumerate(covered):
         for other in covered[i + 1 :]:
             assert not {(v, p + d) for v, p in one for d in (-1, 0, 1)} & other
+
+
+def test_as_many_answers_as_a_large_archive_has_scenes_are_folded_at_once() -> None:
+    """Forty thousand videos; comparing each with each would take minutes."""
+    ranked = [Ranked(scene, {"text": 1 / (1 + scene)}) for scene in range(40_000)]
+    answers = fold(ranked, {scene: (scene, 0) for scene in range(40_000)}, top=40_000)
+    assert [one.best.scene for one in answers] == list(range(40_000))

@@ -26,8 +26,9 @@ _TEXTS_AT_ONCE = 64
 class VideoFeatures:
     """What an encoder says about a batch of clips.
 
-    `tokens` (B, T, N, D); `embedding` (B, E) where the encoder makes one and it was asked for; `hidden` maps every
-    asked layer to its raw output (B, T, N, D); `frame_mask` (B, T) is True for real frames, None when all are.
+    T counts time steps: a frame each, or `tubelet` frames each. `tokens` (B, T, N, D); `embedding` (B, E) where the
+    encoder makes one and it was asked for; `hidden` maps every asked layer to its raw output (B, T, N, D); `frame_mask`
+    (B, T) is True for time steps with a real frame, None when all have one.
     """
 
     tokens: Tensor
@@ -37,15 +38,21 @@ class VideoFeatures:
 
 
 class Model(Protocol):
-    """What an architecture offers to `Encoder`; it is also an `nn.Module`."""
+    """What an architecture offers to `Encoder`; it is also an `nn.Module`.
+
+    `tubelet` frames make one time step of tokens. Only with `has_halves` are `encode_spatial` and `encode_temporal`
+    called, only with `embeds_tokens` `embed_tokens`, only with `has_text` `embed_token_ids`.
+    """
 
     num_frames: int
+    tubelet: int
     image_size: int
     patch_size: int
     dim: int
     num_layers: int
     embedding_dim: int | None
     embeds_tokens: bool
+    has_halves: bool
     has_text: bool
 
     def describe(self) -> dict[str, Any]: ...
@@ -61,8 +68,9 @@ class Model(Protocol):
 class Encoder(nn.Module):
     """A frozen encoder: always in eval mode, never with gradients.
 
-    Videos are (B, T, 3, H, W) float RGB in [0, 1]; any T, any H and W that are multiples of `patch_size`. Frame masks
-    are bool (B, T), True for real frames; padding changes nothing for them, and real frame i is frame i of T.
+    Videos are (B, T, 3, H, W) float RGB in [0, 1]; any T that is a multiple of `tubelet`, any H and W that are
+    multiples of `patch_size`. Frame masks are bool (B, T), True for real frames; padding changes nothing for them, and
+    real frame i is frame i of T. Tokens are (B, T / tubelet, N, D).
     """
 
     def __init__(
@@ -83,6 +91,7 @@ class Encoder(nn.Module):
     num_frames = property(lambda self: int(self.model.num_frames), doc="Frames of a clip as trained; any other works.")
     image_size = property(lambda self: int(self.model.image_size), doc="Side of a frame as trained, in pixels.")
     patch_size = property(lambda self: int(self.model.patch_size), doc="Side of a patch, in pixels.")
+    tubelet = property(lambda self: int(self.model.tubelet), doc="Frames that make one time step of tokens.")
     dim = property(lambda self: int(self.model.dim), doc="Width D of a token.")
     num_layers = property(lambda self: int(self.model.num_layers), doc="Layers that `forward(layers=)` can return.")
 
@@ -95,6 +104,11 @@ class Encoder(nn.Module):
     def embeds_tokens(self) -> bool:
         """Whether the embedding is made of the tokens alone (`embed_tokens`)."""
         return bool(self.model.embeds_tokens)
+
+    @property
+    def has_halves(self) -> bool:
+        """Whether one half sees single frames, so that windows that overlap can share it (`encode_spatial`)."""
+        return bool(self.model.has_halves)
 
     @property
     def has_text(self) -> bool:
@@ -151,7 +165,13 @@ class Encoder(nn.Module):
         if embed and self.embedding_dim is None:
             raise InputError(f"encoder {self.name!r} makes no video embeddings: use a video-text encoder")
         tokens, hidden, embedding = self.model(self._normalize(video), frame_mask, layers, embed)
-        return VideoFeatures(tokens, embedding, hidden, frame_mask)
+        return VideoFeatures(tokens, embedding, hidden, self.step_mask(frame_mask))
+
+    def step_mask(self, frame_mask: Tensor | None) -> Tensor | None:
+        """The time steps with a real frame, bool (B, T / tubelet), of a mask of frames (B, T)."""
+        if frame_mask is None or self.tubelet == 1:
+            return frame_mask
+        return frame_mask.unflatten(1, (-1, self.tubelet)).any(2)
 
     def embed_video(self, video: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         """Video (B, T, 3, H, W) -> unit vectors (B, E)."""
@@ -161,7 +181,13 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def encode_spatial(self, video: Tensor) -> Tensor:
-        """The half that sees one frame alone: video (B, T, 3, H, W) -> (B, T, N, D)."""
+        """The half that sees one frame alone: video (B, T, 3, H, W) -> (B, T, N, D).
+
+        Raises:
+            InputError: the encoder sees frames together, and has no such half.
+        """
+        if not self.has_halves:
+            raise InputError(f"encoder {self.name!r} sees its frames together: it has no half for single ones")
         return self.model.encode_spatial(self._normalize(video))
 
     @torch.no_grad()

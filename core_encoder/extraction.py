@@ -52,7 +52,8 @@ def spec_for(
     """The spec of features of `encoder`; plan and preprocessing are by default those it was trained with.
 
     Raises:
-        InputError: a layer, image size or precision that the encoder does not have; an unknown kind, dtype or decoder.
+        InputError: a layer, image size, precision or number of frames that the encoder does not have; an unknown kind,
+            dtype or decoder.
     """
     preprocessing = preprocessing or encoder.preprocessing
     if preprocessing.image_size % encoder.patch_size:
@@ -81,6 +82,7 @@ def spec_for(
         dtype=dtype,
         grid=(preprocessing.image_size // encoder.patch_size,) * 2,
         precision=PRECISIONS[encoder.dtype],
+        tubelet=encoder.tubelet,
     )
 
 

@@ -44,6 +44,8 @@ class FrameClip(nn.Module):
     """
 
     has_text = True
+    has_halves = True
+    tubelet = 1
     embeds_tokens = False  # its embedding is made of the class token
     num_frames = _NUM_FRAMES
 

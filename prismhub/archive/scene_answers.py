@@ -260,7 +260,7 @@ def _vector_spec(settings: IndexSettings, known: ArchiveRecord | None, encoder: 
             )
         return replace(spec, decoder=decoder_id(settings.decoder), precision=settings.encoder_dtype or spec.precision)
     if settings.geometry is not None:
-        preprocessing = replace(preprocessing, geometry=settings.geometry)
+        preprocessing = preprocessing.with_geometry(settings.geometry)
     return spec_for(
         encoder,
         ClipPlan(settings.num_frames or encoder.num_frames),

@@ -39,5 +39,5 @@ def test_fingerprints_and_addresses_stay(name: str, tmp_path: Path) -> None:
     spec = replace(spec_for(encoder), decoder="pyav-1.0")
     frames = replace(spec, kind="frames", dtype="fp32", plan=ClipPlan(4, "dense", fps=8.0, window_stride=2))
     assert (encoder.fingerprint[:16], spec.folder_name, frames.folder_name) == KNOWN[name]
-    assert "tubelet" not in spec.describe()
+    assert "tubelet" not in spec.describe() and "short_side" not in spec.describe()["preprocessing"]
     assert FeatureSpec.from_dict(spec.describe()) == spec

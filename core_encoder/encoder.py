@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 
 from core_encoder.errors import InputError
 from core_encoder.files.storage import write_text
-from core_encoder.models.known_encoders import encoder_path
+from core_encoder.models.known_encoders import FAMILIES, encoder_path
+from core_encoder.models.plug_ins import load_plugged
 from core_encoder.models.text_tower import Tokenizer
 from core_encoder.models.video_text import VideoTextModel
 from core_encoder.preprocessing import Preprocessing
@@ -284,8 +286,9 @@ def load_encoder(
 ) -> Encoder:
     """Load a frozen encoder.
 
-    `source` is a bundled name (`nano`), a folder in `transformers` format (VideoPrism, its video-text model, CLIP, or
-    what `save_encoder` wrote), a Flax `.npz` of VideoPrism, or a Hub id `org/name[@revision]`.
+    `source` is a bundled name (`nano`), a folder in `transformers` format (of one of
+    `core_encoder.models.known_encoders.FAMILIES`, or what `save_encoder` wrote), a Flax `.npz` of VideoPrism, a Hub id
+    `org/name[@revision]`, or the name of an encoder of another package (`core_encoder.models.plug_ins`).
 
     Raises:
         InputError: the source is unknown, missing, damaged or of a kind that is not supported.
@@ -299,28 +302,26 @@ def load_encoder(
 
 
 def _from_files(source: str | Path, local_files_only: bool) -> Encoder:
-    from core_encoder.models.checkpoints import folder_kind, read_folder
+    from core_encoder.files.hub import HUB_ID, download
+    from core_encoder.models.checkpoints import folder_kind
     from core_encoder.models.flax_checkpoint import read_npz
-    from core_encoder.models.openai_clip import read_clip_folder
 
-    path, name = _locate(source, local_files_only)
+    path, name = encoder_path(source), str(source)
+    if path is None and HUB_ID.fullmatch(name) is None:
+        return load_plugged(name, None)
+    if path is None:
+        path = download(name, local_files_only)
+    else:
+        name = path.stem if path.is_file() else path.resolve().name
     if path.is_file():
         checkpoint = read_npz(path)
-    elif folder_kind(path) == "clip":
-        checkpoint = read_clip_folder(path)
     else:
-        checkpoint = read_folder(path)
+        kind = folder_kind(path)
+        if kind not in FAMILIES:
+            return load_plugged(kind, path)
+        module, _, reader = FAMILIES[kind].reader.partition(":")
+        checkpoint = getattr(importlib.import_module(f"core_encoder.models.{module}"), reader)(path)
     return Encoder(checkpoint.model, name, checkpoint.preprocessing, checkpoint.tokenizer)
-
-
-def _locate(source: str | Path, local_files_only: bool) -> tuple[Path, str]:
-    """The folder or file that `source` means, and a short name for it."""
-    from core_encoder.files.hub import download
-
-    path = encoder_path(source)
-    if path is None:
-        return download(str(source), local_files_only), str(source)
-    return path, path.stem if path.is_file() else path.resolve().name
 
 
 def save_encoder(encoder: Encoder, folder: str | Path) -> Path:
@@ -330,17 +331,18 @@ def save_encoder(encoder: Encoder, folder: str | Path) -> Path:
     written in the dtype they have, so save before casting). Every file is whole or absent.
 
     Raises:
-        InputError: the disk is full, or `transformers` has no class for this model.
+        InputError: the disk is full, `transformers` has no class for this model, or it is of another package and cannot
+            be written.
     """
     from core_encoder.models.checkpoints import write_folder
 
     folder = Path(folder).expanduser()
     if isinstance(encoder.model, VideoTextModel):
         write_folder(folder, encoder.model, encoder.tokenizer)
+    elif hasattr(encoder.model, "write"):
+        encoder.model.write(folder, encoder.preprocessing, encoder.tokenizer)
     else:
-        from core_encoder.models.openai_clip import write_clip_folder
-
-        write_clip_folder(folder, encoder.model, encoder.preprocessing, encoder.tokenizer)
+        raise InputError(f"encoder {encoder.name!r} cannot be saved: its {type(encoder.model).__name__} has no `write`")
     write_text(folder / "README.md", _card(encoder))
     return folder
 

@@ -56,7 +56,7 @@ def spec_for(
             dtype or decoder.
     """
     preprocessing = preprocessing or encoder.preprocessing
-    if preprocessing.image_size % encoder.patch_size:
+    if preprocessing.image_size % encoder.patch_size and preprocessing.image_size != encoder.image_size:
         raise InputError(
             f"encoder {encoder.name!r} needs an image size that is a multiple of {encoder.patch_size}, "
             f"not {preprocessing.image_size}"

@@ -57,8 +57,9 @@ class FrameModel(nn.Module):
         self, video: Tensor, frame_mask: Tensor | None = None, layers: Sequence[int] = (), embed: bool = False
     ) -> tuple[Tensor, dict[int, Tensor], Tensor | None]:
         """Video (B, T, 3, H, W) -> tokens (B, T, N, D), asked hidden layers, embedding (B, E) when `embed`."""
-        wanted = resolve_layers(layers, self.num_layers)
+        wanted = resolve_layers(tuple(dict.fromkeys(layers)), self.num_layers)
         batch, frames, *grid = self._grid(video)
+        mask = frames_to_mask(frame_mask, batch, frames)
         tokens, pooled = [], []
         hidden: dict[int, list[Tensor]] = {name: [] for names in wanted.values() for name in names}
         for images in video.flatten(0, 1).split(_FRAMES_AT_ONCE):  # (b, 3, H, W)
@@ -76,7 +77,7 @@ class FrameModel(nn.Module):
         embedding = None
         if pooled:
             each = by_clip(pooled)  # (B, T, E)
-            if (mask := frames_to_mask(frame_mask, batch, frames)) is not None:
+            if mask is not None:
                 each = each * mask.to(each.device)[..., None]
             embedding = l2_normalize(each.sum(1))  # (B, E)
         return by_clip(tokens), {name: by_clip(parts) for name, parts in hidden.items()}, embedding

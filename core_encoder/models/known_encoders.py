@@ -58,7 +58,11 @@ _KNOWN = (
     EncoderInfo("google/videoprism-large-f8r288", "video", 353_965_056, 8, 288, text=False, bundled=False),
     EncoderInfo("google/videoprism-lvt-base-f16r288", "video-text", 247_623_424, 16, 288, text=True, bundled=False),
     EncoderInfo("google/videoprism-lvt-large-f8r288", "video-text", 579_877_120, 8, 288, text=True, bundled=False),
+    EncoderInfo("facebook/vjepa2-vitl-fpc64-256", "video", 303_885_312, 64, 256, text=False, bundled=False),
+    EncoderInfo("MCG-NJU/videomae-base", "video", 86_227_200, 16, 224, text=False, bundled=False),
+    EncoderInfo("google/siglip2-base-patch16-224", "image-text", 375_187_970, 16, 224, text=True, bundled=False),
     EncoderInfo("openai/clip-vit-large-patch14", "image-text", 427_616_513, 16, 224, text=True, bundled=False),
+    EncoderInfo("facebook/dinov3-vitb16-pretrain-lvd1689m", "image", 85_660_416, 16, 224, text=False, bundled=False),
 )
 
 

@@ -93,7 +93,7 @@ def has_a_fingerprint(encoder: Encoder) -> None:
         weight.view(-1)[0] = first
     _require(other != now, "other weights have another fingerprint")
     kept = encoder.preprocessing
-    encoder.preprocessing = replace(kept, mean=tuple(value + 0.25 for value in kept.mean))
+    encoder.preprocessing = replace(kept, mean=(kept.mean[0] + 0.25, *kept.mean[1:]))
     other, encoder.preprocessing = encoder._fingerprint_now(), kept
     _require(other != now == encoder._fingerprint_now(), "another preprocessing has another fingerprint")
 

@@ -246,7 +246,7 @@ class Encoder(nn.Module):
         if not self.has_text:
             raise InputError(
                 f"encoder {self.name!r} has no text tower: use one that has, "
-                "such as google/videoprism-lvt-base-f16r288 or a CLIP model"
+                "such as google/videoprism-lvt-base-f16r288, a CLIP or a SigLIP model"
             )
 
     def _normalize(self, video: Tensor) -> Tensor:

@@ -22,6 +22,8 @@ from core_encoder.models.text_tower import Tokenizer
 from core_encoder.models.transformers_files import UNREADABLE, check_safetensors, reason_of, without_bars
 from core_encoder.preprocessing import Preprocessing
 
+_ADAPTER = "adapter_config.json"
+
 
 def open_model(model_class: Any, folder: Path, left_out: Sequence[str] = ()) -> Any:
     """A model of `model_class` with the weights of `folder`, in float32; heads, named by their prefixes, are left out.
@@ -37,6 +39,8 @@ def open_model(model_class: Any, folder: Path, left_out: Sequence[str] = ()) -> 
     given = read_json(config_file)
     given.pop("quantization_config", None)  # weights are read as they are, or refused by their names and shapes
     check_safetensors(folder)
+    if (folder / _ADAPTER).is_file():  # transformers would read the model that it names, from wherever that lies
+        raise InputError(f"{folder}: holds {_ADAPTER}, so a part of a model: merge it with its model first")
     try:
         with _silent():
             config = model_class.config_class.from_dict(given)
@@ -49,6 +53,7 @@ def open_model(model_class: Any, folder: Path, left_out: Sequence[str] = ()) -> 
                 config=config,
                 dtype=torch.float32,
                 use_safetensors=True,
+                attn_implementation="sdpa",  # whatever the config names: some names are code to download
                 local_files_only=True,
                 ignore_mismatched_sizes=True,  # we refuse them below, by name
                 output_loading_info=True,
@@ -82,9 +87,11 @@ def _check(folder: Path, said: dict[str, Any], ours: set[str], left_out: tuple[s
 
 
 def write_model(
-    folder: Path, model: Any, preprocessing: Preprocessing, processor: str, tokenizer: Tokenizer | None
+    folder: Path, model: Any, preprocessing: Preprocessing, processor: str, tokenizer: Tokenizer | None, **more: Any
 ) -> None:
-    """Write a folder that the model's class opens, with the config of its processor; each file is whole or absent.
+    """Write a folder that the model's class opens; each file is whole or absent.
+
+    `processor` is the class that its processor config names, `more` what that alone knows.
 
     Raises:
         InputError: the disk is full, or the folder cannot be written to.
@@ -97,7 +104,7 @@ def write_model(
                 with atomic_path(folder / file.name) as target:
                     shutil.copyfile(file, target)
     name = VIDEO_FILE if processor.endswith("VideoProcessor") else IMAGE_FILE
-    write_json(folder / name, describe_processor(preprocessing, processor))
+    write_json(folder / name, describe_processor(preprocessing, processor, **more))
     if tokenizer is not None:
         tokenizer.save(folder)
 

@@ -57,7 +57,7 @@ def read_preprocessing(folder: Path, defaults: Mapping[str, Any]) -> Preprocessi
         found = folder / IMAGE_FILE, {}
     path, given = found
     try:
-        return _preprocessing({**defaults, **given})
+        return _preprocessing({**defaults, **{name: value for name, value in given.items() if value is not None}})
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from error
 
@@ -112,13 +112,13 @@ def _side(size: Any) -> int:
         return size
     if "shortest_edge" in size:
         return int(size["shortest_edge"])
-    if size["height"] != size["width"]:
-        raise ValueError(f"size {size} is not square")
+    if size.get("height") is None or size["height"] != size.get("width"):
+        raise ValueError(f"size {dict(size)} is not square")
     return int(size["height"])
 
 
-def describe_processor(preprocessing: Preprocessing, processor: str) -> dict[str, Any]:
-    """What the config of an image or video processor of this class says."""
+def describe_processor(preprocessing: Preprocessing, processor: str, **more: Any) -> dict[str, Any]:
+    """What the config of an image or video processor of this class says, and `more` that it alone knows."""
     size = preprocessing.image_size
     square = {"height": size, "width": size}
     cropped = preprocessing.geometry == "center_crop"
@@ -134,4 +134,5 @@ def describe_processor(preprocessing: Preprocessing, processor: str) -> dict[str
         "do_normalize": True,
         "image_mean": list(preprocessing.mean),
         "image_std": list(preprocessing.std),
+        **more,
     }

@@ -117,7 +117,8 @@ class FrameSiglip2(FrameSiglip):
 
     def write(self, folder: Path, preprocessing: Preprocessing, tokenizer: Tokenizer | None) -> None:
         """Write a folder that `transformers.Siglip2Model` opens."""
-        write_model(folder, self.siglip, preprocessing, "Siglip2ImageProcessor", tokenizer)
+        patches = {"patch_size": self.patch_size, "max_num_patches": (preprocessing.image_size // self.patch_size) ** 2}
+        write_model(folder, self.siglip, preprocessing, "Siglip2ImageProcessor", tokenizer, **patches)
 
 
 class SiglipTokenizer:

@@ -103,6 +103,26 @@ def test_code_that_a_config_names_is_not_run(tmp_path: Path) -> None:
     assert load_encoder(folder).fingerprint == expected
 
 
+def test_what_a_config_says_of_attention_is_not_followed(tmp_path: Path) -> None:
+    folder = foreign_folder("vjepa2", tmp_path / "attention")
+    expected = load_encoder(folder).fingerprint
+    config = json.loads((folder / "config.json").read_text())
+    for name in ("flash_attention_2", "someone/kernels"):
+        (folder / "config.json").write_text(
+            json.dumps(config | {"_attn_implementation": name, "attn_implementation": name})
+        )
+        encoder = load_encoder(folder)
+        assert encoder.fingerprint == expected
+        assert encoder.model.vjepa2.config._attn_implementation == "sdpa"
+
+
+def test_a_part_of_a_model_does_not_lead_elsewhere(tmp_path: Path) -> None:
+    other = foreign_folder("videomae", tmp_path / "other")
+    folder = foreign_folder("videomae", tmp_path / "part")
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(other)}))
+    assert "holds adapter_config.json, so a part of a model" in refused(folder)
+
+
 def test_damaged_weights(tmp_path: Path) -> None:
     folder = foreign_folder("dinov3_vit", tmp_path / "damaged")
     content = (folder / "model.safetensors").read_bytes()

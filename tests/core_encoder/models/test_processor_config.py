@@ -63,10 +63,26 @@ def test_frames_are_prepared_as_by_transformers(family: str, tmp_path: Path, fra
     assert float(levels.max()) < 2.01 and float(levels.mean()) < 0.1, (float(levels.max()), float(levels.mean()))
 
 
+def test_a_square_frame_becomes_the_patches_of_naflex(tmp_path: Path, frames: np.ndarray) -> None:
+    from transformers.models.siglip2.image_processing_pil_siglip2 import (
+        Siglip2ImageProcessorPil,
+        convert_image_to_patches,
+    )
+
+    square = frames[:, :272, :272]
+    encoder = load_encoder(foreign_folder("siglip2", tmp_path / "siglip2"))
+    ours = to_video_tensor(np.stack([encoder.preprocessing.apply(frame) for frame in square]))
+    mine = np.stack([convert_image_to_patches(one, 8) for one in encoder._normalize(ours[None])[0].numpy()])
+    theirs = Siglip2ImageProcessorPil(**PROCESSORS["siglip2"][1])(list(square), return_tensors="pt")
+    assert theirs["spatial_shapes"].tolist() == [[4, 4]] * len(square)
+    assert np.abs(mine - theirs["pixel_values"].numpy()).max() * 127.5 < 2.01
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
         ({}, Preprocessing(24, "resize", "bicubic", (0.5,) * 3, (0.5,) * 3)),
+        ({"size": None, "do_center_crop": None, "resample": None}, {"image_size": 24, "geometry": "resize"}),
         ({"size": 32, "crop_size": 24, "do_center_crop": True}, {"geometry": "center_crop", "short_side": 32}),
         ({"size": {"shortest_edge": 21}, "crop_pct": 0.875}, {"image_size": 21, "short_side": 24}),
         ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, {"image_size": 384, "geometry": "resize"}),
@@ -108,7 +124,8 @@ def test_a_video_processor_and_a_joint_file_are_read_too(tmp_path: Path) -> None
         ({"rescale_factor": 0}, "rescale_factor is 0"),
         ({"image_mean": 0.5}, "preprocessor_config.json"),
         ({"image_std": [0, 0, 0]}, "std must be"),
-        ({"size": {}}, "preprocessor_config.json"),
+        ({"size": {}}, "size {} is not square"),
+        ({"size": {"longest_edge": 40}}, "'longest_edge': 40} is not square"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_one_line(tmp_path: Path, given: Any, message: str) -> None:

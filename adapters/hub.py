@@ -220,22 +220,23 @@ class Hub:
         given: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         window: float | None = None,
         step: float | None = None,
-        names: Sequence[str] | None = None,
+        names: Sequence[str] | Mapping[str, Adapter] | None = None,
         ids: Sequence[str] | None = None,
         hear: Hear = lambda clip, at_s: None,
     ) -> Iterator[Answers | Failure]:
         """`predict` for many videos: each answer as it comes, and why there is none where there is none.
 
         Args:
-            names: ask these adapters alone; a gate holds where both of its adapters are asked.
+            names: ask these adapters alone; a gate holds where both of its adapters are asked. A mapping holds adapters
+                as `adapters` gave them, some of which may have been removed since.
             ids: what the answers call the videos (default: their paths).
             hear: is told how far a long video is.
         """
-        asked_for = self._adapters if names is None else {name: self._find(name) for name in names}
+        asked_for = self._asked_for(names)
         gates = tuple(gate for gate in self._gates if gate.source in asked_for and gate.target in asked_for)
         if not asked_for:
             raise InputError("the hub has no adapter to ask: add one")
-        check_given(self._adapters.values(), given)
+        check_given({**self._adapters, **asked_for}.values(), given)
         check_needed(asked_for, given)
         if any(map(is_array, videos)):
             if gates or window is not None:
@@ -373,12 +374,11 @@ class Hub:
         return answers
 
     def passes_for(
-        self, names: Sequence[str], window: float | None = None, step: float | None = None
+        self, names: Sequence[str] | Mapping[str, Adapter], window: float | None = None, step: float | None = None
     ) -> list[tuple[FeatureSpec, ...]]:
         """What `answers` decodes and encodes for some adapters: the features of every pass over the frames."""
         specs = {}
-        for name in names:
-            one = self._find(name)
+        for name, one in self._asked_for(names).items():
             windowed = window is not None and not one.reads_whole_clips
             specs[name] = _in_windows(self.spec(one), window, step) if windowed else self.spec(one)
         return [tuple(dict.fromkeys(several.values())) for several in _in_passes(specs)]
@@ -396,6 +396,11 @@ class Hub:
         """Where features come from here: read in the cache, else computed."""
         size, workers, decoding = self._batch_size, self._workers, self._decoding
         return SharedSource(self.encoder, list(specs), self.cache, batch_size=size, workers=workers, decoding=decoding)
+
+    def _asked_for(self, names: Sequence[str] | Mapping[str, Adapter] | None) -> Mapping[str, Adapter]:
+        if isinstance(names, Mapping):
+            return names
+        return self._adapters if names is None else {name: self._find(name) for name in names}
 
     def _count(self, source: SharedSource) -> None:
         """Take over what a source has counted since it was last asked."""

@@ -11,7 +11,8 @@ class InputError(ValueError):
 
 
 def one_line(path: str) -> str:
-    """A path as a message shows it: file names may hold line breaks."""
+    """A path as a message shows it: file names may hold line breaks, and bytes that are no UTF-8."""
+    path = path.encode("utf-8", "backslashreplace").decode("utf-8")
     return path.replace("\n", "\\n").replace("\r", "\\r")
 
 

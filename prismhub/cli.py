@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import shlex
@@ -64,6 +65,7 @@ KEEP_NOTHING = (
     "predict",
     "zero-shot",
     "rank",
+    "serve",
     "score",
 )  # their answers come at the end, and no feature is stored
 app = typer.Typer(
@@ -80,6 +82,9 @@ app.add_typer(tasks_commands.app, name="tasks")
 
 def main() -> None:
     """The entry point: one line and an exit code for everything that can go wrong."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal may not know every letter, nor a file's name be text
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     code = run(sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done: Ctrl-C could only garble how Python ends
     sys.exit(code)

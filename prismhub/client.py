@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from core_encoder.errors import InputError
 
 if TYPE_CHECKING:
+    from prismhub.archive.found_scenes import Found
     from prismhub.embeddings import Embeddings
+    from prismhub.served_scenes import SceneDetails, ServedScene
 
 _CHUNK_BYTES = 1 << 20
 
@@ -93,6 +95,48 @@ class Connection:
 
         found = self._call("POST", "/v1/embed", json.dumps({"text": list(texts)}).encode(), "application/json")
         return np.array(found["values"], np.float32)
+
+    def archives(self) -> list[dict[str, Any]]:
+        """The archives of the server, and what can be asked of each."""
+        return self._call("GET", "/v1/archives")["archives"]
+
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        like: int | str | os.PathLike[str] | None = None,
+        served: str | None = None,
+        **options: Any,
+    ) -> Found:
+        """Scenes of an archive by words, or like an example: a scene by its number, a video, or one below the root.
+
+        Options: `archive`, `where`, `top`, `mode`, `all`, `anyway`, and of a video `start`, `end`.
+        """
+        from prismhub.served_scenes import found_scenes
+
+        asked = {name: value for name, value in (options | {"q": text}).items() if value is not None}
+        if served is not None or (like is not None and not isinstance(like, int)):
+            found = self._ask("/v1/search", like, served, asked)
+        else:
+            fields = asked | ({} if like is None else {"like": like})
+            plain = {name: str(value).lower() if isinstance(value, bool) else value for name, value in fields.items()}
+            found = self._call("GET", f"/v1/search?{urlencode(plain)}")
+        return found_scenes(found, self.url)
+
+    def scenes(self, number: int, archive: str | None = None) -> SceneDetails:
+        """All that is known of a scene of an archive, by its number."""
+        from prismhub.served_scenes import scene_details
+
+        among = "" if archive is None else f"?{urlencode({'archive': archive})}"
+        answer = self._call("GET", f"/v1/scenes/{number}{among}")
+        return scene_details(answer, archive or answer["archive"], self.url)
+
+    def thumbnail(self, scene: ServedScene) -> bytes:
+        """The picture of a scene, a JPEG; empty where it has none."""
+        if scene.thumbnail_url is None:
+            return b""
+        with self._open("GET", scene.thumbnail_url.removeprefix(self.url)) as answer:
+            return answer.read()
 
     def adapters(self) -> dict[str, Any]:
         """The encoder, the adapters that answer, and those of the registry that could be loaded."""

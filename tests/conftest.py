@@ -13,7 +13,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub, which reads it onc
 import pytest
 from hypothesis import settings
 
-from tests.browser import browser, open_page  # noqa: F401 (fixtures)
+from tests.browser import browser, open_page, open_site  # noqa: F401 (fixtures)
 from tests.videos import moving_square, write_video
 
 settings.register_profile("same", derandomize=True, deadline=None)  # the same examples everywhere, as CI wants them

@@ -18,7 +18,9 @@ MAY_IMPORT = {
     "benchmarks": {"tasks", "adapters", "pretrain", "fit", "core_encoder"},
     "prismhub": {"benchmarks", "tasks", "adapters", "pretrain", "fit", "core_encoder"},
 }
+SPEED = ROOT / "benchmarks" / "speed"  # scripts that measure every floor, and that nothing is built upon
 FILES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 
 def imported_modules(path: Path) -> set[str]:
@@ -28,7 +30,7 @@ def imported_modules(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names.add(node.module)
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 
 
@@ -37,7 +39,15 @@ def test_imports_only_go_down(path: Path) -> None:
     package = path.relative_to(ROOT).parts[0]
     ours = {name.split(".")[0] for name in imported_modules(path)} & set(MAY_IMPORT)
     climbed = ours - MAY_IMPORT[package] - {package}
-    assert not climbed, f"{path.relative_to(ROOT)} imports {sorted(climbed)}: that climbs a floor"
+    assert path.parent == SPEED or not climbed, f"{path.relative_to(ROOT)} imports {sorted(climbed)}: a floor too high"
+
+
+@pytest.mark.parametrize("path", [*FILES, *TESTS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_built_upon_the_speed_measurements(path: Path) -> None:
+    named = sorted(name for name in imported_modules(path) if f"{name}.".startswith("benchmarks.speed."))
+    assert path.parent in (SPEED, ROOT / "tests" / "benchmarks" / "speed") or not named, (
+        f"{path.relative_to(ROOT)} imports {named}: these are scripts"
+    )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from core_encoder.clip_bounds import Overrun
 from core_encoder.clip_plan import Clip, VideoFacts, View
+from core_encoder.errors import one_line
 from core_encoder.features.feature_spec import ClipKey, RecordInfo
 
 
@@ -54,7 +55,7 @@ class Source:
             start_s=view.start_s,
             end_s=view.end_s,
             times_s=tuple(round(float(time_s), 6) for time_s in times),
-            file_name=Path(self.clip.path).name,
+            file_name=one_line(Path(self.clip.path).name),
         )
 
 

@@ -45,7 +45,7 @@ class Background:
     ) -> Background:
         """That of an archive: as kept in it, else made with its text tower."""
         kept = index.background()
-        if kept is not None:
+        if kept is not None and kept[0].shape[1] == index.record.width:
             return cls(*kept)
         texts = background_texts()
         show.note(f"embedding {len(texts)} unrelated texts, once, to tell what matches nothing")

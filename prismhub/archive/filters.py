@@ -12,7 +12,7 @@ becomes SQL: columns and operators are looked up, values are parameters.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from core_encoder.errors import InputError
@@ -57,6 +57,7 @@ _TOKEN = re.compile(
 )
 _MOST = 200  # conditions in one filter
 _DEEPEST = 50
+_LONGEST = 20_000  # characters; SQLite knows no longer pattern than 50,000 bytes
 
 
 @dataclass(frozen=True)
@@ -78,19 +79,20 @@ class _Comparison:
 _Node = tuple[str, list["_Node"]] | _Comparison
 
 
-def parse_filter(text: str) -> Filter:
-    """The condition that `text` writes.
+def parse_filter(text: str, columns: Mapping[str, Column] = COLUMNS) -> Filter:
+    """The condition that `text` writes, in which these columns may stand.
 
     Raises:
         InputError: a column that is not there (the nearest is named), a value of another kind, or what cannot be read,
             with its place.
     """
-    return Filter(*_sql_of(_Parser(text).parse()))
+    return Filter(*_sql_of(_Parser(text, columns).parse()))
 
 
 class _Parser:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, columns: Mapping[str, Column]) -> None:
         self._text = text
+        self._columns = columns
         self._tokens = _read(text)
         self._place = 0
         self._conditions = self._depth = 0
@@ -138,8 +140,8 @@ class _Parser:
         if kind != "word":
             raise self._wrong("a column", back=1)
         name = word.lower()
-        if name not in COLUMNS:
-            raise InputError(f"where: there is no column {word!r}{nearest(name, COLUMNS)}")
+        if name not in self._columns:
+            raise InputError(f"where: there is no column {word!r}{nearest(name, self._columns)}")
         column = COLUMNS[name]
         negated = self._take("not")
         kind, sign = self._next("an operator such as = or >")
@@ -203,8 +205,10 @@ class _Parser:
 def _read(text: str) -> list[tuple[str, str, int]]:
     found, place = [], 0
     whole = text.rstrip()
-    if "\0" in whole:
+    if re.search(r"[\0\ud800-\udfff]", whole):
         raise InputError("where: holds a character that is no text")
+    if len(whole) > _LONGEST:
+        raise InputError(f"where: is longer than {_LONGEST} characters")
     while place < len(whole):
         match = _TOKEN.match(whole, place)
         if match is None or match.lastgroup is None:

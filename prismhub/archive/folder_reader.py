@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ from prismhub.archive.words import WordQuery, frequencies, match_of, quoted, wei
 
 Opened = TypeVar("Opened", bound="FolderReader")
 FROM = "scenes s JOIN videos v ON v.id = s.video"
+VIDEO = f"v.root = {schema.PATH} AND v.path = {schema.PATH}"
 _AT_ONCE = 500  # ids in one statement
 _SCANNED = 20_000  # scenes with a word are gone through one by one
 
@@ -130,7 +132,8 @@ class FolderReader:
     def video(self, root: str, path: str) -> ArchivedVideo | None:
         """A video as it was put in."""
         with self.snapshot():
-            ids = self._all(f"SELECT s.id FROM {FROM} WHERE v.root = ? AND v.path = ? ORDER BY s.place", (root, path))
+            key = schema.as_stored(root), schema.as_stored(path)
+            ids = self._all(f"SELECT s.id FROM {FROM} WHERE {VIDEO} ORDER BY s.place", key)
             kept = self.scenes([row[0] for row in ids], thumbnails=True)
             if kept:
                 vectors = self.vectors([one.id for one in kept])
@@ -139,7 +142,7 @@ class FolderReader:
                     for one, vector in zip(kept, vectors, strict=True)
                 ]
                 return replace(kept[0].video, scenes=tuple(scenes))
-            rows = self._all("SELECT * FROM videos WHERE root = ? AND path = ?", (root, path))
+            rows = self._all(f"SELECT * FROM videos v WHERE {VIDEO}", key)
             return _video(rows[0]) if rows else None
 
     def search(self, query: SceneQuery) -> Rankings:
@@ -186,18 +189,43 @@ class FolderReader:
         rows = self._all(f"SELECT s.id FROM {FROM} WHERE {condition} ORDER BY v.root, v.path, s.place", values)
         return [row[0] for row in rows]
 
-    def scores_of(self, adapter: str, where: Filter | None = None) -> dict[int, dict[str, float]]:
+    def videos(self) -> int:
+        """How many videos there are."""
+        return self._one("SELECT count(*) FROM videos")
+
+    def scenes_beside(self, scene: int) -> list[tuple[int, float, float]]:
+        """All scenes of a scene's video, in order: number, start and end in seconds."""
+        among = "video = (SELECT video FROM scenes WHERE id = ?)"
+        rows = self._all(f"SELECT id, start_s, end_s FROM scenes WHERE {among} ORDER BY place", (scene,))
+        return [(number, start_s, end_s) for number, start_s, end_s in rows]
+
+    def pictured(self, ids: Sequence[int]) -> set[int]:
+        """Which of these scenes have a thumbnail."""
+        found: set[int] = set()
+        for some in _chunks(ids):
+            marks = ", ".join("?" * len(some))
+            found |= {row[0] for row in self._all(f"SELECT scene FROM thumbnails WHERE scene IN ({marks})", some)}
+        return found
+
+    def frequent_labels(self, most: int) -> list[str]:
+        """The labels that adapters gave to the most scenes, the most frequent first."""
+        rows = self._all(
+            "SELECT label FROM findings WHERE label != '' GROUP BY label COLLATE NOCASE ORDER BY count(*) DESC, label "
+            "LIMIT ?",
+            (most,),
+        )
+        return [row[0] for row in rows]
+
+    def scores_of(self, adapter: str, where: Filter | None = None) -> Iterator[tuple[int, dict[str, float]]]:
         """What an adapter says of every scene it said something of: its labels, or captions, with their scores."""
         condition, values = ("1", ()) if where is None else (where.sql, where.values)
-        rows = self._all(
+        rows = self._database.execute(
             f"SELECT g.scene, g.label || g.text, max(g.score) FROM {FROM} JOIN findings g ON g.scene = s.id "
-            f"WHERE g.adapter = ? AND {condition} GROUP BY g.scene, g.label || g.text",
+            f"WHERE g.adapter = ? AND {condition} GROUP BY g.scene, g.label || g.text ORDER BY g.scene",
             (adapter, *values),
         )
-        scores: dict[int, dict[str, float]] = {}
-        for scene, name, score in rows:
-            scores.setdefault(scene, {})[name] = score
-        return scores
+        for scene, several in groupby(rows, key=lambda row: int(row[0])):
+            yield scene, {name: score for _, name, score in several}
 
     def vectors(self, ids: Sequence[int]) -> Floats:
         """The vectors (n, E) of scenes by their numbers; zeros where one has none."""
@@ -333,7 +361,7 @@ class FolderReader:
         if self._search is None or self._search[0] != (file, expansion):
             try:
                 self._search = (file, expansion), VectorSearch(file, expansion)
-            except FileNotFoundError:  # compacted since the snapshot began, and nothing was read of it yet
+            except (InputError, FileNotFoundError):  # compacted since the snapshot began; nothing was read of it yet
                 if not self._database.in_transaction or self.writes:
                     raise
                 self._database.execute("ROLLBACK")
@@ -354,7 +382,8 @@ class FolderReader:
         return int(self._all(sql)[0][0])
 
     def _all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return self._database.execute(sql, values).fetchall()
+        with schema.saying_what_is_wrong(self.folder / schema.DATABASE):
+            return self._database.execute(sql, values).fetchall()
 
     def _run(self, sql: str, values: Sequence[Any] = ()) -> None:
         self._database.execute(sql, values)

@@ -25,7 +25,7 @@ class FoundScene:
 
     `score` is the sum of its `parts`, by the name of the ranking that gave it: `vector`, `text`. What adapters found
     and what is said is that of its best scene, which is the `id` and has the `thumbnail`, a JPEG. `scenes` counts those
-    that are in it.
+    that are in it. `root` is the folder that was indexed.
     """
 
     id: int
@@ -39,6 +39,7 @@ class FoundScene:
     thumbnail: bytes = field(default=b"", repr=False)
     scenes: int = 1
     cosine: float | None = None
+    root: str = ""
 
     @property
     def caption(self) -> str:
@@ -125,7 +126,7 @@ class Found(Sequence[FoundScene]):
         if self.scenes:
             return ""
         near = self.nearest[0] if self.nearest else None
-        nearest = f"; the nearest is {near.video}, {near.when()} (--anyway shows it)" if near else ""
+        nearest = f"; the nearest is {near.video}, {near.when()}" if near else ""
         return f"nothing here matches {self.asked!r}{nearest}"
 
     def describe_saved(self) -> str:

@@ -21,9 +21,8 @@ from core_encoder.errors import InputError, UnreadableVideo, one_line
 from core_encoder.files.storage import locked, writing_to
 from core_encoder.video.file_facts import FileFacts, read_file_facts
 from core_encoder.video.video_files import video_digest
-from prismhub.archive.scene_answers import SceneAnswers
 from prismhub.archive.scene_cuts import SceneCuts
-from prismhub.archive.scenes import ArchivedVideo, Cue, Finding, Scene, SceneIndex
+from prismhub.archive.scenes import ArchivedVideo, ArchiveRecord, Cue, Finding, Scene, SceneIndex
 from prismhub.archive.subtitles import cue_of, read_subtitles, speech_digest, spoken_in
 from prismhub.archive.video_folders import FoundVideo, FoundVideos
 
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from core_encoder.cut_extraction import CutClip, CutExtraction
     from core_encoder.features.failures import Failure
     from core_encoder.video.cutting import Cutter
+    from prismhub.archive.scene_answers import SceneAnswers
     from prismhub.settings import ReadingSettings
 
 FAILURES_FILE = "failures.jsonl"
@@ -92,16 +92,37 @@ class Ingestion:
         self._space = answers.space_digest()
         self.done = Ingested()
 
-    def run(self, found: FoundVideos) -> Ingested:
-        """Bring the index up to date with the files.
+    def run(self, found: FoundVideos, record: ArchiveRecord) -> Ingested:
+        """Bring the index up to date with the files; `record` is what it is to record then.
 
         Raises:
-            InputError: the disk is full, or the features cannot fit on it.
+            InputError: the disk is full, the features cannot fit on it, or what is needed is not at hand.
         """
         known = dict(self._index.made_of())
+        self._forget_failures(found)
+        to_cut, respoken, unchanged = self._sorted(found, known)
+        silent = {
+            name: [video for video in unchanged if known[video.key].get(f"adapter {name}") != digest]
+            for name, digest in self._answers.fingerprints.items()
+        }
+        if to_cut or any(silent.values()):
+            _ = self._answers.encoder  # at hand, before anything is changed
+        self._index.describe(record)
         gone = found.gone(known)
         self.done.removed = self._index.delete(gone) if gone else 0
-        self._forget_failures(found)
+        self._cut(to_cut, known)
+        for video in respoken:
+            self._speak_again(video)
+        self._ask_again(silent)
+        self.done.changed += len(respoken)
+        self.done.unchanged = len(unchanged) - len(respoken)
+        self._index.optimize()
+        return self.done
+
+    def _sorted(
+        self, found: FoundVideos, known: Mapping[Key, Mapping[str, str]]
+    ) -> tuple[list[FoundVideo], list[FoundVideo], list[FoundVideo]]:
+        """The videos that are to be cut; of the others those whose speech changed; and all of the others."""
         to_cut: list[FoundVideo] = []
         respoken: list[FoundVideo] = []
         unchanged: list[FoundVideo] = []
@@ -119,14 +140,7 @@ class Ingestion:
                         respoken.append(video)
             except InputError as error:  # it or its subtitles cannot be opened: what is known of it stays
                 self._fail(Clip(video.file), _reason(error))
-        self._cut(to_cut, known)
-        for video in respoken:
-            self._speak_again(video)
-        self._ask_again(unchanged, known)
-        self.done.changed += len(respoken)
-        self.done.unchanged = len(unchanged) - len(respoken)
-        self._index.optimize()
-        return self.done
+        return to_cut, respoken, unchanged
 
     def _wanted(self, video: FoundVideo) -> dict[str, str]:
         """What the scenes of a video are to be made of."""
@@ -239,14 +253,13 @@ class Ingestion:
         made_of = dict(kept.made_of) | {"speech": speech_digest(video.subtitles)}
         self._index.upsert([replace(kept, scenes=scenes, made_of=made_of)])
 
-    def _ask_again(self, videos: Sequence[FoundVideo], known: Mapping[Key, Mapping[str, str]]) -> None:
+    def _ask_again(self, silent: Mapping[str, Sequence[FoundVideo]]) -> None:
         """Ask adapters that have not spoken of some videos yet; nothing is decoded where their features are stored."""
         answered = set()
-        for name, digest in self._answers.fingerprints.items():
-            silent = [video for video in videos if known[video.key].get(f"adapter {name}") != digest]
-            for several in _in_turn(silent, self._index):
+        for name, videos in silent.items():
+            for several in _in_turn(videos, self._index):
                 answered |= {video.key for video, _ in several}
-                self._ask_of(name, digest, several)
+                self._ask_of(name, self._answers.fingerprints[name], several)
         self.done.answered = len(answered)
 
     def _ask_of(self, name: str, digest: str, several: Sequence[tuple[FoundVideo, ArchivedVideo]]) -> None:
@@ -347,6 +360,7 @@ class _Clock:
 
     def __init__(self, videos: Sequence[FoundVideo]) -> None:
         self._left = {video.file: _size(video.file) for video in videos}  # not opened yet
+        self._left_bytes = sum(self._left.values())
         self._bytes = 0
         self._known_s = 0.0
         self._lasts_s: dict[str, float] = {}  # of videos under way
@@ -357,7 +371,7 @@ class _Clock:
         self._started = time.monotonic()
 
     def opened(self, path: str, duration_s: float) -> None:
-        self._bytes += self._left.pop(path, 0)
+        self._bytes += self._no_longer_left(path)
         self._known_s += duration_s
         self._lasts_s[path], self._at_s[path] = duration_s, 0.0
 
@@ -366,17 +380,22 @@ class _Clock:
         self._at_s[clip.path] = max(self._at_s[clip.path], end_s)
 
     def close(self, path: str) -> None:
-        self._left.pop(path, None)
+        self._no_longer_left(path)
         self._at_s.pop(path, None)
         self._closed_s += self._lasts_s.pop(path, 0.0)
         self._closed += 1
+
+    def _no_longer_left(self, path: str) -> int:
+        size = self._left.pop(path, 0)
+        self._left_bytes -= size
+        return size
 
     def told(self, failed: int) -> IngestProgress:
         done_s, elapsed_s = self._closed_s + sum(self._at_s.values()), time.monotonic() - self._started
         rate = done_s / elapsed_s if elapsed_s else 0.0
         total_s = None
         if self._bytes:
-            total_s = self._known_s * (1 + sum(self._left.values()) / self._bytes)
+            total_s = self._known_s * (1 + self._left_bytes / self._bytes)
         left_s = (total_s - done_s) / rate if total_s is not None and rate else None
         return IngestProgress(done_s, total_s, rate, left_s, self._closed, self._total, failed)
 

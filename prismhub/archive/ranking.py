@@ -54,20 +54,24 @@ def fold(ranked: Iterable[Ranked], places: Mapping[int, tuple[int, int]], top: i
     `places` says the video of a scene, and its place there. Only scenes that are among the best `top` themselves make
     an answer longer; a weaker one beside an answer is left out, and makes room for what is elsewhere.
     """
-    answers: list[Answer] = []
+    by_video: dict[int, list[Answer]] = {}
+    order: dict[int, Answer] = {}  # by their best scene, the best answer first
     for rank, one in enumerate(ranked):
         video, place = places[one.scene]
-        beside = [known for known in answers if known.video == video and known.first - 1 <= place <= known.last + 1]
+        answers = by_video.setdefault(video, [])
+        beside = [known for known in answers if known.first - 1 <= place <= known.last + 1]
         if not beside:
-            if len(answers) == top:
+            if len(order) == top:
                 continue
-            answers.append(Answer.of(one, video, place))
+            order[one.scene] = Answer.of(one, video, place)
+            answers.append(order[one.scene])
         elif rank < top:
             kept = beside[0]
             for known in beside[1:]:  # the scene joins two answers
                 kept.scenes += known.scenes
                 kept.first, kept.last = min(kept.first, known.first), max(kept.last, known.last)
                 answers.remove(known)
+                del order[known.best.scene]
             kept.first, kept.last = min(kept.first, place), max(kept.last, place)
             kept.scenes.append(one.scene)
-    return answers
+    return list(order.values())

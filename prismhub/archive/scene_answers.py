@@ -1,4 +1,7 @@
-"""Who speaks of the scenes of an archive: its encoder, which makes their vectors, and its adapters."""
+"""Who speaks of the scenes of an archive: its encoder, which makes their vectors, and its adapters.
+
+What an archive lacks is told from what is recorded; torch is imported where something is encoded or asked.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,19 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from adapters.card import CONFIG_FILE
 from core_encoder.clip_plan import Clip, ClipPlan
-from core_encoder.errors import InputError
+from core_encoder.errors import EncoderMismatch, InputError
 from core_encoder.files.storage import nearest
+from core_encoder.models.known_encoders import encoder_path
 from prismhub.archive.index_settings import IndexSettings
 from prismhub.archive.scenes import NO_VECTOR, AdapterRecord, ArchiveRecord, Finding
 from prismhub.features import open_encoder
@@ -35,23 +41,42 @@ if TYPE_CHECKING:
 
 ENCODER_SPACE = "encoder"
 Records = Mapping["FeatureSpec", Sequence["Record"]]
+Loaded = tuple["Encoder", Mapping[str, "Adapter"]]
 
 
 @dataclass(frozen=True, eq=False)
 class SceneAnswers:
-    """An encoder and adapters that are loaded, and the features that each of them reads.
+    """An encoder and adapters, loaded when first asked, and the features that each of them reads.
 
     `space` is as in `ArchiveRecord`; `kept` are features that are stored for adapters to come.
     """
 
-    encoder: Encoder
+    load: Callable[[], Loaded]
     source: str
     space: str
     features: FeatureSpec  # of the vectors
-    adapters: Mapping[str, Adapter]
     specs: Mapping[str, FeatureSpec]  # of the adapters
+    infos: Mapping[str, AdapterInfo]
     refs: Mapping[str, str]
     kept: tuple[FeatureSpec, ...] = ()
+
+    @cached_property
+    def _loaded(self) -> Loaded:
+        return self.load()
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder.
+
+        Raises:
+            InputError: it is not at hand, or another one than the archive's.
+        """
+        return self._loaded[0]
+
+    @property
+    def adapters(self) -> Mapping[str, Adapter]:
+        """The adapters by name, as `encoder`."""
+        return self._loaded[1]
 
     @property
     def all_specs(self) -> list[FeatureSpec]:
@@ -61,21 +86,23 @@ class SceneAnswers:
     @property
     def fingerprints(self) -> dict[str, str]:
         """The SHA-256 of the weights of every adapter, by its name."""
-        return {name: adapter.info.weights_sha256 for name, adapter in self.adapters.items()}
+        return {name: info.weights_sha256 for name, info in self.infos.items()}
 
     def record(self, known: ArchiveRecord | None, roots: tuple[str, ...], cuts: Mapping[str, Any]) -> ArchiveRecord:
         """What the archive is to record; features stay as they were described, whichever decoder is installed now."""
+        adapters = {
+            name: AdapterRecord(self.refs[name], info.kind, info.weights_sha256) for name, info in self.infos.items()
+        }
+        if known is not None:
+            return replace(known, source=self.source, adapters=adapters, roots=roots, cuts=cuts)
         return ArchiveRecord(
             encoder=self.encoder.name,
             fingerprint=self.encoder.fingerprint,
             source=self.source,
-            features=self.features.describe() if known is None else known.features,
+            features=self.features.describe(),
             space=self.space,
             width=self._width,
-            adapters={
-                name: AdapterRecord(self.refs[name], adapter.kind, self.fingerprints[name])
-                for name, adapter in self.adapters.items()
-            },
+            adapters=adapters,
             roots=roots,
             cuts=cuts,
         )
@@ -145,13 +172,11 @@ def findings_of(adapter: str, answer: Prediction) -> tuple[Finding, ...]:
 
 
 def open_answers(settings: IndexSettings, known: ArchiveRecord | None, show: Show) -> SceneAnswers:
-    """Load the encoder and the adapters of an archive: those that it has, and those that the settings name.
+    """The encoder and the adapters of an archive: those that it has, and those that the settings name.
 
     Raises:
         InputError: one is not at hand, was trained on another encoder, or answers about boxes; two spaces of vectors.
     """
-    from adapters.registry import load_adapter
-
     refs = _refs(settings, known)
     infos = {name: _describe(name, ref, settings) for name, ref in refs.items()}
     space = _space_of(infos, known)
@@ -162,32 +187,61 @@ def open_answers(settings: IndexSettings, known: ArchiveRecord | None, show: Sho
         text_tower=settings.text_tower,
         llm=settings.llm,
     )
-    specs: dict[str, FeatureSpec] = {}
-    if infos:
-        specs = shared_specs({name: (refs[name], infos[name]) for name in refs}, running, show)
-        precision = next(iter(specs.values())).precision
-        if running.encoder is None:
-            encoder = recorded_encoder(list(infos.values()), running, next(iter(specs.values())))
-        else:
-            encoder = open_encoder(running.encoder, running.accelerator, precision)
-        for name, info in infos.items():
-            info.check_encoder(encoder.name, encoder.fingerprint, f"adapter {name!r}")
-    else:
-        encoder = open_encoder(running.encoder or "nano", running.accelerator, running.encoder_dtype or "fp32")
-    if space is None:
-        space = ENCODER_SPACE if encoder.has_text and encoder.embedding_dim is not None else ""
-    features = specs[space] if space in specs else _vector_spec(settings, known, encoder)
-    specs = {name: replace(spec, decoder=features.decoder) for name, spec in specs.items()}
-    moved = moved_parts(list(infos.values()), running) if infos else []
-    adapters = {}
-    for (name, ref), parts in zip(refs.items(), moved, strict=True):
-        adapters[name] = load_adapter(ref, device=str(encoder.device), moved=parts)
-        adapters[name].use_encoder(encoder)
+    specs = shared_specs({name: (refs[name], infos[name]) for name in refs}, running, show) if infos else {}
+    moved = dict(zip(refs, moved_parts(list(infos.values()), running), strict=True)) if infos else {}
     source = running.encoder or next((info.encoder_source or info.encoder for info in infos.values()), "nano")
+    source = _lasting_encoder(source) if settings.encoder else source
+
+    def load() -> Loaded:
+        return _load(settings, known, refs, infos, specs, moved, running)
+
+    if known is None or source != known.source:
+        loaded = load()
+        load = lambda: loaded  # noqa: E731
+    if known is None:
+        encoder = loaded[0]
+        if space is None:
+            space = ENCODER_SPACE if encoder.has_text and encoder.embedding_dim is not None else ""
+        features = specs[space] if space in specs else _new_spec(settings, encoder)
+    else:
+        for name, info in infos.items():
+            info.check_encoder(known.encoder, known.fingerprint, f"adapter {name!r}")
+        space = known.space
+        features = specs[space] if space in specs else _known_spec(settings, known)
+    specs = {name: replace(spec, decoder=features.decoder) for name, spec in specs.items()}
     kept = tuple(
         replace(features, kind=kind, layers=(), dtype="fp16") for kind in settings.keep if kind != features.kind
     )
-    return SceneAnswers(encoder, _lasting(source), space, features, adapters, specs, refs, kept)
+    return SceneAnswers(load, source, space, features, specs, infos, refs, kept)
+
+
+def _load(
+    settings: IndexSettings,
+    known: ArchiveRecord | None,
+    refs: Mapping[str, str],
+    infos: Mapping[str, AdapterInfo],
+    specs: Mapping[str, FeatureSpec],
+    moved: Mapping[str, Mapping[str, str]],
+    running: RunningSettings,
+) -> Loaded:
+    from adapters.registry import load_adapter
+
+    if specs:
+        encoder = recorded_encoder(list(infos.values()), running, next(iter(specs.values())))
+    else:
+        encoder = open_encoder(running.encoder or "nano", running.accelerator, running.encoder_dtype or "fp32")
+    if known is not None and encoder.fingerprint != known.fingerprint:
+        raise EncoderMismatch(
+            f"{settings.out}: its vectors are of encoder {known.encoder!r} ({known.fingerprint[:12]}), not of "
+            f"{encoder.name!r} ({encoder.fingerprint[:12]}): make another archive for it with --out"
+        )
+    for name, info in infos.items():
+        info.check_encoder(encoder.name, encoder.fingerprint, f"adapter {name!r}")
+    adapters = {}
+    for name, ref in refs.items():
+        adapters[name] = load_adapter(ref, device=str(encoder.device), moved=moved[name])
+        adapters[name].use_encoder(encoder)
+    return encoder, adapters
 
 
 def _refs(settings: IndexSettings, known: ArchiveRecord | None) -> dict[str, str]:
@@ -243,22 +297,26 @@ def _space_of(infos: Mapping[str, AdapterInfo], known: ArchiveRecord | None) -> 
     return spaces[0] if spaces else None
 
 
-def _vector_spec(settings: IndexSettings, known: ArchiveRecord | None, encoder: Encoder) -> FeatureSpec:
-    """The features that vectors are made of, with the decoder as it is here."""
-    from core_encoder.extraction import spec_for
+def _known_spec(settings: IndexSettings, known: ArchiveRecord) -> FeatureSpec:
+    """The features that the vectors of an archive are made of, with the decoder as it is here."""
     from core_encoder.features.feature_spec import FeatureSpec
     from core_encoder.video.decoders import decoder_id
 
+    spec = FeatureSpec.from_dict(known.features)
+    asked = settings.num_frames or spec.plan.num_frames, settings.geometry or spec.preprocessing.geometry
+    if asked != (spec.plan.num_frames, spec.preprocessing.geometry):
+        raise InputError(
+            f"{settings.out}: its vectors are of {spec.plan.num_frames} frames, {spec.preprocessing.geometry}: "
+            "leave num_frames and geometry out, or make another archive with --out"
+        )
+    return replace(spec, decoder=decoder_id(settings.decoder), precision=settings.encoder_dtype or spec.precision)
+
+
+def _new_spec(settings: IndexSettings, encoder: Encoder) -> FeatureSpec:
+    """The features that the vectors of a new archive are made of."""
+    from core_encoder.extraction import spec_for
+
     preprocessing = encoder.preprocessing
-    if known is not None:
-        spec = FeatureSpec.from_dict(known.features)
-        asked = settings.num_frames or spec.plan.num_frames, settings.geometry or spec.preprocessing.geometry
-        if asked != (spec.plan.num_frames, spec.preprocessing.geometry):
-            raise InputError(
-                f"{settings.out}: its vectors are of {spec.plan.num_frames} frames, {spec.preprocessing.geometry}: "
-                "leave num_frames and geometry out, or make another archive with --out"
-            )
-        return replace(spec, decoder=decoder_id(settings.decoder), precision=settings.encoder_dtype or spec.precision)
     if settings.geometry is not None:
         preprocessing = preprocessing.with_geometry(settings.geometry)
     return spec_for(
@@ -271,6 +329,17 @@ def _vector_spec(settings: IndexSettings, known: ArchiveRecord | None, encoder: 
 
 
 def _lasting(ref: str) -> str:
-    """A reference that means the same from another folder."""
+    """The reference of an adapter that means the same from another folder."""
     path = Path(ref).expanduser()
-    return os.path.abspath(path) if os.sep in ref and path.exists() else ref  # noqa: PTH100
+    is_folder = path.is_dir() and (os.sep in ref or (path / CONFIG_FILE).exists())
+    return os.path.abspath(path) if is_folder else ref  # noqa: PTH100
+
+
+def _lasting_encoder(source: str) -> str:
+    """What an encoder is loaded by, from whichever folder.
+
+    Raises:
+        InputError: there is no such encoder.
+    """
+    path = Path(source).expanduser()
+    return os.path.abspath(path) if encoder_path(source) == path else source  # noqa: PTH100

@@ -15,14 +15,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core_encoder.clip_plan import Clip, VideoFacts
 from core_encoder.errors import InputError
 from core_encoder.fields import finite_number
-from core_encoder.video.cutting import Cutter
 from core_encoder.video.frames import DecodedFrame
 from prismhub.archive.thumbnails import thumbnail
+
+if TYPE_CHECKING:
+    from core_encoder.video.cutting import Cutter
 
 THRESHOLD, MIN_SCENE_S, MAX_SCENE_S = 27.0, 1.0, 10.0
 _DETECTOR_PIXELS = 256  # of the longer side: as PySceneDetect's own command shrinks them

@@ -7,6 +7,7 @@ video with all its scenes or not at all, and a run that is killed leaves nothing
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,14 +18,17 @@ from typing import Any
 import numpy as np
 
 from core_encoder.errors import InputError
+from core_encoder.files.storage import half_written
 from prismhub.archive import schema
-from prismhub.archive.folder_reader import FROM, FolderReader
+from prismhub.archive.folder_reader import FROM, VIDEO, FolderReader
 from prismhub.archive.scenes import ArchivedVideo, ArchiveRecord, Cue, Finding
 from prismhub.archive.vectors import APPROXIMATE_FROM, Floats, VectorFile, build_graph, compact, has_usearch
 from prismhub.archive.words import name_words, spaced
 
 MOST_BESIDE = 20_000  # rows that the approximate index may lack
 _MERGED_PAGES = 2000  # of the full text in one go: as much as a second brings
+_NO_VECTORS = {"rows": 0, "expansion": 0, "held": 0}
+_AT_ONCE = 5000  # scenes that are in memory
 _TRIALS = 64  # scenes whose neighbours tell how well the approximate index finds
 
 
@@ -54,9 +58,12 @@ class FolderIndex(FolderReader):
         with self._writing():
             if self._saved("record") is None:
                 self._save("identity", uuid.uuid4().hex)
-                self._save("vectors", {"number": 1, "rows": 0, "expansion": 0, "held": 0})
+                self._save("vectors", {"number": 1} | _NO_VECTORS)
             elif len(self):
                 self._check_vectors(record)
+            else:  # what was left of other vectors may be of another width
+                self._save("vectors", {"number": self._saved("vectors")["number"] + 1} | _NO_VECTORS)
+                self._run("DELETE FROM background")
             before = set() if self._saved("record") is None else set(self.record.adapters)
             self._save("record", asdict(record))
             for gone in before - set(record.adapters):
@@ -92,7 +99,8 @@ class FolderIndex(FolderReader):
             InputError: there is no such video, or it has another number of scenes.
         """
         with self._writing():
-            found = self._all("SELECT id, made_of FROM videos WHERE root = ? AND path = ?", (root, path))
+            key = schema.as_stored(root), schema.as_stored(path)
+            found = self._all(f"SELECT id, made_of FROM videos v WHERE {VIDEO}", key)
             if not found:
                 raise InputError(f"{path}: no such video in the archive")
             scenes = [row[0] for row in self._all("SELECT id FROM scenes WHERE video = ? ORDER BY place", found[0][:1])]
@@ -126,7 +134,6 @@ class FolderIndex(FolderReader):
         with self._writing():
             file = self._file()
             named = self._one("SELECT count(*) FROM scenes WHERE vector_row IS NOT NULL")
-            old = file
             if 2 * named < file.rows:
                 kept = np.array(
                     self._all("SELECT vector_row FROM scenes WHERE vector_row NOT NULL ORDER BY 1"), np.int64
@@ -141,16 +148,28 @@ class FolderIndex(FolderReader):
                 )
                 self._run("DROP TABLE moved")
                 self._save_file(file)
-        if old != file:  # a reader that has it open keeps it
-            old.path.unlink(missing_ok=True)
-            old.graph_path.unlink(missing_ok=True)
+        self._throw_out_leftovers(file)
+        self._checkpoint()  # what the graph holds must not be taken back by a power cut
         held = self._saved("vectors")["held"]  # what the graph lacks is looked at one by one: a few are fast
         if file.rows >= APPROXIMATE_FROM and file.rows - held > MOST_BESIDE and has_usearch():
             self._approximate()
         with self._writing():
             self._run("INSERT INTO words (words, rank) VALUES ('merge', ?)", (_MERGED_PAGES,))
+        self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        """Bring everything from the log into the database, durably, as far as no reader is in the way."""
         with schema.saying_what_is_wrong(self.folder / schema.DATABASE):
+            self._run("PRAGMA busy_timeout = 1000")  # a reader may stay long
             self._run("PRAGMA wal_checkpoint (TRUNCATE)")
+            self._run(f"PRAGMA busy_timeout = {round(1000 * schema.BUSY_S)}")
+
+    def _throw_out_leftovers(self, file: VectorFile) -> None:
+        """Remove vectors before these, which readers that have them open keep, and what killed runs have left."""
+        half = [path for path, writer in half_written(self.folder) if writer != os.getpid()]
+        for path in [*self.folder.glob("vectors-*.*"), *half]:
+            if path not in (file.path, file.graph_path):
+                path.unlink(missing_ok=True)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -182,33 +201,36 @@ class FolderIndex(FolderReader):
     def _delete(self, keys: Iterable[tuple[str, str]]) -> int:
         count = 0
         for root, path in keys:
-            scenes = self._all(f"SELECT s.id FROM {FROM} WHERE v.root = ? AND v.path = ?", (root, path))
+            key = schema.as_stored(root), schema.as_stored(path)
+            scenes = self._all(f"SELECT s.id FROM {FROM} WHERE {VIDEO}", key)
             self._many("DELETE FROM words WHERE rowid = ?", scenes)
-            done = self._database.execute("DELETE FROM videos WHERE root = ? AND path = ?", (root, path))
+            done = self._database.execute(f"DELETE FROM videos AS v WHERE {VIDEO}", key)
             count += done.rowcount
         return count
 
     def _forget_adapter(self, name: str) -> None:
-        scenes = self._all(
-            "SELECT DISTINCT s.id, v.path FROM findings f JOIN scenes s ON s.id = f.scene "
-            "JOIN videos v ON v.id = s.video WHERE f.adapter = ?",
-            (name,),
-        )
-        self._run("DELETE FROM findings WHERE adapter = ?", (name,))
-        for scene, path in scenes:
-            self._rewrite_words(scene, path)
+        last = 0
+        while scenes := self._all(
+            f"SELECT s.id, v.path FROM {FROM} WHERE s.id > ? AND EXISTS "
+            "(SELECT 1 FROM findings f WHERE f.scene = s.id AND f.adapter = ?) ORDER BY s.id LIMIT ?",
+            (last, name, _AT_ONCE),
+        ):
+            for scene, path in scenes:
+                self._run("DELETE FROM findings WHERE scene = ? AND adapter = ?", (scene, name))
+                self._rewrite_words(scene, path)
+            last = scenes[-1][0]
         for one, made_of in self._all("SELECT id, made_of FROM videos"):
             left = {part: digest for part, digest in json.loads(made_of).items() if part != f"adapter {name}"}
             self._run("UPDATE videos SET made_of = ? WHERE id = ?", (json.dumps(left), one))
 
     def _insert(self, video: ArchivedVideo, row: int) -> int:
         """Put a video in whose first vector is at `row`; the row after its last one."""
-        name = PurePosixPath(video.path).name
+        paths = map(schema.as_stored, (video.root, video.path, PurePosixPath(video.path).name))
         facts = (video.duration_s, video.width, video.height, video.fps, video.recorded)
         done = self._database.execute(
             "INSERT INTO videos (root, path, name, made_of, duration_s, width, height, fps, recorded) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (video.root, video.path, name, json.dumps(dict(video.made_of)), *facts),
+            f"VALUES ({schema.PATH}, {schema.PATH}, {schema.PATH}, ?, ?, ?, ?, ?, ?)",
+            (*paths, json.dumps(dict(video.made_of)), *facts),
         )
         number = done.lastrowid
         for place, scene in enumerate(video.scenes):

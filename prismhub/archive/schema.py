@@ -19,7 +19,8 @@ DATABASE = "scenes.sqlite"
 VERSION = 1
 TOKENIZER = "porter unicode61 remove_diacritics 2"
 _MARK = int.from_bytes(b"pris", "big")
-_BUSY_S = 60.0  # how long one writer waits for another
+PATH = "CAST(? AS TEXT)"  # for a path, given `as_stored`: it need not be UTF-8
+BUSY_S = 60.0  # how long one writer waits for another
 
 _TABLES = f"""
 CREATE TABLE archive (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -89,10 +90,10 @@ def create(folder: Path) -> sqlite3.Connection:
         database = _connect(path, "rwc")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("BEGIN IMMEDIATE")  # two that come at once make it once
-        empty = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-        database.commit()
-        if empty:
-            database.executescript("BEGIN IMMEDIATE;" + _TABLES + "COMMIT;")
+        if database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+            for statement in _TABLES.split(";"):
+                database.execute(statement)
+        database.execute("COMMIT")
         check_version(database, path)
     return database
 
@@ -105,11 +106,11 @@ def open_existing(folder: Path, writing: bool, wait: bool = True) -> sqlite3.Con
     """
     path = database_of(folder)
     with saying_what_is_wrong(path):
-        database = _connect(path, "rw" if writing else "ro", _BUSY_S if wait else 0.0)
+        database = _connect(path, "rw" if writing else "ro", BUSY_S if wait else 0.0)
         try:
             check_version(database, path)
-        except sqlite3.OperationalError:
-            if writing:
+        except sqlite3.OperationalError as error:
+            if writing or "locked" in str(error):
                 raise
             database.close()  # WAL mode writes beside the file even to read it: nobody can be writing here
             database = _connect(path, "ro&immutable=1")
@@ -135,6 +136,11 @@ def check_version(database: sqlite3.Connection, path: Path) -> None:
         )
 
 
+def as_stored(path: str) -> bytes:
+    """A path as the value of `PATH` in a statement."""
+    return path.encode("utf-8", "surrogateescape")
+
+
 @contextmanager
 def saying_what_is_wrong(path: Path) -> Iterator[None]:
     """Say in one line what SQLite cannot do with the file at `path`.
@@ -153,13 +159,16 @@ def saying_what_is_wrong(path: Path) -> Iterator[None]:
         if "readonly" in said or "unable to open" in said or "disk I/O" in said:
             raise InputError(f"{path}: cannot be opened or written ({said})") from error
         if "not a database" in said or "malformed" in said or "no such table" in said:
-            raise InputError(f"{path}: damaged ({said}); make the archive anew with prismhub index") from error
+            raise InputError(
+                f"{path}: damaged ({said}); remove its folder, and make it anew with prismhub index"
+            ) from error
         raise
 
 
-def _connect(path: Path, mode: str, busy_s: float = _BUSY_S) -> sqlite3.Connection:
+def _connect(path: Path, mode: str, busy_s: float = BUSY_S) -> sqlite3.Connection:
     address = f"{path.absolute().as_uri()}?mode={mode}"
     database = sqlite3.connect(address, uri=True, timeout=busy_s, isolation_level=None)
+    database.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")  # names of files need not be UTF-8
     database.execute("PRAGMA foreign_keys = ON")
     database.execute("PRAGMA synchronous = NORMAL")  # in WAL mode a power cut may cost the last videos, never the file
     database.execute("PRAGMA temp_store = MEMORY")

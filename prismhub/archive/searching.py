@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
@@ -17,9 +20,13 @@ from prismhub.archive.folder_reader import FolderReader, Rankings, SceneQuery
 from prismhub.archive.found_scenes import Found, FoundScene
 from prismhub.archive.query_settings import QuerySettings
 from prismhub.archive.ranking import Answer, Ranked, fold, fuse
+from prismhub.archive.schema import database_of
 from prismhub.archive.words import WordQuery
 from prismhub.progress import SILENT, Show
 from prismhub.settings import RunningSettings
+
+if TYPE_CHECKING:
+    from adapters.hub import Hub
 
 _DEPTH = 200  # scenes of a ranking that are fused
 _HELD = 0.5  # share of a text that a scene's words must be where its looks count, too
@@ -34,15 +41,24 @@ class ArchiveSearch:
     For one thread.
     """
 
-    def __init__(self, folder: str | Path, running: RunningSettings | None = None, show: Show = SILENT) -> None:
-        """Open the archive in `folder`.
+    def __init__(
+        self,
+        folder: str | Path,
+        running: RunningSettings | None = None,
+        show: Show = SILENT,
+        hub: Hub | None = None,
+        thumbnails: bool = True,
+    ) -> None:
+        """Open the archive in `folder`; what `hub` has loaded is not loaded again.
 
         Raises:
             InputError: there is none, or it was written by a newer prismhub.
         """
+        self._file = _file_of(folder)
         self.index = FolderReader.open(folder)
-        self.space = ArchiveSpace(folder, self.index.record, running)
-        self._show = show
+        self._running, self._hub = running, hub
+        self.space = ArchiveSpace(folder, self.index.record, running, hub)
+        self._show, self._thumbnails = show, thumbnails
         self._background: Background | None = None
 
     def __enter__(self) -> ArchiveSearch:
@@ -51,18 +67,40 @@ class ArchiveSearch:
     def __exit__(self, *_: object) -> None:
         self.index.close()
 
-    def find(self, settings: QuerySettings) -> Found:
+    def refresh(self) -> None:
+        """See the archive as it lies there now, also where its folder was made anew since it was opened.
+
+        Raises:
+            InputError: there is none any more.
+        """
+        file = _file_of(self.index.folder)
+        if file != self._file:
+            fresh = FolderReader.open(self.index.folder)
+            if fresh.identity != self.index.identity:
+                self._background = None
+            self.index.close()
+            self.index, self._file = fresh, file
+        if not self.space.is_of(self.index.record):
+            self.space = ArchiveSpace(self.index.folder, self.index.record, self._running, self._hub)
+            self._background = None
+
+    def find(
+        self, settings: QuerySettings, *, example: NDArray[np.float32] | None = None, where: Filter | None = None
+    ) -> Found:
         """The scenes that answer a query, the best first; none where nothing matches.
+
+        `example` is the vector of what the query calls `like`, and `where` its filter, where the caller has them.
 
         Raises:
             InputError: a filter that cannot be read, an example that cannot, another encoder than the archive's, or a
                 text that its text tower does not know, in mode vector.
         """
-        where = None if settings.where is None else parse_filter(settings.where)
+        if where is None and settings.where is not None:
+            where = parse_filter(settings.where)
         words = None if settings.text is None else WordQuery.parse(settings.text)
         if not len(self.index):
             return Found(settings.asked, (), notes=(f"{settings.archive}: the archive holds no scene",))
-        vector, notes = self._vector_of(settings, words)
+        vector, notes = self._vector_of(settings, words) if example is None else (example, [])
         if vector is None and words is None:
             return self._listed(settings, where)
         with self.index.snapshot():
@@ -150,7 +188,8 @@ class ArchiveSearch:
 
     def _shown(self, answers: Sequence[Answer], cosines: dict[int, float]) -> list[FoundScene]:
         kept = {one.id: one for one in self.index.scenes([one for each in answers for one in each.scenes])}
-        pictures = {one.id: one.scene.thumbnail for one in self.index.scenes([a.best.scene for a in answers], True)}
+        best_ones = [answer.best.scene for answer in answers] if self._thumbnails else []
+        pictures = {one.id: one.scene.thumbnail for one in self.index.scenes(best_ones, True)}
         shown = []
         for answer in answers:
             several, best = [kept[one].scene for one in answer.scenes], kept[answer.best.scene]
@@ -164,9 +203,16 @@ class ArchiveSearch:
                     answer.best.parts,
                     best.scene.findings,
                     best.scene.speech,
-                    pictures[best.id],
+                    pictures.get(best.id, b""),
                     len(several),
                     cosines.get(best.id),
+                    best.video.root,
                 )
             )
         return shown
+
+
+def _file_of(folder: str | Path) -> tuple[int, int, int, int]:
+    """What tells whether the archive in `folder` is the file that was opened, and as it was where WAL is not used."""
+    status = database_of(folder).stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

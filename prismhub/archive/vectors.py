@@ -25,9 +25,10 @@ Rows = NDArray[np.int64]
 
 BLOCK = 1024  # rows that are products at once: in fp32 they stay in the cache
 APPROXIMATE_FROM = 300_000  # rows; below, exact search is as fast
+MOST_APPROXIMATE = 4096  # rows of one search in the graph; for more, exact search is as fast
 _CONNECTIVITY, _EXPANSION_ADD = 16, 128
 _EXPANSIONS = (64, 128, 256, 512, 1024, 2048)  # candidates that a search holds, tried until it finds enough
-LEAST_RECALL = 0.97  # of the ten nearest, on trial queries; where no expansion reaches it, search stays exact
+LEAST_RECALL = 0.98  # of the ten nearest, on trial queries; where no expansion reaches it, search stays exact
 _NAME = "vectors-{number}.f16"
 
 
@@ -62,7 +63,11 @@ class VectorFile:
             raise InputError(f"{self.path}: a vector holds numbers that are not finite")
         if (abs(np.linalg.norm(vectors, axis=1) - 1) > 0.01).any():
             raise InputError(f"{self.path}: a vector is not of length 1")
-        with writing_to(self.path), self.path.open("r+b" if self.path.exists() else "w+b") as file:
+        if not self.rows and not self.path.exists():
+            with atomic_path(self.path) as aside:
+                aside.touch()
+        self.check()
+        with writing_to(self.path), self.path.open("r+b") as file:
             file.truncate(self.rows * self.width * 2)
             file.seek(0, os.SEEK_END)
             file.write(np.ascontiguousarray(vectors, dtype="<f2").tobytes())
@@ -70,22 +75,33 @@ class VectorFile:
             os.fsync(file.fileno())
         return VectorFile(self.folder, self.number, self.width, self.rows + len(vectors))
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the file is there, with all the rows that count."""
+        return not self.rows or (self.path.is_file() and self.path.stat().st_size >= self.rows * self.width * 2)
+
+    def check(self) -> None:
+        """Refuse a file that others took away or cut.
+
+        Raises:
+            InputError: it is missing or too short.
+        """
+        if not self.is_whole:
+            what = "shorter than the archive says" if self.path.exists() else "missing"
+            raise InputError(f"{self.path}: {what}; remove the archive's folder and make it anew with prismhub index")
+
     def mapped(self) -> NDArray[np.float16]:
         """The rows that count (rows, width), mapped.
 
         Raises:
             InputError: the file is missing or too short.
         """
+        self.check()
         size = self.rows * self.width * 2
         if size == 0:
             return np.zeros((0, self.width), np.float16)
-        try:
-            with self.path.open("rb") as file:
-                raw = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)  # torch takes no memory it may not write
-        except FileNotFoundError:
-            raise
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self.path}: shorter than the archive says; make the archive anew") from error
+        with self.path.open("rb") as file:
+            raw = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)  # torch takes no memory it may not write
         return np.frombuffer(raw, dtype="<f2").reshape(self.rows, self.width)
 
 
@@ -104,7 +120,7 @@ class VectorSearch:
 
         Where `allowed` names rows, only they are ranked, exactly. Equal rows keep their order.
         """
-        if allowed is None and self._expansion and self._open_graph():
+        if allowed is None and self._expansion and count <= MOST_APPROXIMATE and self._open_graph():
             return self._approximately(query, count)
         if allowed is None:
             return best_of(*self._products(query, 0), count)
@@ -135,6 +151,23 @@ class VectorSearch:
             block = buffer[: len(rows)]
             block.copy_(torch.from_numpy(rows))
             visit(start, (block @ columns).numpy())
+
+    def nearest_of_each(self, queries: Floats, count: int) -> Rows:
+        """The `count` rows (Q, count) of the greatest cosine with each of the queries (Q, E), exactly, in any order."""
+        count = min(count, len(self.values))
+        cosines = np.full((len(queries), count), -np.inf, np.float32)
+        rows = np.full((len(queries), count), -1, np.int64)
+
+        def visit(start: int, block: Floats) -> None:
+            nonlocal cosines, rows
+            here = np.broadcast_to(np.arange(start, start + len(block)), (len(queries), len(block)))
+            both = np.concatenate([cosines, block.T], axis=1)
+            best = np.argpartition(-both, count - 1, axis=1)[:, :count]
+            cosines = np.take_along_axis(both, best, axis=1)
+            rows = np.take_along_axis(np.concatenate([rows, here], axis=1), best, axis=1)
+
+        self.over_rows(queries, visit)
+        return rows
 
     def _products(self, query: Floats, first: int) -> tuple[Rows, Floats]:
         """All rows from `first` on, and their cosines with the query."""
@@ -187,8 +220,7 @@ def build_graph(file: VectorFile, trials: Floats) -> int:
         graph.add(np.arange(start, start + len(block)), block)
     with atomic_path(file.graph_path) as aside:
         graph.save(str(aside))
-    exact = VectorSearch(file)
-    truths = [set(exact.nearest(query, 10)[0].tolist()) for query in trials]
+    truths = list(map(set, VectorSearch(file).nearest_of_each(trials, 10).tolist()))
     for expansion in _EXPANSIONS:
         graph.expansion_search = expansion
         found = [set(graph.search(query, min(100, expansion)).keys.tolist()) for query in trials]

@@ -15,6 +15,7 @@ from math import log
 from prismhub.archive.schema import TOKENIZER
 
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]")
+_NO_TEXT = re.compile(r"[\0\ud800-\udfff]")  # what a shell makes of bytes that are no UTF-8
 _QUOTED = re.compile(r'"([^"]*)"|“([^”]*)”|„([^“”]*)[“”]|«([^»]*)»')
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[^\W\d_])(?=\d)")
 MOST_SCENES = 50_000  # that are ranked by their words; words that are nearly everywhere give way to rarer ones
@@ -31,6 +32,7 @@ class WordQuery:
     @classmethod
     def parse(cls, text: str) -> WordQuery:
         """`'goal "penalty kick"'` -> the words `goal`, `penalty`, `kick`, of which the last two must be together."""
+        text = _NO_TEXT.sub(" ", text)
         phrases = [" ".join(filter(None, match.groups())) for match in _QUOTED.finditer(text)]
         plain = " ".join(_QUOTED.sub(lambda match: f" {' '.join(filter(None, match.groups()))} ", text).split())
         words = dict.fromkeys(map(spaced, plain.split()))

@@ -65,24 +65,28 @@ def index(settings: IndexSettings, show: Show = SILENT) -> Indexed:
 
     answers = open_answers(settings, known, show)
     if not answers.space:
+        name = answers.encoder.name if known is None else known.encoder
         show.note(
-            f"note: encoder {answers.encoder.name!r} has no text tower: words are searched in speech, captions, labels "
-            "and names, not in pictures; an adapter of kind lit_text would do that"
+            f"note: encoder {name!r} has no text tower: words are searched in speech, captions, labels and names, not "
+            "in pictures; an adapter of kind lit_text would do that"
         )
-    with locked_for_writing(out):
-        record = answers.record(known, found.roots, cuts.describe())
-        with FolderIndex.create(out, record) as archive, show.bar("indexing", in_seconds=True) as bar:
+    record = answers.record(known, found.roots, cuts.describe())
+    with (
+        locked_for_writing(out),
+        FolderIndex.create(out, record) if known is None else FolderIndex.open(out) as archive,
+        show.bar("indexing", in_seconds=True) as bar,
+    ):
 
-            def progress(told: IngestProgress) -> None:
-                from benchmarks.encoding import pace_text
+        def progress(told: IngestProgress) -> None:
+            from benchmarks.encoding import pace_text
 
-                note = f"{pace_text(told.times_real_time, told.left_s)}, {told.videos}/{told.total_videos} videos"
-                bar.update(told.done_s, told.total_s, note + (f", {told.failed} failed" if told.failed else ""))
+            note = f"{pace_text(told.times_real_time, told.left_s)}, {told.videos}/{told.total_videos} videos"
+            bar.update(told.done_s, told.total_s, note + (f", {told.failed} failed" if told.failed else ""))
 
-            store = settings.reading.store or default_store()
-            run = Ingestion(out, archive, answers, cuts, store, settings.reading, progress)
-            done = run.run(found)
-            count, scenes = len(archive.made_of()), len(archive)
+        store = settings.reading.store or default_store()
+        run = Ingestion(out, archive, answers, cuts, store, settings.reading, progress)
+        done = run.run(found, record)
+        count, scenes = len(archive.made_of()), len(archive)
     if done.unlisted:
         show.note(f"note: of {done.unlisted} videos no scene is listed in {settings.cuts.scenes}: they were left out")
     return Indexed(
@@ -120,7 +124,7 @@ def print_index(settings: IndexSettings) -> None:
 
 
 def _known(out: Path) -> ArchiveRecord | None:
-    """What the archive in a folder records; None where there is none yet, or it was never finished."""
+    """What the archive in a folder records; None where there is none yet, none was finished, or it holds no scene."""
     from prismhub.archive.schema import DATABASE, UnfinishedArchive
 
     if not (out / DATABASE).exists():
@@ -131,7 +135,7 @@ def _known(out: Path) -> ArchiveRecord | None:
 
     try:
         with FolderReader.open(out) as archive:
-            return archive.record
+            return archive.record if len(archive) else None
     except UnfinishedArchive:
         return None
 

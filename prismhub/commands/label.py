@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import heapq
 import io
 from collections import defaultdict
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core_encoder.errors import InputError
+from core_encoder.errors import InputError, one_line
 from core_encoder.files.storage import nearest, write_text
 from prismhub.archive.query_settings import LabelSettings
 from prismhub.printing import print_json
@@ -46,9 +47,18 @@ def label(settings: LabelSettings, show: Show = SILENT) -> Found:
     for one in found:
         called = settings.label or settings.text or next(iter(one.labels), "")
         path = str(Path(one.video).absolute())
+        if not is_utf8(path):
+            raise InputError(
+                f"{one_line(path)}: its name is no UTF-8, which a manifest needs: rename it, index it again"
+            )
         writer.writerow([path, f"{one.start_s:.3f}", f"{one.end_s:.3f}", called, f"{one.score:.4f}"])
     write_text(settings.out, buffer.getvalue())
     return found
+
+
+def is_utf8(path: str) -> bool:
+    """Whether a file is called something that can be written to a text."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in path)
 
 
 def _unsure(archive: ArchiveSearch, settings: LabelSettings) -> Found:
@@ -62,11 +72,10 @@ def _unsure(archive: ArchiveSearch, settings: LabelSettings) -> Found:
         raise InputError(f"{settings.archive}: no adapter {near!r} has answered in it{nearest(near, known)}")
     where = None if settings.where is None else parse_filter(settings.where)
     with index.snapshot():
-        scores: Mapping[int, Mapping[str, float]] = index.scores_of(near, where)
-        if not scores:
+        unsure = ((1 - sureness(one), scene) for scene, one in index.scores_of(near, where))
+        chosen = heapq.nlargest(settings.top, unsure, key=lambda pair: pair[0])
+        if not chosen:
             raise InputError(f"{settings.archive}: adapter {near!r} has said nothing of a scene here")
-        unsure = sorted(((1 - sureness(one), scene) for scene, one in scores.items()), key=lambda pair: -pair[0])
-        chosen = unsure[: settings.top]
         found = archive.show([scene for _, scene in chosen], [doubt for doubt, _ in chosen])
     kept = [replace(one, findings=tuple(f for f in one.findings if f.adapter == near)) for one in found]
     return Found(f"least sure: {near}", tuple(kept))

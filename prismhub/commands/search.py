@@ -73,7 +73,7 @@ def print_search(settings: SearchSettings) -> None:
     elif len(found):
         _print_found(found)
     if not len(found):
-        print(found.nothing, file=sys.stderr)
+        print(found.nothing + (" (--anyway shows it)" if found.nearest else ""), file=sys.stderr)
     for path in (settings.html, settings.edl):
         if path is not None:
             show.note(f"written to {path}")

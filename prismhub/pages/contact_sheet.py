@@ -31,7 +31,7 @@ def write_contact_sheet(path: str | Path, found: Found, archive: str, command: s
         folder=common_folder([one.video for one in found]),
         command=command,
     )
-    return write_text(path, page)
+    return write_text(path, page.encode("utf-8", "backslashreplace").decode("utf-8"))  # names of files may be no UTF-8
 
 
 def scene_cards(found: Sequence[FoundScene]) -> list[dict[str, Any]]:

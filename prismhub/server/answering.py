@@ -28,6 +28,7 @@ from prismhub.long_videos import is_much_longer, window_seconds
 from prismhub.printing import answer_records
 from prismhub.progress import SILENT
 from prismhub.server.decode_pool import Ahead, DecodePool, TookTooLong
+from prismhub.server.given_boxes import moments_of, wants_boxes
 from prismhub.server.lane import Lane
 from prismhub.server.metrics import Metrics
 from prismhub.server.questions import EmbedQuestion, PredictQuestion, VideoQuestion, ZeroShotQuestion
@@ -36,8 +37,10 @@ from prismhub.server.settings import ServeSettings
 
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
+    from core_encoder.encoder import Encoder
     from core_encoder.features.feature_source import FeatureSource
     from core_encoder.features.feature_spec import FeatureSpec, Record
+    from prismhub.archive.archive_space import ArchiveSpace
 
 MOST_FRAMES_A_SECOND = 240  # of a clip: more shows nobody more
 Way = tuple[float | None, float | None]
@@ -110,12 +113,16 @@ class Answering:
         Raises:
             Refused: there is none of this name.
         """
-        self._adapters([name])
+        if name not in self.hub.adapters:
+            raise Refused(404, f"the server has no adapter {name!r}{nearest(name, self.hub.adapters)}")
         self.hub.remove(name)
 
     def predict(self, asked: Asked, question: PredictQuestion) -> Future[Any]:
         """What adapters say of a clip, by their names: each as `prismhub predict --json` prints it."""
-        adapters = self._adapters(question.adapters)
+        adapters = self._adapters(question.adapters, question.boxes is not None)
+        with_boxes = {name: one for name, one in adapters.items() if wants_boxes(one)}
+        if question.boxes is not None and not with_boxes:
+            raise InputError("boxes mean nothing here: none of the adapters says what those in boxes do")
         given: dict[str, Any] = {}
         if question.question is not None:
             given["question"] = question.question
@@ -127,17 +134,40 @@ class Answering:
         if question.threshold is not None and not any(one.target_kind == "segments" for one in adapters.values()):
             raise InputError("threshold means nothing here: none of the adapters says when something happens")
         facts = self._facts(asked)
-        ways = self._ways(adapters, question, facts, asked.clip)
+        plain = {name: one for name, one in adapters.items() if name not in with_boxes}
+        ways = self._ways(plain, question, facts, asked.clip) if plain else {}
         parts: list[Future[Any]] = []
+        for name, one in with_boxes.items():
+            parts += self._moments(asked, facts, name, one, question)
         for (window, step), names in ways.items():
-            passes = self.hub.passes_for(names, window, step)
+            several = {name: adapters[name] for name in names}  # whoever asks them now is answered, unloaded or not
+            passes = self.hub.passes_for(several, window, step)
             lane = self._lane(asked, facts, passes, window is not None)
 
-            def run(items: Sequence[_One], names: Any = names, window: Any = window, step: Any = step) -> list[Any]:
-                return self._predict(items, names, window, step)
+            def run(items: Sequence[_One], several: Any = several, window: Any = window, step: Any = step) -> list[Any]:
+                return self._predict(items, several, window, step)
 
-            parts.append(self._submit(lane, asked, ("predict", tuple(names), window, step), _One(asked, given), run))
+            parts.append(
+                self._submit(lane, asked, ("predict", tuple(several.items()), window, step), _One(asked, given), run)
+            )
         return _joined(parts, lambda found: self._described(adapters, found, question))
+
+    def _moments(
+        self, asked: Asked, facts: VideoFacts, name: str, adapter: Adapter, question: PredictQuestion
+    ) -> list[Future[Any]]:
+        """What an adapter says of the boxes of each moment."""
+        alone = {name: adapter}
+
+        def run(items: Sequence[_One]) -> list[Any]:
+            return self._predict(items, alone, None, None)
+
+        passes = self.hub.passes_for(alone, None, None)
+        parts = []
+        for clip, given in moments_of(adapter, question.boxes or (), asked.clip.path, facts):
+            one = replace(asked, clip=clip)  # its frames and its tasks are those of the question
+            lane = self._lane(one, facts, passes, windowed=False)
+            parts.append(self._submit(lane, one, ("boxes", name, adapter), _One(one, given), run))
+        return parts
 
     def embed(self, asked: Asked, question: EmbedQuestion) -> Future[Any]:
         """The features of a clip, a row a view, as `prismhub embed` makes them."""
@@ -201,6 +231,16 @@ class Answering:
 
         return _joined([self._records(asked, spec, describe)], lambda found: found[0])
 
+    def example(self, asked: Asked, space: ArchiveSpace) -> Future[Any]:
+        """The unit vector (E,) of a clip in the space of an archive."""
+        encoder = space.open()
+        hub = self.hub if encoder is self.hub.encoder else self._hub_of(encoder)
+        spec = hub.as_made_here(space.features)
+        return _joined(
+            [self._records(asked, spec, lambda records: space.example(asked.clip, source=_known(records)), hub)],
+            lambda found: found[0],
+        )
+
     def over(self, asked: Asked) -> None:
         """Nobody waits any more: let go of frames, and of what has not begun."""
         for task in asked.tasks:
@@ -208,18 +248,20 @@ class Answering:
         self._pool.forget(asked.ahead)
         self._pool.deadlines.pop(asked.clip.path, None)
 
-    def _adapters(self, names: Sequence[str] | None) -> dict[str, Adapter]:
-        """The adapters that are asked; where nobody says which, all that need nothing beside the video."""
+    def _adapters(self, names: Sequence[str] | None, boxes: bool = False) -> dict[str, Adapter]:
+        """The adapters that are asked; where nobody says which, all that need nothing beside the video and `boxes`."""
         here = self.hub.adapters
+        known = {"boxes"} if boxes else set()
         if names is None:
-            names = [name for name, one in here.items() if not one.needed_inputs]
+            names = [name for name, one in here.items() if known.issuperset(one.needed_inputs)]
             if not names:
                 raise Refused(409, "the server has no adapter to ask: load one by POST /v1/adapters")
         for name in names:
             if name not in here:
                 raise Refused(404, f"the server has no adapter {name!r}{nearest(name, here)}")
-            if here[name].needed_inputs:
-                raise InputError(f"adapter {name!r} needs boxes beside a video: ask it by prismhub predict --boxes")
+            if not known.issuperset(here[name].needed_inputs):
+                needed = " and ".join(here[name].needed_inputs)
+                raise InputError(f"adapter {name!r} needs {needed} beside a video: give `boxes`, as docs/serve.md says")
         return {name: here[name] for name in names}
 
     def _facts(self, asked: Asked) -> VideoFacts:
@@ -257,10 +299,17 @@ class Answering:
             ways[(window_s, question.step) if windowed else (None, None)].append(name)
         return ways
 
-    def _lane(self, asked: Asked, facts: VideoFacts, passes: Sequence[Sequence[FeatureSpec]], windowed: bool) -> Lane:
+    def _lane(
+        self,
+        asked: Asked,
+        facts: VideoFacts,
+        passes: Sequence[Sequence[FeatureSpec]],
+        windowed: bool,
+        encoder: Encoder | None = None,
+    ) -> Lane:
         """Where a question is answered; for the lane of short clips all frames are decoded now."""
         self._pool.deadlines[asked.clip.path] = asked.deadline
-        about = (asked.clip, facts, self.hub.encoder)
+        about = (asked.clip, facts, encoder or self.hub.encoder)
         ahead = not windowed and all(
             self._pool.decode_ahead(*about, specs, asked.ahead, asked.deadline) for specs in passes
         )
@@ -271,22 +320,22 @@ class Answering:
         return asked.tasks[-1]
 
     def _predict(
-        self, items: Sequence[_One], names: Sequence[str], window: float | None, step: float | None
+        self, items: Sequence[_One], adapters: Mapping[str, Adapter], window: float | None, step: float | None
     ) -> list[Any]:
         """What adapters say of a batch of clips, or why nothing; what fails for one clip fails for no other."""
         try:
-            return self._predict_together(items, names, window, step)
+            return self._predict_together(items, adapters, window, step)
         except Exception as error:
             if len(items) == 1:
                 return [error]
-            return [self._predict([one], names, window, step)[0] for one in items]
+            return [self._predict([one], adapters, window, step)[0] for one in items]
 
     def _predict_together(
-        self, items: Sequence[_One], names: Sequence[str], window: float | None, step: float | None
+        self, items: Sequence[_One], adapters: Mapping[str, Adapter], window: float | None, step: float | None
     ) -> list[Any]:
         found = self.hub.answers(
             [one.asked.clip for one in items],
-            names=names,
+            names=adapters,
             ids=[one.asked.name for one in items],
             given=[one.given for one in items],
             window=window,
@@ -298,25 +347,35 @@ class Answering:
     def _described(
         self, adapters: Mapping[str, Adapter], found: Sequence[Answers], question: PredictQuestion
     ) -> dict[str, Any]:
-        said = {name: answer for one in found for name, answer in one.answers.items()}
+        said: dict[str, list[Any]] = defaultdict(list)
+        for one in found:
+            for name, answer in one.answers.items():
+                said[name].append(answer)
         records: dict[str, Any] = {}
-        for name in adapters:
-            answer = said[name]
+        for name, adapter in adapters.items():
+            answer = said[name][0] if len(said[name]) == 1 else adapter.merge(said[name], [None] * len(said[name]))
             if isinstance(answer, Segments) and question.threshold is not None:
                 answer = replace(answer, threshold=question.threshold)
             records[name] = answer_records(Predicted([answer], ()), question.top, question.all_scores)
         return records
 
-    def _records(self, asked: Asked, spec: FeatureSpec, finish: Any = lambda records: records) -> Future[Any]:
+    def _hub_of(self, encoder: Encoder) -> Hub:
+        """A hub of an archive's own encoder, which reads files as the other one does."""
+        reading = self._settings.reading
+        size, workers = reading.clips_per_batch, reading.workers
+        return Hub(encoder, cache=self.hub.cache, batch_size=size, workers=workers, decoding=self._pool)
+
+    def _records(
+        self, asked: Asked, spec: FeatureSpec, finish: Any = lambda records: records, hub: Hub | None = None
+    ) -> Future[Any]:
         """The records of a clip, or what `finish` makes of them in the lane."""
+        hub = hub or self.hub
         facts = self._facts(asked)
-        lane = self._lane(asked, facts, [(spec,)], windowed=False)
+        lane = self._lane(asked, facts, [(spec,)], windowed=False, encoder=hub.encoder)
 
         def run(items: Sequence[tuple[Asked, Any]]) -> list[Any]:
             results: list[Any] = []
-            for (one, end), found in zip(
-                items, self.hub.source([spec]).records([o.clip for o, _ in items]), strict=True
-            ):
+            for (one, end), found in zip(items, hub.source([spec]).records([o.clip for o, _ in items]), strict=True):
                 if isinstance(found, Failure):
                     results.append(UnreadableVideo(one.clip.path, found.reason))
                     continue

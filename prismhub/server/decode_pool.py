@@ -83,7 +83,10 @@ class Ahead:
 
 
 class DecodePool:
-    """So many decode processes. Called like `decode_files`, it brings frames to an encoder."""
+    """So many decode processes, and one more: long clips come one at a time, and each keeps its own to its end.
+
+    Called like `decode_files`, it brings frames to an encoder.
+    """
 
     def __init__(self, workers: int, limits: VideoLimits, batch_size: int) -> None:
         self._limits, self._batch_size = limits, batch_size
@@ -94,7 +97,7 @@ class DecodePool:
         self._closed = False
         self.deadlines: dict[str, float] = {}  # of the clips that are being answered, by path
         self.deaths = 0
-        for _ in range(workers):
+        for _ in range(workers + 1):
             self._start_one()
 
     @property

@@ -57,6 +57,7 @@ def serve_decoding(connection: Connection, limits: VideoLimits) -> None:
     PyAV alone opens files: its frames are those of decord wherever `auto` takes that, and it keeps to the file.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which lets us finish
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # so is that of a service manager, which sends it to all of us
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     limit_videos(limits)

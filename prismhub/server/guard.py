@@ -9,18 +9,21 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from prismhub.server.refusal import Refused
+from prismhub.server.tickets import Tickets
 
-OPEN_PATHS = ("/healthz",)  # which need no key
+OPEN_PATHS = ("/healthz", "/")  # which need no key
+OPEN_FOLDER = "/static/"  # the files of the page
 
 
 class Guard:
     """Refuses requests before anything of them is read."""
 
-    def __init__(self, key: str | None, host: str, allowed: Sequence[str] = ()) -> None:
+    def __init__(self, key: str | None, host: str, allowed: Sequence[str] = (), tickets: Tickets | None = None) -> None:
+        self._tickets = tickets or Tickets(needed=key is not None)
         self._key = None if key is None else key.encode()
         self._names = {"localhost", host.lower(), socket.gethostname().lower(), *(one.lower() for one in allowed)}
 
-    def check(self, method: str, path: str, headers: Mapping[str, str]) -> None:
+    def check(self, method: str, path: str, headers: Mapping[str, str], query: str = "") -> None:
         """Let a request pass.
 
         Raises:
@@ -30,7 +33,10 @@ class Guard:
         if not self._is_ours(host):
             raise Refused(421, "this server is not called so: say --allow-host NAME where it starts")
         self._check_page(method, path, headers, host)
-        if self._key is not None and path not in OPEN_PATHS and not self._has_key(headers):
+        is_open = path in OPEN_PATHS or path.startswith(OPEN_FOLDER) or self._tickets.opens(method, path, query)
+        if self._key is None or is_open:
+            return
+        if not self._has_key(headers):
             raise Refused(401, "this server wants its key: Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"})
 
     def _is_ours(self, host: str) -> bool:

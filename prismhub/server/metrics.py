@@ -34,12 +34,6 @@ class Metrics:
             self._batches += 1
             self._batched += size
 
-    @property
-    def mean_seconds(self) -> float:
-        """How long a request took so far, on average."""
-        with self._changing:
-            return sum(self._seconds.values()) / max(sum(self._requests.values()), 1)
-
     def text(self) -> str:
         """All of it."""
         with self._changing:

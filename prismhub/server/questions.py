@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import json
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 _MOST_TEXTS = 1000
+MOST_SCENES = 5000  # of one answer
 
 
 def _listed(value: Any) -> Any:
@@ -14,11 +16,22 @@ def _listed(value: Any) -> Any:
     return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
 
 
+def _read(value: Any) -> Any:
+    """A field of a form is one text: it holds JSON."""
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"is no JSON: {error}") from error
+    return value
+
+
 Word = Annotated[str, Field(min_length=1, max_length=1000)]
 Names = Annotated[list[Word], Field(min_length=1, max_length=_MOST_TEXTS), BeforeValidator(_listed)]
 Texts = Annotated[list[Word], Field(min_length=1, max_length=_MOST_TEXTS)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Span = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class VideoQuestion(BaseModel):
@@ -30,6 +43,15 @@ class VideoQuestion(BaseModel):
     end: Span | None = None
 
 
+class GivenBox(BaseModel):
+    """Someone in a video at a second: left, top, right and bottom as fractions of the picture, and who it is."""
+
+    model_config = ConfigDict(extra="forbid")
+    time: Seconds
+    box: tuple[Fraction, Fraction, Fraction, Fraction]
+    track: Annotated[str, Field(max_length=100)] = ""
+
+
 class PredictQuestion(VideoQuestion):
     """What adapters are asked; the fields mean what the options of `prismhub predict` mean."""
 
@@ -38,6 +60,7 @@ class PredictQuestion(VideoQuestion):
     step: Span | None = None
     question: Word | None = None
     candidates: Texts | None = None
+    boxes: Annotated[list[GivenBox], Field(min_length=1, max_length=_MOST_TEXTS), BeforeValidator(_read)] | None = None
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     top: Annotated[int, Field(ge=1)] | None = None
     all_scores: bool = False
@@ -68,3 +91,26 @@ class AdapterToLoad(BaseModel):
     model_config = ConfigDict(extra="forbid")
     adapter: Word
     name: Word | None = None
+
+
+class SceneQuestion(BaseModel):
+    """What is looked for in an archive; the fields mean what the options of `prismhub search` mean."""
+
+    model_config = ConfigDict(extra="forbid")
+    q: Word | None = None
+    archive: Word | None = None
+    top: Annotated[int, Field(ge=1, le=MOST_SCENES)] = 10
+    where: Annotated[str, Field(min_length=1, max_length=10_000)] | None = None
+    mode: Literal["hybrid", "vector", "text"] = "hybrid"
+    all: bool = False
+    anyway: bool = False
+
+
+class SearchQuestion(SceneQuestion):
+    """Words, a condition, or the number of a scene to look for others like it."""
+
+    like: Annotated[int, Field(ge=0)] | None = None
+
+
+class ExampleQuestion(VideoQuestion, SceneQuestion):
+    """An example video, and what else scenes like it must be."""

@@ -28,22 +28,13 @@ def run_server(settings: ServeSettings, show: Show, started: Callable[[str], Non
         InputError: the address is taken, an adapter is not there, or a package is missing.
     """
     check_installed()
+    from prismhub.server.http_server import HttpServer, ended_by_signals
+
     with ExitStack() as stack:
+        stack.enter_context(ended_by_signals())
         listening = stack.enter_context(closing(bind(settings.host, settings.port)))
         served = stack.enter_context(open_served(settings, show))
-        import uvicorn
-
-        from prismhub.server.app import make_app
-
-        config = uvicorn.Config(
-            make_app(served),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            timeout_graceful_shutdown=None,  # a request has a time limit of its own
-        )
-        server = uvicorn.Server(config)
+        server = HttpServer(served)
         url = address(listening)
         hub = served.answering.hub
         names = ", ".join(hub.adapters) or "no adapter"
@@ -114,9 +105,11 @@ def open_served(settings: ServeSettings, show: Show) -> Iterator[Served]:
     from core_encoder.video.opening import VideoLimits
     from prismhub.server.answering import Answering
     from prismhub.server.app import Served
+    from prismhub.server.archives import ServedArchive, ServedArchives, archive_names
     from prismhub.server.decode_pool import DecodePool
     from prismhub.server.metrics import Metrics
     from prismhub.server.served_files import ServedRoot, Uploads
+    from prismhub.server.tickets import Tickets
 
     reading, metrics, root = settings.reading, Metrics(), ServedRoot(settings.root)
     with ExitStack() as stack:
@@ -124,15 +117,23 @@ def open_served(settings: ServeSettings, show: Show) -> Iterator[Served]:
         pool = DecodePool(reading.workers, limits, reading.clips_per_batch)
         stack.callback(pool.close)
         hub = _open_hub(settings, show, pool)
+        tickets = Tickets(needed=settings.key is not None)
+        archives = []
+        for name, folder in zip(archive_names(settings.archive), settings.archive, strict=True):
+            archives.append(ServedArchive(name, folder, hub, tickets, settings.running.accelerator, show))
+            stack.callback(archives[-1].close)
         uploads = stack.enter_context(Uploads().open())
         answering = Answering(hub, pool, settings, metrics)
         stack.callback(answering.close)
         folders = [uploads.folder, prismhub_home(), Path.home(), Path.cwd(), *([root.folder] if root.folder else [])]
         served = Served(settings, answering, uploads, metrics, root, {f"{folder}/": "" for folder in folders})
+        served.archives, served.tickets = ServedArchives(archives), tickets
         stack.callback(served.decoders.shutdown)
         metrics.gauges |= {
             "prismhub_requests_running": ("Requests that wait or are answered.", lambda: served.running),
             "prismhub_adapters": ("Adapters that answer.", lambda: len(hub.adapters)),
+            "prismhub_archives": ("Archives that are searched.", lambda: len(archives)),
+            "prismhub_streams_running": ("Videos that are given out.", lambda: len(served.streams.clients)),
             "prismhub_decode_deaths_total": ("Decode processes that a file has killed.", lambda: pool.deaths),
         }
         yield served
@@ -150,7 +151,14 @@ def _open_hub(settings: ServeSettings, show: Show, pool: DecodePool) -> Hub:
         infos = [describe_adapter(ref) for ref in settings.adapter]
         saved = dict(zip(section_names(settings.adapter), zip(settings.adapter, infos, strict=True), strict=True))
         return open_hub(saved, shared_specs(saved, running, show), running, reading, decoding=pool)
-    encoder = open_encoder(running.encoder or "nano", running.accelerator, running.encoder_dtype or "fp32")
+    source, precision = running.encoder or "nano", running.encoder_dtype or "fp32"
+    if settings.archive:  # then its encoder is that of the server
+        from prismhub.archive.folder_reader import FolderReader
+
+        with FolderReader.open(settings.archive[0]) as index:
+            record = index.record
+        source, precision = running.encoder or record.source, record.features["precision"]
+    encoder = open_encoder(source, running.accelerator, precision)
     return Hub(
         encoder,
         cache=reading.store or default_store(),

@@ -20,9 +20,14 @@ class ServeSettings:
     adapter: tuple[str, ...] = option(
         (), "Adapter: registry name[@version], folder or Hub id; several answer from one encoding.", alone=True
     )
+    archive: tuple[Path, ...] = option(
+        (), "Folder of an archive that `prismhub index` made; scenes are searched in several by name.", alone=True
+    )
     running: RunningSettings = group()
     reading: ReadingSettings = group()
     root: Path | None = option(None, "Folder whose videos may be asked about by their paths below it.")
+    report: Path | None = option(None, "Page of results to show at /report, as prismhub report --html wrote it.")
+    open: bool = option(False, "Open the page in a browser once the server is ready.")
     host: str = option("127.0.0.1", "Address to listen on; 0.0.0.0 is every address of this machine.")
     port: int = option(8000, "Port to listen on; 0 takes a free one.")
     allow_host: tuple[str, ...] = option((), "Further names under which the server may be called, as in prism.lan.")
@@ -49,6 +54,8 @@ class ServeSettings:
             raise InputError(f"max_wait_ms must not be negative, not {self.max_wait_ms:g}")
         if self.root is not None and not self.root.expanduser().is_dir():
             raise InputError(f"root {self.root}: no such folder")
+        if self.report is not None and not self.report.expanduser().is_file():
+            raise InputError(f"report {self.report}: no such file; prismhub report RESULTS --html FILE writes one")
 
     @property
     def key(self) -> str | None:

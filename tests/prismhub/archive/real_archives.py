@@ -14,8 +14,10 @@ from core_encoder import Clip, ClipPlan, load_encoder
 from core_encoder.extraction import spec_for
 from core_encoder.features.failures import Failure
 from core_encoder.video.decoders import open_video
+from core_encoder.video.video_files import video_digest
 from pretrain.world.synthetic_world import SyntheticWorld
 from pretrain.world.world_objects import WorldObject
+from prismhub.archive.folder_reader import FolderReader
 from prismhub.archive.scene_index import FolderIndex
 from prismhub.archive.scenes import AdapterRecord, ArchivedVideo, ArchiveRecord, Cue, Finding, Scene
 from prismhub.features import clip_source
@@ -72,7 +74,7 @@ def index_world(root: Path, videos: Mapping[str, Sequence[Shown]], folder: Path)
             cues = (Cue(float(i), i + 1.0, one.speech),) if one.speech else ()
             scenes.append(Scene(float(i), i + 1.0, vector.numpy(), findings, cues, jpeg_at(path, i * LENGTH + 8)))
         about = (float(len(shown)), 64, 64, float(FPS), f"2024-0{number + 1}-01T00:00:00")
-        archived.append(ArchivedVideo(str(root), name, {"video": str(number)}, *about, tuple(scenes)))
+        archived.append(ArchivedVideo(str(root), name, {"video": video_digest(path)}, *about, tuple(scenes)))
     index = FolderIndex.create(folder, record)
     index.upsert(archived)
     return index
@@ -85,3 +87,23 @@ def jpeg_at(path: Path, frame: int) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG")
     return buffer.getvalue()
+
+
+def archived(archive: Path) -> dict[str, ArchivedVideo]:
+    """What an archive holds, by path."""
+    with FolderReader.open(archive) as index:
+        videos = [index.video(*key) for key in index.made_of()]
+        return {video.path: video for video in sorted((one for one in videos if one), key=lambda one: one.path)}
+
+
+def equal(one: ArchivedVideo, other: ArchivedVideo) -> None:
+    """The same in all but the last places of vectors."""
+    facts = ("root", "path", "made_of", "duration_s", "width", "height", "fps", "recorded")
+    assert [getattr(one, name) for name in facts] == [getattr(other, name) for name in facts]
+    for mine, theirs in zip(one.scenes, other.scenes, strict=True):
+        assert (mine.start_s, mine.end_s, mine.speech) == (theirs.start_s, theirs.end_s, theirs.speech)
+        assert mine.thumbnail == theirs.thumbnail
+        np.testing.assert_allclose(mine.vector, theirs.vector, atol=2e-3)
+        assert [(f.adapter, f.label, f.text) for f in mine.findings] == [
+            (f.adapter, f.label, f.text) for f in theirs.findings
+        ]

@@ -124,6 +124,8 @@ WRONG = {
     "start = 0x10": "means nothing here|bare word|the end",
     "start = 1/0": "means nothing here",
     "label = 'a\0'": "no text",
+    "label = 'caf\udce9'": "no text",
+    f"caption like '{'%a' * 20_000}'": "longer than 20000 characters",
     "(" * 60 + "fps = 1" + ")" * 60: "more than 50 brackets",
     " or ".join(["fps = 1"] * 300): "more than 200 conditions",
 }

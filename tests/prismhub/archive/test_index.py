@@ -6,7 +6,6 @@ import errno
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,95 +14,19 @@ import numpy as np
 import pytest
 
 import prismhub
-from adapters import load_adapter, save_to_registry
+from adapters import load_adapter
 from core_encoder.clip_plan import Clip
 from core_encoder.encoder import load_encoder
 from core_encoder.extraction import extract
 from core_encoder.features.feature_spec import FeatureSpec
 from core_encoder.features.feature_store import FeatureStore
 from prismhub.archive.folder_reader import FolderReader
-from prismhub.archive.scenes import ArchivedVideo
 from prismhub.cli import run
-from tests.adapters.every_kind import ROWS
 from tests.core_encoder.checkpoint_files import save, vision_model
+from tests.prismhub.archive.real_archives import archived
 from tests.prismhub.archive.test_scene_cuts import edited
-from tests.prismhub.archive.test_subtitles import with_subtitles
 from tests.prismhub.small_data import read_json
 from tests.videos import moving_square, write_video
-
-KINDS = ("linear", "map_classifier", "temporal_localizer", "llm_decoder", "lit_text", "spatiotemporal_localizer")
-SRT = "1\n00:00:00,200 --> 00:00:01,000\nhello there\n\n2\n00:00:02,500 --> 00:00:04,000\nand good bye\n"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of videos; to be copied."""
-    folder = tmp_path_factory.mktemp("made") / "Vidéos mit Leerzeichen"
-    edited(folder / "a.mp4", [20, 15, 30])
-    edited(folder / "deep" / "b.mp4", [24, 20])
-    with_subtitles(folder / "c.mkv")
-    (folder / "a.en.srt").write_text(SRT)
-    return folder
-
-
-@pytest.fixture
-def folder(made: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(made, tmp_path / made.name)
-
-
-@pytest.fixture(scope="module")
-def home_of_adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A PRISMHUB_HOME with an adapter of every kind on `nano`, called like its kind; to be copied."""
-    home = tmp_path_factory.mktemp("home of adapters")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PRISMHUB_HOME", str(home))
-        nano = load_encoder("nano")
-        for row in ROWS:
-            if row.name in KINDS:
-                save_to_registry(row.on(nano), row.name)
-    return home
-
-
-@pytest.fixture
-def saved(home_of_adapters: Path, private_home: Path) -> Path:
-    return shutil.copytree(home_of_adapters, private_home, dirs_exist_ok=True)
-
-
-def archived(archive: Path) -> dict[str, ArchivedVideo]:
-    """What an archive holds, by path."""
-    with FolderReader.open(archive) as index:
-        videos = [index.video(*key) for key in index.made_of()]
-        return {video.path: video for video in sorted((one for one in videos if one), key=lambda one: one.path)}
-
-
-def equal(one: ArchivedVideo, other: ArchivedVideo) -> None:
-    """The same in all but the last places of vectors."""
-    facts = ("root", "path", "made_of", "duration_s", "width", "height", "fps", "recorded")
-    assert [getattr(one, name) for name in facts] == [getattr(other, name) for name in facts]
-    for mine, theirs in zip(one.scenes, other.scenes, strict=True):
-        assert (mine.start_s, mine.end_s, mine.speech) == (theirs.start_s, theirs.end_s, theirs.speech)
-        assert mine.thumbnail == theirs.thumbnail
-        np.testing.assert_allclose(mine.vector, theirs.vector, atol=2e-3)
-        assert [(f.adapter, f.label, f.text) for f in mine.findings] == [
-            (f.adapter, f.label, f.text) for f in theirs.findings
-        ]
-
-
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The videos that are opened to be decoded, as it happens."""
-    from core_encoder.video import clip_decoder, cutting
-
-    seen: list[str] = []
-    for module in (clip_decoder, cutting):
-        original: Callable[..., Any] = module.open_video
-
-        def opening(path: Any, *rest: Any, original: Callable[..., Any] = original, **more: Any) -> Any:
-            seen.append(Path(path).name)
-            return original(path, *rest, **more)
-
-        monkeypatch.setattr(module, "open_video", opening)
-    return seen
 
 
 def test_what_an_archive_holds(folder: Path, tmp_path: Path, private_home: Path) -> None:
@@ -176,77 +99,6 @@ def test_every_adapter_speaks_as_it_does_alone(folder: Path, tmp_path: Path, dec
                     ]
 
 
-def test_only_what_changed_is_touched(folder: Path, tmp_path: Path, decoded: list[str]) -> None:
-    archive = tmp_path / "archive"
-    prismhub.index(folder, out=archive)
-    before = archived(archive)
-    decoded.clear()
-    done = prismhub.index(folder, out=archive)
-    assert (done.unchanged, done.added, done.changed, done.removed, decoded) == (3, 0, 0, 0, [])
-
-    edited(folder / "new.mp4", [20, 20])
-    edited(folder / "deep" / "b.mp4", [30, 20, 20])
-    (folder / "c.mkv").rename(folder / "d.mkv")
-    done = prismhub.index(folder, out=archive)
-    assert (done.unchanged, done.added, done.changed, done.removed, done.videos) == (1, 2, 1, 1, 4)
-    assert sorted(decoded) == ["b.mp4", "d.mkv", "new.mp4"]
-    after = archived(archive)
-    assert list(after) == ["a.mp4", "d.mkv", "deep/b.mp4", "new.mp4"]
-    equal(after["a.mp4"], before["a.mp4"])
-    assert len(after["deep/b.mp4"].scenes) == 3
-
-
-def test_subtitles_that_change_cost_no_decoding(folder: Path, tmp_path: Path, decoded: list[str]) -> None:
-    archive = tmp_path / "archive"
-    prismhub.index(folder, out=archive)
-    before = archived(archive)["a.mp4"]
-    decoded.clear()
-    (folder / "a.en.srt").write_bytes("\ufeff00:00:00,000 --> 100:00:00,000\nfor ever\n".encode("utf-16-le"))
-    (folder / "deep" / "b.vtt").write_text("WEBVTT\n\n00:09.000 --> 00:03.000\nbackwards, behind the end\n")
-    done = prismhub.index(folder, out=archive)
-    assert (done.changed, done.unchanged, decoded) == (2, 1, [])
-    after = archived(archive)
-    assert [[cue.text for cue in one.speech] for one in after["a.mp4"].scenes] == [["for ever"]] * 3
-    assert [one.thumbnail for one in after["a.mp4"].scenes] == [one.thumbnail for one in before.scenes]
-    assert not any(one.speech for one in after["deep/b.mp4"].scenes)
-    (folder / "a.en.srt").unlink()
-    prismhub.index(folder, out=archive)
-    assert not any(one.speech for one in archived(archive)["a.mp4"].scenes)
-
-
-@pytest.mark.usefixtures("saved")
-def test_a_new_adapter_answers_from_what_is_stored(folder: Path, tmp_path: Path, decoded: list[str]) -> None:
-    archive = tmp_path / "archive"
-    prismhub.index(folder, out=archive, adapter="map_classifier")
-    decoded.clear()
-    done = prismhub.index(folder, out=archive, adapter="llm_decoder")
-    assert (done.answered, done.unchanged, decoded) == (3, 3, [])
-    together = tmp_path / "together"
-    prismhub.index(folder, out=together, adapter=["map_classifier", "llm_decoder"])
-    for path, video in archived(archive).items():
-        equal(video, archived(together)[path])
-    edited(folder / "new.mp4", [20])
-    prismhub.index(folder, out=archive)
-    assert {one.adapter for one in archived(archive)["new.mp4"].scenes[0].findings} == {"map_classifier", "llm_decoder"}
-
-    save_to_registry(
-        next(row for row in ROWS if row.name == "map_classifier").on(load_encoder("nano"), seed=5), "map_classifier"
-    )
-    done = prismhub.index(folder, out=archive, adapter="map_classifier")
-    assert done.answered == 4, "trained again, it is asked again"
-    done = prismhub.index(folder, out=archive, without="map_classifier")
-    assert {one.adapter for video in archived(archive).values() for s in video.scenes for one in s.findings} == {
-        "llm_decoder"
-    }
-
-
-def test_features_kept_for_adapters_to_come(folder: Path, tmp_path: Path, saved: Path, decoded: list[str]) -> None:
-    prismhub.index(folder, out=tmp_path / "archive", keep=["tokens"])
-    decoded.clear()
-    assert prismhub.index(folder, out=tmp_path / "archive", adapter="map_classifier").answered == 3
-    assert decoded == []
-
-
 def test_windows_and_lists(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     archive = tmp_path / "archive"
     prismhub.index(folder, out=archive, window=2)
@@ -280,23 +132,6 @@ def test_what_cannot_be_read_is_listed(folder: Path, tmp_path: Path, capsys: pyt
     (folder / "a.mp4").write_text("overwritten with something that is no video at all")
     assert run(["index", str(folder), "--out", str(archive), "--quiet"]) == 3
     assert "a.mp4" not in archived(archive), "scenes of a file that is no more are not found"
-
-
-def test_only_what_is_surely_gone_leaves(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    archive = tmp_path / "archive"
-    other = edited(tmp_path / "other" / "x.mp4", [20])
-    prismhub.index([folder, other], out=archive)
-    from prismhub.archive import video_folders
-
-    monkeypatch.setattr(video_folders, "find_files", lambda place: [folder / "a.mp4"])  # a folder that may not be read
-    assert prismhub.index(folder, out=archive).removed == 0
-    monkeypatch.undo()
-    monkeypatch.setenv("PRISMHUB_HOME", str(tmp_path / "home"))
-    shutil.rmtree(folder / "deep")
-    assert prismhub.index(folder, out=archive).removed == 1
-    shutil.rmtree(other.parent)
-    assert prismhub.index(folder, out=archive).removed == 0, "that folder was not asked about"
-    assert sorted(archived(archive)) == ["a.mp4", "c.mkv", "x.mp4"]
 
 
 def test_folders_in_folders(folder: Path, tmp_path: Path) -> None:
@@ -424,34 +259,3 @@ def test_two_at_once_and_a_full_disk(
     assert ended.returncode == 2 and "Traceback" not in ended.stderr, ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
     assert run(command) == 0 and len(archived(archive)) == 3
-
-
-@pytest.mark.slow
-def test_killed_at_any_moment_it_goes_on_and_ends_equal(made: Path, tmp_path: Path, saved: Path) -> None:
-    for number in range(8):
-        edited(made.parent / "many" / f"{number}.mp4", [20, 25 + number, 30, 40])
-    many = made.parent / "many"
-    words = [str(many), "--adapter", "map_classifier", "--adapter", "linear", "--quiet"]
-    command = [sys.executable, "-m", "prismhub.cli", "index", *words, "--out"]
-    began = time.monotonic()
-    subprocess.run([*command, str(tmp_path / "calm")], check=True)
-    whole_s = time.monotonic() - began
-    stormy, kills = tmp_path / "stormy", 0
-    for share in (0.3, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0):
-        process = subprocess.Popen([*command, str(stormy), "--store", str(tmp_path / "store")])
-        try:
-            process.wait(share * whole_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            kills += process.wait() == -9
-        if (stormy / "scenes.sqlite").exists():
-            with FolderReader.open(stormy) as index:
-                for key in index.made_of():
-                    kept = index.video(*key)
-                    assert kept is not None and kept.scenes[-1].end_s == pytest.approx(kept.duration_s, abs=2e-3)
-    assert kills >= 3
-    subprocess.run([*command, str(stormy), "--store", str(tmp_path / "store")], check=True)
-    calm, ended = archived(tmp_path / "calm"), archived(stormy)
-    assert calm.keys() == ended.keys() and len(calm) == 8
-    for path, video in calm.items():
-        equal(video, ended[path])

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -284,6 +285,89 @@ def test_vectors_of_another_encoder_do_not_come_in(tmp_path: Path) -> None:
     FolderIndex.create(tmp_path / "archive", replace(RECORD, roots=("/videos",)))
     make(tmp_path / "empty", []).close()
     FolderIndex.create(tmp_path / "empty", replace(RECORD, encoder="clip", fingerprint="c" * 64))
+
+
+def test_an_archive_whose_scenes_are_all_gone_takes_vectors_of_another_width(tmp_path: Path) -> None:
+    index = make(tmp_path / "archive", random_videos(3))
+    index.keep_background(unit(np.ones((2, WIDTH))), np.zeros(2, np.float32), 1, 9)
+    index.delete(list(index.made_of()))
+    wide = replace(RECORD, encoder="clip", fingerprint="c" * 64, width=2 * WIDTH)
+    index.describe(wide)
+    assert index.background() is None
+    index.upsert([video("new.mp4", scene(0, unit(np.ones(2 * WIDTH))))])
+    assert nearest(index, unit(np.ones(2 * WIDTH))) == [("new.mp4", 0)]
+    index.optimize()
+    assert [path.name for path in index.folder.glob("vectors-*")] == ["vectors-2.f16"]
+
+
+def test_what_killed_runs_leave_is_thrown_out(tmp_path: Path) -> None:
+    index = make(tmp_path / "archive", random_videos(3))
+    left = [".vectors-1.hnsw.999999-0123abcd.tmp", "vectors-0.f16", "vectors-2.f16", "vectors-0.hnsw"]
+    for name in left:
+        (index.folder / name).write_bytes(b"left")
+    index.optimize()
+    assert sorted(path.name for path in index.folder.iterdir() if "vectors" in path.name) == ["vectors-1.f16"]
+    assert len(nearest(index, unit(np.ones(WIDTH)))) == 9
+
+
+@pytest.mark.parametrize("part", [slice(4096, None), slice(150_000, None), slice(20_000, 40_000)], ids=str)
+def test_a_damaged_database_is_said_in_one_line(tmp_path: Path, part: slice, says: Callable[..., str]) -> None:
+    index = make(tmp_path / "archive", random_videos(300))
+    index.optimize()
+    index.close()
+    path = tmp_path / "archive" / schema.DATABASE
+    data = bytearray(path.read_bytes())
+    data[part] = b"\xa5" * len(data[part])
+    path.write_bytes(data)
+    asked = ["search", str(path.parent), "--mode", "text", "--top", "900", "--where"]
+    assert "damaged" in says(2, *asked, "caption like '%word%'")
+    assert "damaged" in says(2, "search", str(path.parent), "word3 everywhere", "--mode", "text")
+
+
+@pytest.mark.parametrize(("size", "problem"), [(None, "missing"), (40, "shorter than the archive says")])
+def test_vectors_that_were_lost_are_missed_in_one_line(tmp_path: Path, size: int | None, problem: str) -> None:
+    make(tmp_path / "archive", random_videos(3)).close()
+    path = tmp_path / "archive" / "vectors-1.f16"
+    if size is None:
+        path.unlink()
+    else:
+        os.truncate(path, size)
+    with FolderIndex.open(tmp_path / "archive") as index, pytest.raises(InputError, match=problem):
+        index.upsert(random_videos(1, seed=1))
+    with FolderReader.open(tmp_path / "archive") as reader:
+        assert len(reader) == 9 and worded(reader, "word0") == ["v0.mp4/0"]
+        with pytest.raises(InputError, match=problem):
+            nearest(reader, unit(np.ones(WIDTH)))
+
+
+def test_two_that_make_an_archive_at_once_make_one(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from prismhub.archive import schema
+sys.stdin.readline()
+for number in range(20):
+    schema.create(Path(sys.argv[1]) / str(number)).close()
+"""
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    both = [subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.close()
+    assert [process.wait(60) for process in both] == [0, 0]
+
+
+def test_names_of_files_need_not_be_utf8(tmp_path: Path) -> None:
+    odd = [replace(video("d\udcff/caf\udce9.mp4", scene(0, caption="a dog")), root="/vid\udce9os")]
+    index = make(tmp_path / "archive", [*odd, video("plain.mp4", scene(0, caption="a dog"))])
+    key = ("/vid\udce9os", "d\udcff/caf\udce9.mp4")
+    assert sorted(index.made_of()) == sorted([key, ("/videos", "plain.mp4")])
+    assert index.video(*key) is not None and worded(index, "caf") == ["d\udcff/caf\udce9.mp4/0"]
+    index.add_findings(*key, "z", "0", [[Finding("z", "cat")]])
+    assert worded(index, "cat") == ["d\udcff/caf\udce9.mp4/0"] == worded(index, "cat", "name like 'caf%'")
+    index.upsert(odd)
+    assert index.delete([key]) == 1 and list(index.made_of()) == [("/videos", "plain.mp4")]
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the superuser may write everywhere")

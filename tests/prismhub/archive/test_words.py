@@ -58,3 +58,7 @@ def test_no_query_means_anything_to_the_full_text_search(text: str) -> None:
     for expression in (query.phrase_match, match_of(dict.fromkeys(query.words, 1), 100), *map(quoted, query.words)):
         if expression:
             database.execute("SELECT rowid FROM words WHERE words MATCH ?", (expression,)).fetchall()
+
+
+def test_bytes_that_are_no_text_are_passed_over() -> None:
+    assert WordQuery.parse('caf\udce9 "a\udcff dog"') == WordQuery("caf a dog", ("a dog",), ("caf", "a", "dog"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from adapters.registry import save_to_registry
 from core_encoder import Clip, InputError, load_encoder
 from prismhub.archive.found_scenes import Found
 from prismhub.archive.scene_index import FolderIndex
+from prismhub.archive.searching import ArchiveSearch
 from prismhub.cli import run
 from tests import ROOT
 from tests.adapters.every_kind import ROWS
@@ -28,6 +30,7 @@ from tests.prismhub.archive.archives import RECORD, make, scene, video
 from tests.prismhub.archive.real_archives import Shown, index_world
 from tests.prismhub.small_data import FAST, read_json
 from tests.text_models import tiny_bert
+from tests.videos import moving_square, write_video
 
 LEFT, UP = "a red circle moving left", "a green square moving up"
 VIDEOS = {
@@ -185,6 +188,15 @@ def test_an_archive_that_knows_no_words_is_searched_in_what_is_written(
     assert "knows no words" in says(2, "search", str(archive), "dog", "--mode", "vector")
 
 
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [("circle", True), ("a", True), ("barrel", False), ("the barrel", True), ("zeppelin", False), ("ein Hund", False)],
+)
+def test_words_are_known_and_not_only_spelled(world: Path, text: str, known: bool) -> None:
+    with ArchiveSearch(world / "archive") as archive:
+        assert archive.space.knows(text) is known
+
+
 def test_words_that_the_text_tower_does_not_know_are_searched_as_words(
     world: Path, capsys: pytest.CaptureFixture[str], says: Callable[..., str]
 ) -> None:
@@ -251,6 +263,29 @@ def test_found_scenes_become_files_and_one_that_is_gone_is_listed(
     assert "holiday.mp4: not read: the file is not there any more" in shown.err
     files = sorted(path.name for path in (tmp_path / "cut").iterdir())
     assert files == ["001-GoalReplay3-0.0-1.0.mp4", "003-street-scene-0.0-1.0.mp4"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux alone")
+def test_a_file_whose_name_is_no_text_is_indexed_and_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], says: Callable[..., str]
+) -> None:
+    archive, name = str(tmp_path / "archive"), os.fsdecode(b"caf\xe9")
+    write_video(tmp_path / "v" / f"{name}.mp4", moving_square(16))
+    (tmp_path / "v" / f"{name}.srt").write_text("00:00:00,0 --> 00:00:01,0\nhello there\n")
+    assert run(["index", str(tmp_path / "v"), "--window", "1", "--out", archive, "--quiet"]) == 0
+    capsys.readouterr()
+    assert read_json(capsys, "index", str(tmp_path / "v"), "--out", archive, "--quiet")["unchanged"] == 1
+    files = {"--html": tmp_path / "page.html", "--edl": tmp_path / "cuts.edl", "--save": tmp_path / "cut"}
+    words = [str(word) for pair in files.items() for word in pair]
+    asked = [sys.executable, "-m", "prismhub", "search", archive, "hello", "--mode", "text", *words]
+    shown = subprocess.run(asked, cwd=ROOT, env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"}, capture_output=True)
+    assert shown.returncode == 0 and b"caf\\udce9.mp4" in shown.stdout, shown
+    assert "caf" in files["--html"].read_text() and "caf" in files["--edl"].read_text()
+    assert [path.suffix for path in files["--save"].iterdir()] == [".mp4"]
+    assert run(["export", archive, "--out", str(tmp_path / "all.parquet"), "--quiet"]) == 0
+    assert "is no UTF-8, which a manifest needs" in says(
+        2, "label", archive, "hello", "--mode", "text", "--out", "x.csv"
+    )
 
 
 def test_found_scenes_become_a_manifest_that_train_reads(

@@ -11,12 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import uvicorn
-
 from core_encoder.config import config_from_dict
 from prismhub.client import Connection
 from prismhub.progress import SILENT
-from prismhub.server.app import Served, make_app
+from prismhub.server.app import Served
+from prismhub.server.http_server import HttpServer
 from prismhub.server.running import address, bind, open_served
 from prismhub.server.settings import ServeSettings
 
@@ -77,8 +76,7 @@ def serving(**options: Any) -> Iterator[Running]:
     settings = config_from_dict(ServeSettings, given, "test")
     listening = bind(settings.host, settings.port)
     with listening, open_served(settings, SILENT) as served:
-        config = uvicorn.Config(make_app(served), log_level="error", access_log=False, lifespan="off")
-        server = uvicorn.Server(config)
+        server = HttpServer(served, log_level="error")
         thread = threading.Thread(target=lambda: server.run(sockets=[listening]), daemon=True)
         thread.start()
         deadline = time.monotonic() + 60

@@ -1,6 +1,6 @@
 """How much a search finds: recall@10 of words alone, vectors alone and both, on an archive whose truth is known.
 
-    python -m prismhub.measures.archive_recall --json recall.json
+    python -m benchmarks.speed.archive_recall --json recall.json
 
 Scenes are drawn by the synthetic world and embedded by `nano`; their captions are as good as those of the web (under
 half are right, see `pretrain.world.captions`), a fifth of their labels is wrong, people speak of something else in

@@ -1,9 +1,13 @@
 """How long a search takes, by the number of scenes, beside a plain matrix product; what it finds; and its memory.
 
-    python -m prismhub.measures.archive_latency --scenes 10000 100000 1000000 --json latency.json
+    python -m benchmarks.speed.archive_latency --scenes 10000 100000 1000000 --json latency.json
 
-Vectors are of Base width (768) and random: `--vectors spread` draws every number alone, so that nothing is near
-anything; `--vectors grouped` draws scenes around videos around subjects, in few directions, as embeddings lie. Texts
+Vectors are of Base width (768) and random. `--vectors grouped` draws scenes around videos around 500 subjects, in 48
+directions and a little in all others, as embeddings lie: 38 directions hold 90 % of their variance, and the distances
+of neighbours tell an intrinsic dimension of 21 by TwoNN (Facco et al. 2017), 13 by maximum likelihood (Levina, Bickel
+2004). Real ones lie in no more: 4 by both of `nano` on clips of the synthetic world, 7 and 12 of all-MiniLM-L6-v2 on
+sentences. `--vectors spread` draws every number alone: then all directions are alike, nothing is near anything, and no
+graph can find its way. Queries are drawn like scenes of videos that are not in the archive. Texts
 are real: the sentences of the documentation of Python's standard library. Queries are some words of such a sentence,
 with a vector drawn like those of the scenes; the time of a text tower is not in the figures. Each archive is asked by a
 process of its own, which reports its memory.
@@ -72,6 +76,7 @@ def _unit(values: Floats) -> Floats:
 
 def write_archive(folder: Path, count: int, kind: str) -> dict[str, float]:
     """An archive of so many scenes; what it took."""
+    from prismhub.archive.background import background_texts
     from prismhub.archive.scene_index import FolderIndex
     from prismhub.archive.scenes import ArchiveRecord
 
@@ -82,7 +87,8 @@ def write_archive(folder: Path, count: int, kind: str) -> dict[str, float]:
         for first in range(0, count, AT_ONCE):
             vectors = draw(min(AT_ONCE, count - first))
             index.upsert(list(_videos(first, vectors, texts, rng)))
-        index.keep_background(draw(100), np.zeros(100, np.float32), 0, 0)
+        texts_apart = len(background_texts())
+        index.keep_background(draw(texts_apart), np.zeros(texts_apart, np.float32), 0, 0)
         written = time.perf_counter()
         index.optimize()
         return {"seconds to write": written - started, "seconds to optimize": time.perf_counter() - written}
@@ -127,12 +133,12 @@ def ask(folder: Path, kind: str, queries: int, threads: int) -> dict[str, Any]:
         archive.find(config_from_dict(QuerySettings, {"archive": folder, "text": asked[0][0]}))
         seconds: dict[str, list[float]] = {"the first query": [time.perf_counter() - started]}
         for name, options in ways.items():
-            for text, _ in asked[:5] + asked:
+            for text, _ in asked[:5] + asked:  # the first ones are not counted
                 settings = config_from_dict(QuerySettings, {"archive": folder, "text": text, "anyway": True} | options)
                 started = time.perf_counter()
                 archive.find(settings)
                 seconds.setdefault(name, []).append(time.perf_counter() - started)
-            seconds[name] = seconds[name][5:]
+            seconds[name] = seconds[name][-len(asked) :]
         after = memory_mb()
         search = archive.index.vector_search()
         exact = VectorSearch(search.file)
@@ -193,7 +199,7 @@ def main() -> None:
             written = folder.with_suffix(".json")
             if not written.exists():
                 write_json(written, write_archive(folder, count, options.vectors))
-            words = [sys.executable, "-m", "prismhub.measures.archive_latency", "--ask", str(folder)]
+            words = [sys.executable, "-m", "benchmarks.speed.archive_latency", "--ask", str(folder)]
             words += [
                 "--vectors",
                 options.vectors,

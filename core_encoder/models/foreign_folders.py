@@ -23,6 +23,7 @@ from core_encoder.models.transformers_files import UNREADABLE, check_safetensors
 from core_encoder.preprocessing import Preprocessing
 
 _ADAPTER = "adapter_config.json"
+_SIDES = {"image_size", "patch_size", "crop_size"}
 
 
 def open_model(model_class: Any, folder: Path, left_out: Sequence[str] = ()) -> Any:
@@ -36,7 +37,7 @@ def open_model(model_class: Any, folder: Path, left_out: Sequence[str] = ()) -> 
     from safetensors import SafetensorError
 
     config_file = folder / CONFIG
-    given = read_json(config_file)
+    given = _with_square_sides(read_json(config_file), config_file)
     given.pop("quantization_config", None)  # weights are read as they are, or refused by their names and shapes
     check_safetensors(folder)
     if (folder / _ADAPTER).is_file():  # transformers would read the model that it names, from wherever that lies
@@ -62,6 +63,23 @@ def open_model(model_class: Any, folder: Path, left_out: Sequence[str] = ()) -> 
         raise InputError(f"{folder}: not a model that transformers opens ({reason_of(error)})") from error
     _check(folder, said, set(model.state_dict()), tuple(left_out))
     return model
+
+
+def _with_square_sides(given: dict[str, Any], where: Path) -> dict[str, Any]:
+    """A config in which a square's two sides are one number.
+
+    Raises:
+        InputError: they differ.
+    """
+    found = dict(given)
+    for name in _SIDES & found.keys():
+        sides = found[name] if isinstance(found[name], list) else [found[name]]
+        if not sides or sides != sides[:1] * len(sides):
+            raise InputError(f"{where}: {name} {found[name]} is not square, which is not supported")
+        found[name] = sides[0]
+    if isinstance(vision := found.get("vision_config"), dict):
+        found["vision_config"] = _with_square_sides(vision, where)
+    return found
 
 
 def _check(folder: Path, said: dict[str, Any], ours: set[str], left_out: tuple[str, ...]) -> None:

@@ -103,6 +103,20 @@ def test_code_that_a_config_names_is_not_run(tmp_path: Path) -> None:
     assert load_encoder(folder).fingerprint == expected
 
 
+@pytest.mark.parametrize("family", ["videomae", "siglip", "dinov3_vit"])
+def test_sides_in_pairs_are_read_where_they_are_square(family: str, tmp_path: Path) -> None:
+    folder = foreign_folder(family, tmp_path / family)
+    expected = load_encoder(folder).fingerprint
+    config = json.loads((folder / "config.json").read_text())
+    inner = config.get("vision_config", config)
+    inner |= {"image_size": [32, 32], "patch_size": [8, 8]}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert load_encoder(folder).fingerprint == expected
+    inner["image_size"] = [32, 40]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert "image_size [32, 40] is not square" in refused(folder)
+
+
 def test_what_a_config_says_of_attention_is_not_followed(tmp_path: Path) -> None:
     folder = foreign_folder("vjepa2", tmp_path / "attention")
     expected = load_encoder(folder).fingerprint

@@ -311,9 +311,10 @@ def _siglip_from(about: dict[str, Any], folder: Path, source: str) -> TextEncode
     return TextEncoder(SiglipText(text_model, about["pad_id"]), tokenizer, int(config.projection_size), about, source)
 
 
-def _model_type(folder: Path) -> Any:
+def _model_type(folder: Path) -> str | None:
     config = read_json(folder / CONFIG)
-    return config.get("model_type") if isinstance(config, dict) else None
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    return kind if isinstance(kind, str) else None
 
 
 def _pooling(folder: Path) -> Pooling:

@@ -60,6 +60,7 @@ def folder_kind(folder: Path) -> str:
         raise InputError(f"{folder}: no {CONFIG}: a folder in transformers format holds {CONFIG} and {WEIGHTS}{hint}")
     config = read_json(config_file)
     kind = config.get("model_type") if isinstance(config, dict) else None
+    kind = kind if isinstance(kind, str) else None
     if kind not in FAMILIES and kind not in (plugged := plugged_encoders()):
         *others, last = (repr(name) for name in (*FAMILIES, *plugged))
         known = f"{', '.join(others)} and {last}"

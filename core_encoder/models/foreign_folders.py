@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from core_encoder.errors import InputError
+from core_encoder.fields import whole_number
 from core_encoder.files.storage import atomic_path, read_json, write_json, writing_to
 from core_encoder.models.checkpoints import CONFIG, shorten
 from core_encoder.models.processor_config import IMAGE_FILE, VIDEO_FILE, describe_processor
@@ -24,6 +25,8 @@ from core_encoder.preprocessing import Preprocessing
 
 _ADAPTER = "adapter_config.json"
 _SIDES = {"image_size", "patch_size", "crop_size"}
+_COUNTS = {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_patches"}
+_COUNTS |= {"num_frames", "frames_per_clip", "tubelet_size", "vocab_size", "max_position_embeddings"}
 
 
 def open_model(model_class: Any, folder: Path, left_out: Sequence[str] = ()) -> Any:
@@ -37,7 +40,7 @@ def open_model(model_class: Any, folder: Path, left_out: Sequence[str] = ()) -> 
     from safetensors import SafetensorError
 
     config_file = folder / CONFIG
-    given = _with_square_sides(read_json(config_file), config_file)
+    given = read_sizes(read_json(config_file), config_file)
     given.pop("quantization_config", None)  # weights are read as they are, or refused by their names and shapes
     check_safetensors(folder)
     if (folder / _ADAPTER).is_file():  # transformers would read the model that it names, from wherever that lies
@@ -65,20 +68,23 @@ def open_model(model_class: Any, folder: Path, left_out: Sequence[str] = ()) -> 
     return model
 
 
-def _with_square_sides(given: dict[str, Any], where: Path) -> dict[str, Any]:
-    """A config in which a square's two sides are one number.
+def read_sizes(given: dict[str, Any], where: Path) -> dict[str, Any]:
+    """A config whose counts and sizes are whole numbers above 0, one for both sides of a square.
 
     Raises:
-        InputError: they differ.
+        InputError: one is not, or two sides differ.
     """
     found = dict(given)
-    for name in _SIDES & found.keys():
+    for name in sorted(_SIDES & found.keys()):
         sides = found[name] if isinstance(found[name], list) else [found[name]]
         if not sides or sides != sides[:1] * len(sides):
             raise InputError(f"{where}: {name} {found[name]} is not square, which is not supported")
         found[name] = sides[0]
-    if isinstance(vision := found.get("vision_config"), dict):
-        found["vision_config"] = _with_square_sides(vision, where)
+    for name in sorted((_SIDES | _COUNTS) & found.keys()):
+        whole_number(str(where), name, found[name])
+    for name in ("vision_config", "text_config"):
+        if isinstance(part := found.get(name), dict):
+            found[name] = read_sizes(part, where)
     return found
 
 

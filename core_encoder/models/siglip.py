@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from core_encoder.errors import InputError
+from core_encoder.fields import whole_number
 from core_encoder.files.storage import read_json
 from core_encoder.models.checkpoints import Checkpoint, copy_files
 from core_encoder.models.foreign_folders import open_model, write_model
@@ -204,8 +205,9 @@ def read_siglip2(folder: Path) -> Checkpoint:
     from transformers import Siglip2Model
 
     siglip = open_model(Siglip2Model, folder)
-    found = processor_settings(folder)
-    most = int((found[1] if found else {}).get("max_num_patches") or siglip.config.vision_config.num_patches)
+    most = siglip.config.vision_config.num_patches
+    if (found := processor_settings(folder)) is not None and found[1].get("max_num_patches") is not None:
+        most = whole_number(str(found[0]), "max_num_patches", found[1]["max_num_patches"])
     size = math.isqrt(most) * int(siglip.config.vision_config.patch_size)
     defaults = {"size": {"height": size, "width": size}, "resample": 2, **_HALVES}
     preprocessing = read_preprocessing(folder, defaults)

@@ -117,6 +117,27 @@ def test_sides_in_pairs_are_read_where_they_are_square(family: str, tmp_path: Pa
     assert "image_size [32, 40] is not square" in refused(folder)
 
 
+@pytest.mark.parametrize("family", sorted(BUILDERS))
+def test_counts_that_are_none_are_named(family: str, tmp_path: Path) -> None:
+    folder = foreign_folder(family, tmp_path / family)
+    config = json.loads((folder / "config.json").read_text())
+    inner = config.get("vision_config", config)
+    for name in ("num_attention_heads", "patch_size", "hidden_size"):
+        kept, inner[name] = inner[name], 0
+        (folder / "config.json").write_text(json.dumps(config))
+        assert f"config.json: {name} must be a whole number of at least 1, not 0" in refused(folder)
+        inner[name] = kept
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": ["clip"]}))
+    assert "model_type None is not supported" in refused(folder)
+
+
+def test_a_number_of_patches_that_is_none(tmp_path: Path) -> None:
+    folder = foreign_folder("siglip2", tmp_path / "siglip2")
+    for wrong in (-1, "x"):
+        (folder / "preprocessor_config.json").write_text(json.dumps({"max_num_patches": wrong}))
+        assert "max_num_patches must be a whole number of at least 1" in refused(folder)
+
+
 def test_what_a_config_says_of_attention_is_not_followed(tmp_path: Path) -> None:
     folder = foreign_folder("vjepa2", tmp_path / "attention")
     expected = load_encoder(folder).fingerprint

@@ -251,7 +251,7 @@ class ClipFeatures:
             return stack([self[i] for i in chosen])
         keys = [self._keys[clip][view] for clip, view in places]
         infos = [self.source.store.info(key) for key in keys]
-        mask = torch.arange(self.source.spec.plan.num_frames) < torch.tensor([i.num_real for i in infos])[:, None]
+        mask = torch.arange(self.source.spec.num_steps) < torch.tensor([i.num_real for i in infos])[:, None]
         targets = self.targets
         return Batch(
             self.source.store.read_batch(keys),

@@ -206,7 +206,7 @@ def is_features(adapter: Adapter, given: Any, mask: Tensor | None) -> bool:
     shape = tuple(given.shape)
     fits = shape[-1] == adapter.dim and (adapter.reads_whole_clips or shape[1] == len(adapter.layers))
     spec = adapter.info.features
-    if shape[2] != 3 or (fits and spec is not None and spec.plan.num_frames == 3):
+    if shape[2] != 3 or (fits and spec is not None and spec.num_steps == 3):
         return True
     if fits:
         raise InputError(

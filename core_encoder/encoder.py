@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 
 from core_encoder.errors import InputError
 from core_encoder.files.storage import write_text
-from core_encoder.models.known_encoders import encoder_path
+from core_encoder.models.known_encoders import FAMILIES, encoder_path
+from core_encoder.models.plug_ins import load_plugged
 from core_encoder.models.text_tower import Tokenizer
 from core_encoder.models.video_text import VideoTextModel
 from core_encoder.preprocessing import Preprocessing
@@ -26,8 +28,9 @@ _TEXTS_AT_ONCE = 64
 class VideoFeatures:
     """What an encoder says about a batch of clips.
 
-    `tokens` (B, T, N, D); `embedding` (B, E) where the encoder makes one and it was asked for; `hidden` maps every
-    asked layer to its raw output (B, T, N, D); `frame_mask` (B, T) is True for real frames, None when all are.
+    T counts time steps: a frame each, or `tubelet` frames each. `tokens` (B, T, N, D); `embedding` (B, E) where the
+    encoder makes one and it was asked for; `hidden` maps every asked layer to its raw output (B, T, N, D); `frame_mask`
+    (B, T) is True for time steps with a real frame, None when all have one.
     """
 
     tokens: Tensor
@@ -37,15 +40,21 @@ class VideoFeatures:
 
 
 class Model(Protocol):
-    """What an architecture offers to `Encoder`; it is also an `nn.Module`."""
+    """What an architecture offers to `Encoder`; it is also an `nn.Module`.
+
+    `tubelet` frames make one time step of tokens. Only with `has_halves` are `encode_spatial` and `encode_temporal`
+    called, only with `embeds_tokens` `embed_tokens`, only with `has_text` `embed_token_ids`.
+    """
 
     num_frames: int
+    tubelet: int
     image_size: int
     patch_size: int
     dim: int
     num_layers: int
     embedding_dim: int | None
     embeds_tokens: bool
+    has_halves: bool
     has_text: bool
 
     def describe(self) -> dict[str, Any]: ...
@@ -61,8 +70,9 @@ class Model(Protocol):
 class Encoder(nn.Module):
     """A frozen encoder: always in eval mode, never with gradients.
 
-    Videos are (B, T, 3, H, W) float RGB in [0, 1]; any T, any H and W that are multiples of `patch_size`. Frame masks
-    are bool (B, T), True for real frames; padding changes nothing for them, and real frame i is frame i of T.
+    Videos are (B, T, 3, H, W) float RGB in [0, 1]; any T that is a multiple of `tubelet`, any H and W that are
+    multiples of `patch_size`. Frame masks are bool (B, T), True for real frames; padding changes nothing for them, and
+    real frame i is frame i of T. Tokens are (B, T / tubelet, N, D).
     """
 
     def __init__(
@@ -83,6 +93,7 @@ class Encoder(nn.Module):
     num_frames = property(lambda self: int(self.model.num_frames), doc="Frames of a clip as trained; any other works.")
     image_size = property(lambda self: int(self.model.image_size), doc="Side of a frame as trained, in pixels.")
     patch_size = property(lambda self: int(self.model.patch_size), doc="Side of a patch, in pixels.")
+    tubelet = property(lambda self: int(self.model.tubelet), doc="Frames that make one time step of tokens.")
     dim = property(lambda self: int(self.model.dim), doc="Width D of a token.")
     num_layers = property(lambda self: int(self.model.num_layers), doc="Layers that `forward(layers=)` can return.")
 
@@ -95,6 +106,11 @@ class Encoder(nn.Module):
     def embeds_tokens(self) -> bool:
         """Whether the embedding is made of the tokens alone (`embed_tokens`)."""
         return bool(self.model.embeds_tokens)
+
+    @property
+    def has_halves(self) -> bool:
+        """Whether one half sees single frames, so that windows that overlap can share it (`encode_spatial`)."""
+        return bool(self.model.has_halves)
 
     @property
     def has_text(self) -> bool:
@@ -151,7 +167,13 @@ class Encoder(nn.Module):
         if embed and self.embedding_dim is None:
             raise InputError(f"encoder {self.name!r} makes no video embeddings: use a video-text encoder")
         tokens, hidden, embedding = self.model(self._normalize(video), frame_mask, layers, embed)
-        return VideoFeatures(tokens, embedding, hidden, frame_mask)
+        return VideoFeatures(tokens, embedding, hidden, self.step_mask(frame_mask))
+
+    def step_mask(self, frame_mask: Tensor | None) -> Tensor | None:
+        """The time steps with a real frame, bool (B, T / tubelet), of a mask of frames (B, T)."""
+        if frame_mask is None or self.tubelet == 1:
+            return frame_mask
+        return frame_mask.unflatten(1, (-1, self.tubelet)).any(2)
 
     def embed_video(self, video: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         """Video (B, T, 3, H, W) -> unit vectors (B, E)."""
@@ -161,7 +183,13 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def encode_spatial(self, video: Tensor) -> Tensor:
-        """The half that sees one frame alone: video (B, T, 3, H, W) -> (B, T, N, D)."""
+        """The half that sees one frame alone: video (B, T, 3, H, W) -> (B, T, N, D).
+
+        Raises:
+            InputError: the encoder sees frames together, and has no such half.
+        """
+        if not self.has_halves:
+            raise InputError(f"encoder {self.name!r} sees its frames together: it has no half for single ones")
         return self.model.encode_spatial(self._normalize(video))
 
     @torch.no_grad()
@@ -218,7 +246,7 @@ class Encoder(nn.Module):
         if not self.has_text:
             raise InputError(
                 f"encoder {self.name!r} has no text tower: use one that has, "
-                "such as google/videoprism-lvt-base-f16r288 or a CLIP model"
+                "such as google/videoprism-lvt-base-f16r288, a CLIP or a SigLIP model"
             )
 
     def _normalize(self, video: Tensor) -> Tensor:
@@ -258,8 +286,9 @@ def load_encoder(
 ) -> Encoder:
     """Load a frozen encoder.
 
-    `source` is a bundled name (`nano`), a folder in `transformers` format (VideoPrism, its video-text model, CLIP, or
-    what `save_encoder` wrote), a Flax `.npz` of VideoPrism, or a Hub id `org/name[@revision]`.
+    `source` is a bundled name (`nano`), a folder in `transformers` format (of one of
+    `core_encoder.models.known_encoders.FAMILIES`, or what `save_encoder` wrote), a Flax `.npz` of VideoPrism, a Hub id
+    `org/name[@revision]`, or the name of an encoder of another package (`core_encoder.models.plug_ins`).
 
     Raises:
         InputError: the source is unknown, missing, damaged or of a kind that is not supported.
@@ -273,28 +302,26 @@ def load_encoder(
 
 
 def _from_files(source: str | Path, local_files_only: bool) -> Encoder:
-    from core_encoder.models.checkpoints import folder_kind, read_folder
+    from core_encoder.files.hub import HUB_ID, download
+    from core_encoder.models.checkpoints import folder_kind
     from core_encoder.models.flax_checkpoint import read_npz
-    from core_encoder.models.openai_clip import read_clip_folder
 
-    path, name = _locate(source, local_files_only)
+    path, name = encoder_path(source), str(source)
+    if path is None and HUB_ID.fullmatch(name) is None:
+        return load_plugged(name, None)
+    if path is None:
+        path = download(name, local_files_only)
+    else:
+        name = path.stem if path.is_file() else path.resolve().name
     if path.is_file():
         checkpoint = read_npz(path)
-    elif folder_kind(path) == "clip":
-        checkpoint = read_clip_folder(path)
     else:
-        checkpoint = read_folder(path)
+        kind = folder_kind(path)
+        if kind not in FAMILIES:
+            return load_plugged(kind, path)
+        module, _, reader = FAMILIES[kind].reader.partition(":")
+        checkpoint = getattr(importlib.import_module(f"core_encoder.models.{module}"), reader)(path)
     return Encoder(checkpoint.model, name, checkpoint.preprocessing, checkpoint.tokenizer)
-
-
-def _locate(source: str | Path, local_files_only: bool) -> tuple[Path, str]:
-    """The folder or file that `source` means, and a short name for it."""
-    from core_encoder.files.hub import download
-
-    path = encoder_path(source)
-    if path is None:
-        return download(str(source), local_files_only), str(source)
-    return path, path.stem if path.is_file() else path.resolve().name
 
 
 def save_encoder(encoder: Encoder, folder: str | Path) -> Path:
@@ -304,17 +331,18 @@ def save_encoder(encoder: Encoder, folder: str | Path) -> Path:
     written in the dtype they have, so save before casting). Every file is whole or absent.
 
     Raises:
-        InputError: the disk is full, or `transformers` has no class for this model.
+        InputError: the disk is full, `transformers` has no class for this model, or it is of another package and cannot
+            be written.
     """
     from core_encoder.models.checkpoints import write_folder
 
     folder = Path(folder).expanduser()
     if isinstance(encoder.model, VideoTextModel):
         write_folder(folder, encoder.model, encoder.tokenizer)
+    elif hasattr(encoder.model, "write"):
+        encoder.model.write(folder, encoder.preprocessing, encoder.tokenizer)
     else:
-        from core_encoder.models.openai_clip import write_clip_folder
-
-        write_clip_folder(folder, encoder.model, encoder.preprocessing, encoder.tokenizer)
+        raise InputError(f"encoder {encoder.name!r} cannot be saved: its {type(encoder.model).__name__} has no `write`")
     write_text(folder / "README.md", _card(encoder))
     return folder
 

@@ -52,10 +52,11 @@ def spec_for(
     """The spec of features of `encoder`; plan and preprocessing are by default those it was trained with.
 
     Raises:
-        InputError: a layer, image size or precision that the encoder does not have; an unknown kind, dtype or decoder.
+        InputError: a layer, image size, precision or number of frames that the encoder does not have; an unknown kind,
+            dtype or decoder.
     """
     preprocessing = preprocessing or encoder.preprocessing
-    if preprocessing.image_size % encoder.patch_size:
+    if preprocessing.image_size % encoder.patch_size and preprocessing.image_size != encoder.image_size:
         raise InputError(
             f"encoder {encoder.name!r} needs an image size that is a multiple of {encoder.patch_size}, "
             f"not {preprocessing.image_size}"
@@ -81,6 +82,7 @@ def spec_for(
         dtype=dtype,
         grid=(preprocessing.image_size // encoder.patch_size,) * 2,
         precision=PRECISIONS[encoder.dtype],
+        tubelet=encoder.tubelet,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -26,7 +26,8 @@ class Preprocessing:
     """How a decoded frame becomes the encoder's square input.
 
     `resize` squeezes the whole frame to `image_size` x `image_size` (VideoPrism); `center_crop` scales the short side
-    to `image_size` and cuts the middle square (CLIP). The encoder applies `mean` and `std` to pixels in [0, 1] itself.
+    to `image_size` (CLIP), or to the larger `short_side` (V-JEPA 2), and cuts the middle square. The encoder applies
+    `mean` and `std` to pixels in [0, 1] itself.
 
     Raises:
         InputError: a field is out of range.
@@ -37,6 +38,7 @@ class Preprocessing:
     interpolation: Interpolation = "bicubic"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    short_side: int | None = None  # of the scaled frame; None: `image_size`
 
     def __post_init__(self) -> None:
         set_field(self, "image_size", whole_number("preprocessing", "image_size", self.image_size))
@@ -50,10 +52,16 @@ class Preprocessing:
                 raise InputError(f"preprocessing: {name} must hold three numbers, not {values!r}")
             above = 0.0 if name == "std" else -math.inf
             set_field(self, name, tuple(finite_number("preprocessing", name, value, above=above) for value in values))
+        if self.short_side is not None:
+            if self.geometry == "resize":
+                raise InputError("preprocessing: short_side means nothing with geometry 'resize'; leave it out")
+            side = whole_number("preprocessing", "short_side", self.short_side, at_least=self.image_size)
+            set_field(self, "short_side", None if side == self.image_size else side)
 
     def describe(self) -> dict[str, Any]:
-        """Every field, ready for JSON; `Preprocessing.from_dict` reads them back."""
-        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+        """Every field that is set, ready for JSON; `Preprocessing.from_dict` reads them back."""
+        about = asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+        return {name: value for name, value in about.items() if value is not None}
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Preprocessing:
@@ -63,6 +71,10 @@ class Preprocessing:
             InputError: an unknown or missing field, or a value the constructor refuses.
         """
         return record_from_dict(cls, "preprocessing", given)
+
+    def with_geometry(self, geometry: Geometry) -> Preprocessing:
+        """The same with another geometry; that of the whole frame knows no `short_side`."""
+        return replace(self, geometry=geometry, short_side=self.short_side if geometry == "center_crop" else None)
 
     def apply(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resize one frame `(H, W, 3)` to `(image_size, image_size, 3)`, antialiased, within a grey level of PIL."""
@@ -103,8 +115,8 @@ class Preprocessing:
         size = self.image_size
         scaled = (size, size)
         if self.geometry == "center_crop":  # the long side is cut to a whole number, as in CLIP's own preprocessing
-            short = min(height, width)
-            scaled = (size * height // short, size * width // short)
+            short, side = min(height, width), self.short_side or size
+            scaled = (side * height // short, side * width // short)
         return scaled, ((scaled[0] - size) // 2, (scaled[1] - size) // 2)
 
 

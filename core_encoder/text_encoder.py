@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from core_encoder.encoder import load_encoder
 from core_encoder.errors import InputError
-from core_encoder.files.hub import snapshot
+from core_encoder.files.hub import HUB_ID, snapshot
 from core_encoder.files.storage import read_json, write_json
-from core_encoder.models.checkpoints import CONFIG, SUPPORTED, WEIGHTS, copy_files
-from core_encoder.models.known_encoders import split_hub_id, text_source
+from core_encoder.models.checkpoints import CONFIG, WEIGHTS, copy_files
+from core_encoder.models.known_encoders import FAMILIES, split_hub_id, text_source
 from core_encoder.models.model_configs import TextConfig
 from core_encoder.models.text_tower import TextTokenizer, TextTower, Tokenizer
 from core_encoder.models.transformers_files import (
@@ -33,6 +33,7 @@ from core_encoder.models.transformers_files import (
     reason_of,
     without_bars,
 )
+from core_encoder.models.video_text import VideoTextModel
 from core_encoder.said_once import warn_once
 
 log = logging.getLogger(__name__)
@@ -118,6 +119,21 @@ class ClipText(nn.Module):
         return projected
 
 
+class SiglipText(nn.Module):
+    """The text half of SigLIP: its vector of the last position."""
+
+    def __init__(self, text_model: nn.Module, pad_id: int) -> None:
+        super().__init__()
+        self.text_model = text_model
+        self.pad_id = pad_id
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Token ids `(B, L)` and mask `(B, L)`, True = real -> `(B, D)`."""
+        from core_encoder.models.siglip import text_vectors
+
+        return text_vectors(self.text_model, ids, mask, self.pad_id)
+
+
 class TextModelTokenizer:
     """The tokenizer of a text model, from the files of its folder; longer texts are cut, which is said once.
 
@@ -155,12 +171,14 @@ def load_text_encoder(source: str | Path) -> TextEncoder:
         InputError: there is no such source, it is no text encoder, or its files are damaged.
     """
     path = text_source(source)
+    if path is None and HUB_ID.fullmatch(str(source)) is None:  # an encoder of another package
+        return _tower_of(str(source))
     if path is None:
         repo, revision = split_hub_id(str(source))
         path = snapshot(*(str(source), repo, revision, _BESIDE_THE_WEIGHTS, "a folder"), ignored=_OTHER_FORMATS)
-        is_text_model = (path / CONFIG).is_file() and _model_type(path) not in SUPPORTED
+        is_text_model = (path / CONFIG).is_file() and _model_type(path) not in FAMILIES
     else:
-        is_text_model = path.is_dir() and (path / CONFIG).is_file() and _model_type(path) not in SUPPORTED
+        is_text_model = path.is_dir() and (path / CONFIG).is_file() and _model_type(path) not in FAMILIES
     return _text_model(path, str(source)) if is_text_model else _tower_of(str(source))
 
 
@@ -180,6 +198,8 @@ def build_text_encoder(folder: Path, source: str) -> TextEncoder:
             return TextEncoder(TextTower(config), tokenizer, config.width, about, source)
         if about["kind"] == "clip":
             return _clip_from(about, folder, source)
+        if about["kind"] == "siglip":
+            return _siglip_from(about, folder, source)
         from transformers import AutoConfig, AutoModel
 
         config = AutoConfig.for_model(**about["config"])
@@ -237,7 +257,6 @@ def _encoder_half(model: Any) -> Any:
 def _tower_of(source: str) -> TextEncoder:
     """The text tower of a video-text encoder."""
     from core_encoder.models.known_encoders import no_text_tower
-    from core_encoder.models.openai_clip import FrameClip
 
     encoder = load_encoder(source)
     if not encoder.has_text:
@@ -246,15 +265,24 @@ def _tower_of(source: str) -> TextEncoder:
         raise InputError(
             f"encoder {encoder.name!r} came without a tokenizer: put its tokenizer.json beside the weights"
         )
-    if isinstance(encoder.model, FrameClip):
-        clip = encoder.model.clip
-        text = json.loads(clip.config.text_config.to_json_string(use_diff=True))
-        about = {"kind": "clip", "config": text, "projection_dim": int(clip.config.projection_dim)}
-        model: nn.Module = ClipText(clip.text_model, clip.text_projection)
-        dim = int(clip.config.projection_dim)
-    else:
-        model, config = encoder.model.text_tower, encoder.model.config.text
+    known = encoder.model
+    model: Any
+    about: dict[str, Any]
+    if isinstance(known, VideoTextModel) and known.config.text is not None:
+        model, config = known.text_tower, known.config.text
         about, dim = {"kind": "tower", "config": asdict(config)}, config.width
+    elif hasattr(known, "clip"):
+        text = json.loads(known.clip.config.text_config.to_json_string(use_diff=True))
+        dim = int(known.clip.config.projection_dim)
+        about = {"kind": "clip", "config": text, "projection_dim": dim}
+        model = ClipText(known.clip.text_model, known.clip.text_projection)
+    elif hasattr(known, "siglip"):
+        config = known.siglip.config.text_config
+        text = json.loads(config.to_json_string(use_diff=True)) | {"model_type": config.model_type}
+        about, dim = {"kind": "siglip", "config": text, "pad_id": known.pad_id}, known.embedding_dim
+        model = SiglipText(known.siglip.text_model, known.pad_id)
+    else:
+        raise InputError(f"encoder {encoder.name!r} is of another package: its text tower cannot be trained apart")
     return TextEncoder(model.requires_grad_(True), encoder.tokenizer, dim, about, source)
 
 
@@ -270,9 +298,23 @@ def _clip_from(about: dict[str, Any], folder: Path, source: str) -> TextEncoder:
     return TextEncoder(model, tokenizer, about["projection_dim"], about, source)
 
 
-def _model_type(folder: Path) -> Any:
+def _siglip_from(about: dict[str, Any], folder: Path, source: str) -> TextEncoder:
+    from transformers import Siglip2TextConfig, Siglip2TextModel, SiglipTextConfig, SiglipTextModel
+
+    from core_encoder.models.siglip import SiglipTokenizer
+
+    given = dict(about["config"])
+    second = given.pop("model_type") == "siglip2_text_model"
+    config: Any = (Siglip2TextConfig if second else SiglipTextConfig)(**given)
+    text_model: Any = (Siglip2TextModel if second else SiglipTextModel)(config)
+    tokenizer = SiglipTokenizer(folder, int(config.max_position_embeddings), about["pad_id"])
+    return TextEncoder(SiglipText(text_model, about["pad_id"]), tokenizer, int(config.projection_size), about, source)
+
+
+def _model_type(folder: Path) -> str | None:
     config = read_json(folder / CONFIG)
-    return config.get("model_type") if isinstance(config, dict) else None
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    return kind if isinstance(kind, str) else None
 
 
 def _pooling(folder: Path) -> Pooling:

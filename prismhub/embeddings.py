@@ -3,7 +3,7 @@
     values        (n, E), (n, D), (n, T, D) or (n, T, N, D), by kind; layers come before T
     path          (n,)     of the video
     start, end    (n,)     of the view in its video, in seconds
-    frame_times   (n, T)   when each frame is shown, in seconds; of frames and tokens alone
+    frame_times   (n, T)   when each time step is shown, in seconds; of frames and tokens alone
     frame_mask    (n, T)   False where a frame is padding; only where any is
 
 A file also holds what the features are made with, as JSON: the array `meta` of an `.npz` file, the metadata `meta` of

@@ -88,7 +88,7 @@ def feature_spec(encoder: Encoder, settings: EncodingSettings, kind: FeatureKind
     plan = clip_plan(settings, encoder.num_frames)
     preprocessing = encoder.preprocessing
     if settings.geometry is not None:
-        preprocessing = replace(preprocessing, geometry=settings.geometry)
+        preprocessing = preprocessing.with_geometry(settings.geometry)
     return spec_for(
         encoder,
         plan,

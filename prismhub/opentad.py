@@ -45,8 +45,8 @@ class FeatureGrid:
     fps: float
 
     @classmethod
-    def of(cls, plan: ClipPlan, kind: FeatureKind) -> FeatureGrid:
-        """The grid of dense windows: a row a window, or of `frames` a row a frame.
+    def of(cls, plan: ClipPlan, kind: FeatureKind, tubelet: int = 1) -> FeatureGrid:
+        """The grid of dense windows: a row a window, or of `frames` a row a time step, made of `tubelet` frames.
 
         Raises:
             InputError: the plan has no windows, or frames would come twice.
@@ -62,7 +62,7 @@ class FeatureGrid:
                     f"windows of {span} frames, one every {hop}, overlap, so that frames come twice: "
                     "let one follow another, or take --kind clip"
                 )
-            span = hop = 1
+            span = hop = tubelet
         if plan.stride is not None:
             return cls(hop * plan.stride, span * plan.stride // 2, -1)
         parts = 1 + span % 2  # the middle of an odd number of slots is no whole one, and OpenTAD takes whole numbers
@@ -143,7 +143,7 @@ def write_folder(
     from core_encoder.features.failures import Failure
     from core_encoder.video.decoders import read_facts
 
-    grid = FeatureGrid.of(spec.plan, spec.kind)
+    grid = FeatureGrid.of(spec.plan, spec.kind, spec.tubelet)
     out = check_folder(out, spec)
     with writing_to(out):
         out.mkdir(parents=True, exist_ok=True)

@@ -254,7 +254,7 @@ def _default_queries(context: Context) -> int:
     if context.features is None or context.known_grid is None:
         return FEWEST_QUERIES
     rows, columns = context.known_grid
-    tokens = context.features.plan.num_frames * rows * columns
+    tokens = context.features.num_steps * rows * columns
     return max(FEWEST_QUERIES, min(MOST_QUERIES, tokens // TOKENS_PER_QUERY))
 
 

@@ -215,8 +215,7 @@ class ClipEncoder:
     def _views(self, parts: Sequence[ClipFrames]) -> list[tuple[Tensor, ...]]:
         video = self._video(torch.stack([part.frames for part in parts]))  # (B, T, 3, H, W)
         mask = self._mask([part.views[0] for part in parts])
-        features = self.encoder(video, mask, layers=self._layers, embed=self._embeds)
-        return self._by_view(features, mask)
+        return self._by_view(self.encoder(video, mask, layers=self._layers, embed=self._embeds))
 
     def _shared(self, part: ClipFrames) -> Iterator[Event]:
         """Encode each frame's spatial half once; keep it while a later view needs it."""
@@ -241,11 +240,11 @@ class ClipEncoder:
         spatial = torch.stack([torch.stack(list(frames)) for _, frames in windows])  # (B, T, N, D)
         tokens = self.encoder.encode_temporal(spatial, mask)
         embedding = self.encoder.embed_tokens(tokens, mask) if self._embeds else None
-        return self._by_view(VideoFeatures(tokens, embedding), mask)
+        return self._by_view(VideoFeatures(tokens, embedding, frame_mask=mask))
 
     def _encoded(self, source: Source, view: View, values: tuple[Tensor, ...]) -> ViewEncoded:
         self.views_encoded += 1
-        return ViewEncoded(source, source.key.view(view.index), values, source.info(view))
+        return ViewEncoded(source, source.key.view(view.index), values, source.info(view, self.encoder.tubelet))
 
     def _video(self, frames: Tensor) -> Tensor:
         return to_video_tensor(frames.to(self.encoder.device))  # moved as uint8: a quarter of the bytes
@@ -258,19 +257,19 @@ class ClipEncoder:
         num_real = torch.tensor([view.num_real for view in views], device=self.encoder.device)
         return torch.arange(num_frames, device=self.encoder.device) < num_real[:, None]
 
-    def _by_view(self, features: VideoFeatures, mask: Tensor | None) -> list[tuple[Tensor, ...]]:
+    def _by_view(self, features: VideoFeatures) -> list[tuple[Tensor, ...]]:
         """What every spec keeps of every view, on the CPU."""
-        kept = [self._of_spec(spec, features, mask).cpu() for spec in self.specs]  # each (B, ...)
+        kept = [self._of_spec(spec, features).cpu() for spec in self.specs]  # each (B, ...)
         return list(zip(*kept, strict=True))
 
-    def _of_spec(self, spec: FeatureSpec, features: VideoFeatures, mask: Tensor | None) -> Tensor:
+    def _of_spec(self, spec: FeatureSpec, features: VideoFeatures) -> Tensor:
         if spec.kind == "embedding":
             assert features.embedding is not None
             return features.embedding  # (B, E)
         tokens = features.tokens  # (B, T, N, D)
         if spec.layers:
             tokens = torch.stack([features.hidden[layer] for layer in spec.layers], 1)  # (B, L, T, N, D)
-        return coarsen(tokens, "tokens", spec.kind, mask)
+        return coarsen(tokens, "tokens", spec.kind, features.frame_mask)
 
     def _in_batches(
         self, items: Sequence[Item] | Tensor, run: Callable[[Any], Any], items_per_view: int = 1
@@ -310,7 +309,7 @@ def frames_per_part(spec: FeatureSpec, batch_size: int) -> int:
 def encoder_may_share(encoder: Encoder, specs: Sequence[FeatureSpec]) -> bool:
     """Whether overlapping windows can share the half that sees one frame: hidden layers cannot be had so."""
     embeds = any(spec.kind == "embedding" for spec in specs)
-    return not any(spec.layers for spec in specs) and (encoder.embeds_tokens or not embeds)
+    return encoder.has_halves and not any(spec.layers for spec in specs) and (encoder.embeds_tokens or not embeds)
 
 
 class _Stream:

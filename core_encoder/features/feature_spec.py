@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from core_encoder.clip_plan import Clip, ClipPlan
 from core_encoder.errors import InputError
+from core_encoder.fields import whole_number
 from core_encoder.files.storage import nearest
 from core_encoder.preprocessing import Preprocessing
 
@@ -23,6 +24,7 @@ FeatureKind = Literal["tokens", "frames", "clip", "embedding"]
 StoredDtype = Literal["fp32", "fp16", "bf16", "int8"]
 AXES: dict[FeatureKind, str] = {"tokens": "TND", "frames": "TD", "clip": "D", "embedding": "E"}
 """The axes of one view's features, a letter each."""
+_NOT_ADDRESSED = ("encoder", "grid", "tubelet")
 _PRECISIONS = ("fp32", "fp16", "bf16")
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
 _VERSION = 2
@@ -43,17 +45,19 @@ class FeatureSpec:
 
         tokens     (T, N, D)
         frames     (T, D)     the mean over patches
-        clip       (D,)       the mean over patches and real frames
+        clip       (D,)       the mean over patches and real time steps
         embedding  (E,)       the encoder's own embedding of the view, in the space of its texts
 
-    `grid` counts the rows and columns of the N patches of a frame, row by row; it follows from the encoder and the
-    preprocessing, so it is no part of the address.
+    T counts time steps, of which each is made from `tubelet` frames of the view. `grid` counts the rows and columns of
+    the N patches of a time step, row by row. Both follow from the encoder and the preprocessing, so they are no part of
+    the address.
 
     With `layers`, the raw outputs of those blocks are kept instead of the final tokens: a leading axis counts them.
     `int8` has one fp32 scale a token, the largest magnitude / 127.
 
     Raises:
-        InputError: an unknown kind or dtype, a layer named twice, or layers of an embedding.
+        InputError: an unknown kind or dtype, a layer named twice, layers of an embedding, or frames that are no whole
+            number of time steps.
     """
 
     encoder: str  # for people; the fingerprint decides
@@ -66,6 +70,7 @@ class FeatureSpec:
     dtype: StoredDtype = "fp16"
     grid: tuple[int, int] | None = None  # rows and columns of patches
     precision: str = "fp32"  # in which the encoder computes: it shows in the features, so it is part of the address
+    tubelet: int = 1  # frames of a time step
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
@@ -81,9 +86,17 @@ class FeatureSpec:
             raise InputError("an embedding is of the whole encoder: layers mean nothing for it")
         if len(set(self.layers)) != len(self.layers):
             raise InputError(f"layers {self.layers} name a layer twice")
+        object.__setattr__(self, "tubelet", whole_number("feature spec", "tubelet", self.tubelet))
+        if self.plan.num_frames % self.tubelet:
+            count = f"{self.tubelet} frames" if self.tubelet > 1 else "one frame"
+            raise InputError(
+                f"encoder {self.encoder!r} makes each time step of {count}: take a multiple of {self.tubelet} frames "
+                f"(--num-frames), not {self.plan.num_frames}"
+            )
 
     def describe(self) -> dict[str, Any]:
         """The spec, ready for JSON; `FeatureSpec.from_dict` reads it back."""
+        tubelet = {} if self.tubelet == 1 else {"tubelet": self.tubelet}
         return {
             "version": _VERSION,
             "encoder": self.encoder,
@@ -96,6 +109,7 @@ class FeatureSpec:
             "dtype": self.dtype,
             "grid": None if self.grid is None else list(self.grid),
             "precision": self.precision,
+            **tubelet,
         }
 
     @classmethod
@@ -133,7 +147,7 @@ class FeatureSpec:
         return self._folder_name(_OLD_VERSION)
 
     def _folder_name(self, version: int) -> str:
-        identity = {name: value for name, value in self.describe().items() if name not in ("encoder", "grid")}
+        identity = {name: value for name, value in self.describe().items() if name not in _NOT_ADDRESSED}
         identity["version"] = version
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
         return f"{self.kind}-{self.dtype}-{self.plan.num_frames}x{self.preprocessing.image_size}px-{digest}"
@@ -147,10 +161,15 @@ class FeatureSpec:
 
         return torch.float32 if self.dtype == "int8" else TORCH_DTYPES[self.dtype]
 
+    @property
+    def num_steps(self) -> int:
+        """The time steps T of a view."""
+        return self.plan.num_frames // self.tubelet
+
     def record_shape(self, num_patches: int, dim: int) -> tuple[int, ...]:
-        """The shape of one record: `num_patches` tokens a frame, each of width `dim` (an embedding's own width)."""
-        frames = self.plan.num_frames
-        shape = {"tokens": (frames, num_patches, dim), "frames": (frames, dim), "clip": (dim,), "embedding": (dim,)}[
+        """The shape of one record: `num_patches` tokens a time step, each of width `dim` (an embedding's own width)."""
+        steps = self.num_steps
+        shape = {"tokens": (steps, num_patches, dim), "frames": (steps, dim), "clip": (dim,), "embedding": (dim,)}[
             self.kind
         ]
         return (len(self.layers), *shape) if self.layers else shape
@@ -159,7 +178,7 @@ class FeatureSpec:
         """The bytes of one record on disk, with its part of a shard's header."""
         values = prod(self.record_shape(num_patches, dim))
         scales = values // dim if self.dtype == "int8" else 0
-        return values * _BYTES[self.dtype] + scales * 4 + 500 + 12 * self.plan.num_frames
+        return values * _BYTES[self.dtype] + scales * 4 + 500 + 12 * self.num_steps
 
 
 class ClipKey(NamedTuple):
@@ -210,10 +229,10 @@ class RecordInfo:
     """What a record knows beside its values."""
 
     num_views: int  # of the whole clip
-    num_real: int  # frames from here on are padding
+    num_real: int  # time steps from here on are padding
     start_s: float
     end_s: float
-    times_s: tuple[float, ...]  # when each of the T frames is shown
+    times_s: tuple[float, ...]  # when each of the T time steps is shown: the mean time of its frames
     file_name: str = ""  # for people
 
 
@@ -227,7 +246,7 @@ class Record:
 
     @property
     def frame_mask(self) -> Tensor:
-        """Bool `(T,)`, False where a frame is padding."""
+        """Bool `(T,)`, False where a time step is padding."""
         import torch
 
         return torch.arange(len(self.info.times_s)) < self.info.num_real

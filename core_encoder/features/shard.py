@@ -2,7 +2,7 @@
 
     values      (R, ...)   in the stored dtype           digest     (R, 32)  sha256 of the video's bytes
     scales      (R, ..., 1) of int8 alone                bounds_ms  (R, 2)   start and end, -1: to the end
-    times_s     (R, T)     when each frame is shown      view, num_views, num_real, file  (R,)
+    times_s     (R, T)     when each step is shown       view, num_views, num_real, file  (R,)
     span_s      (R, 2)     start and end                 crc32      (R,)     over all of a record
 
 `file` counts the names in the header's metadata. A shard is its own index: headers and arrays are mapped, nothing is

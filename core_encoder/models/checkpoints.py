@@ -1,4 +1,4 @@
-"""Checkpoint folders in `transformers` format, read and written: VideoPrism, its video-text model, CLIP.
+"""Checkpoint folders in `transformers` format, read and written: VideoPrism and its video-text model.
 
 Every tensor of a file must be expected and every expected tensor present, in the right shape; nothing is guessed and
 nothing is unpickled. The names inside the files are known to `transformers_format` and `flax_checkpoint` alone.
@@ -19,7 +19,9 @@ from torch.overrides import TorchFunctionMode
 
 from core_encoder.errors import InputError
 from core_encoder.files.storage import atomic_path, read_json, read_tensors, write_json, write_tensors
+from core_encoder.models.known_encoders import FAMILIES
 from core_encoder.models.model_configs import VideoTextConfig
+from core_encoder.models.plug_ins import plugged_encoders
 from core_encoder.models.text_tower import TextTokenizer, Tokenizer
 from core_encoder.models.transformers_format import (
     Source,
@@ -34,7 +36,6 @@ from core_encoder.preprocessing import Preprocessing
 log = logging.getLogger(__name__)
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
-SUPPORTED = ("videoprism_vision_model", "videoprism", "clip")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Checkpoint:
 
 
 def folder_kind(folder: Path) -> str:
-    """The `model_type` of a folder in `transformers` format.
+    """The `model_type` of a folder in `transformers` format, one of `FAMILIES` or of a plug-in.
 
     Raises:
         InputError: no or a broken config, or an unsupported architecture.
@@ -59,8 +60,9 @@ def folder_kind(folder: Path) -> str:
         raise InputError(f"{folder}: no {CONFIG}: a folder in transformers format holds {CONFIG} and {WEIGHTS}{hint}")
     config = read_json(config_file)
     kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind not in SUPPORTED:
-        *others, last = (repr(name) for name in SUPPORTED)
+    kind = kind if isinstance(kind, str) else None
+    if kind not in FAMILIES and kind not in (plugged := plugged_encoders()):
+        *others, last = (repr(name) for name in (*FAMILIES, *plugged))
         known = f"{', '.join(others)} and {last}"
         raise InputError(f"{config_file}: model_type {kind!r} is not supported; supported are {known}")
     return str(kind)

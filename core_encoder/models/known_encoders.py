@@ -4,25 +4,52 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from core_encoder.errors import InputError
 from core_encoder.files.hub import HUB_ID
 from core_encoder.files.storage import nearest, read_json
+from core_encoder.models.plug_ins import plugged_encoders
 
 _BUNDLED = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
 class EncoderInfo:
-    """One encoder that `load_encoder` knows by name; any other folder, `.npz` or Hub id of these kinds works too."""
+    """One encoder that `load_encoder` knows by name; any other folder, `.npz` or Hub id of these kinds works too.
+
+    Of a plug-in no more is known than its name and its package, until it is loaded.
+    """
 
     name: str
     kind: str
-    parameters: int
-    num_frames: int
-    image_size: int
-    text: bool
+    parameters: int | None
+    num_frames: int | None
+    image_size: int | None
+    text: bool | None
     bundled: bool
+
+
+class Family(NamedTuple):
+    """An architecture of `transformers` that `load_encoder` reads: who reads it, and whether it has a text tower."""
+
+    reader: str  # module:function, below this package
+    text: bool
+
+
+FAMILIES = {
+    "videoprism_vision_model": Family("checkpoints:read_folder", text=False),
+    "videoprism": Family("checkpoints:read_folder", text=True),
+    "clip": Family("openai_clip:read_clip_folder", text=True),
+    "siglip": Family("siglip:read_siglip", text=True),
+    "siglip2": Family("siglip:read_siglip2", text=True),
+    "dinov2": Family("frame_models:read_dinov2", text=False),
+    "dinov2_with_registers": Family("frame_models:read_dinov2_with_registers", text=False),
+    "dinov3_vit": Family("frame_models:read_dinov3", text=False),
+    "videomae": Family("tubelet_models:read_videomae", text=False),
+    "vjepa2": Family("tubelet_models:read_vjepa2", text=False),
+}
+"""By the `model_type` of the folder's `config.json`."""
 
 
 _KNOWN = (
@@ -31,17 +58,24 @@ _KNOWN = (
     EncoderInfo("google/videoprism-large-f8r288", "video", 353_965_056, 8, 288, text=False, bundled=False),
     EncoderInfo("google/videoprism-lvt-base-f16r288", "video-text", 247_623_424, 16, 288, text=True, bundled=False),
     EncoderInfo("google/videoprism-lvt-large-f8r288", "video-text", 579_877_120, 8, 288, text=True, bundled=False),
+    EncoderInfo("facebook/vjepa2-vitl-fpc64-256", "video", 303_885_312, 64, 256, text=False, bundled=False),
+    EncoderInfo("MCG-NJU/videomae-base", "video", 86_227_200, 16, 224, text=False, bundled=False),
+    EncoderInfo("google/siglip2-base-patch16-224", "image-text", 375_187_970, 16, 224, text=True, bundled=False),
     EncoderInfo("openai/clip-vit-large-patch14", "image-text", 427_616_513, 16, 224, text=True, bundled=False),
+    EncoderInfo("facebook/dinov3-vitb16-pretrain-lvd1689m", "image", 85_660_416, 16, 224, text=False, bundled=False),
 )
 
 
 def encoders() -> list[EncoderInfo]:
-    """The encoders known by name: bundled ones, then published ones."""
-    return list(_KNOWN)
+    """The encoders known by name: bundled ones, published ones, then those of other packages."""
+    ours = {info.name for info in _KNOWN}
+    plugged = [(name, owner) for name, owner in plugged_encoders().items() if name not in ours]
+    others = (EncoderInfo(name, f"of {owner}", None, None, None, None, bundled=False) for name, owner in plugged)
+    return [*_KNOWN, *others]
 
 
 def encoder_path(source: str | Path) -> Path | None:
-    """The folder or Flax file that `source` means here; None for a Hub id.
+    """The folder or Flax file that `source` means here; None for a Hub id, and for an encoder of another package.
 
     Raises:
         InputError: no such encoder, file or folder; the nearest name is offered.
@@ -63,7 +97,9 @@ def encoder_path(source: str | Path) -> Path | None:
         raise InputError(f"{source}: no such file or folder")
     if HUB_ID.fullmatch(text):
         return None
-    known = [info.name for info in _KNOWN]
+    known = [info.name for info in encoders()]
+    if text in known:
+        return None
     raise InputError(f"no encoder is called {text!r}, and no such folder exists{nearest(text, known)}")
 
 
@@ -103,7 +139,8 @@ def check_text_tower(source: str | Path) -> None:
     info = {info.name: info for info in _KNOWN}.get(str(source).partition("@")[0])
     if info is None and path is not None and (path / "config.json").is_file():
         config = read_json(path / "config.json")
-        without = isinstance(config, dict) and config.get("model_type") == "videoprism_vision_model"
+        family = FAMILIES.get(str(config.get("model_type"))) if isinstance(config, dict) else None
+        without = family is not None and not family.text
     else:
         without = info is not None and not info.text
     if without:

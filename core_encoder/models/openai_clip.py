@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from core_encoder.errors import InputError
 from core_encoder.files.storage import read_json, write_json, write_tensors
 from core_encoder.models.checkpoints import CONFIG, WEIGHTS, Checkpoint, assign, copy_files, read_weights
-from core_encoder.models.text_tower import check_token_ids
+from core_encoder.models.foreign_folders import read_sizes
+from core_encoder.models.frame_models import FrameModel, Seen
+from core_encoder.models.processor_config import IMAGE_FILE, describe_processor, read_preprocessing
+from core_encoder.models.text_tower import Tokenizer, check_token_ids
 from core_encoder.models.transformers_format import Source
 from core_encoder.models.video_text import l2_normalize
-from core_encoder.models.vivit import frames_to_mask, patch_grid, resolve_layers
 from core_encoder.preprocessing import Preprocessing
 from core_encoder.said_once import warn_once
 
 log = logging.getLogger(__name__)
 
-_NUM_FRAMES = 16  # CLIP knows none; VideoPrism's count makes the two comparable
-_FRAMES_AT_ONCE = 32
-_PREPROCESSOR = "preprocessor_config.json"
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "vocab.json",
@@ -37,15 +36,10 @@ _TOKENIZER_FILES = (
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
-class FrameClip(nn.Module):
-    """CLIP over the frames of a clip: patch tokens per frame; the embedding is the mean over real frames.
-
-    The temporal half is the identity, so that windows of one video share all of their work.
-    """
+class FrameClip(FrameModel):
+    """CLIP over the frames of a clip: its embedding is made of the class token."""
 
     has_text = True
-    embeds_tokens = False  # its embedding is made of the class token
-    num_frames = _NUM_FRAMES
 
     def __init__(self, clip: Any) -> None:
         super().__init__()
@@ -64,47 +58,13 @@ class FrameClip(nn.Module):
         text = {key: getattr(config.text_config, key) for key in [*keys, "max_position_embeddings", "eos_token_id"]}
         return {"kind": "clip", "projection_dim": config.projection_dim, "vision": vision, "text": text}
 
-    def forward(
-        self, video: Tensor, frame_mask: Tensor | None = None, layers: Sequence[int] = (), embed: bool = False
-    ) -> tuple[Tensor, dict[int, Tensor], Tensor | None]:
-        """Video (B, T, 3, H, W) -> tokens (B, T, N, D), asked hidden layers, embedding (B, E) when `embed`."""
-        wanted = resolve_layers(layers, self.num_layers)
-        batch, frames, rows, columns = patch_grid(video, self.patch_size)
-        resized = (rows, columns) != (self.image_size // self.patch_size,) * 2
-        tokens, embeddings = [], []
-        hidden: dict[int, list[Tensor]] = {name: [] for names in wanted.values() for name in names}
-        for images in video.flatten(0, 1).split(_FRAMES_AT_ONCE):  # (b, 3, H, W)
-            seen = self.clip.vision_model(
-                images, interpolate_pos_encoding=resized, output_hidden_states=bool(wanted), return_dict=True
-            )
-            tokens.append(seen.last_hidden_state[:, 1:])  # (b, N, D), without the class token
-            for number, names in wanted.items():
-                for name in names:
-                    hidden[name].append(seen.hidden_states[number + 1][:, 1:])
-            if embed:
-                embeddings.append(l2_normalize(self.clip.visual_projection(seen.pooler_output)))  # (b, E)
-
-        def by_clip(parts: list[Tensor]) -> Tensor:
-            return torch.cat(parts).unflatten(0, (batch, frames))
-
-        embedding = None
-        if embed:
-            each = by_clip(embeddings)  # (B, T, E)
-            if (mask := frames_to_mask(frame_mask, batch, frames)) is not None:
-                each = each * mask.to(each.device)[..., None]
-            embedding = l2_normalize(each.sum(1))  # (B, E)
-        return by_clip(tokens), {name: by_clip(parts) for name, parts in hidden.items()}, embedding
-
-    def encode_spatial(self, video: Tensor) -> Tensor:
-        """All there is: video (B, T, 3, H, W) -> tokens (B, T, N, D)."""
-        tokens: Tensor = self(video)[0]
-        return tokens
-
-    def encode_temporal(self, spatial: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        return spatial
-
-    def embed_tokens(self, tokens: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        raise ValueError("CLIP embeds its class token, not its patch tokens")
+    def see(self, images: Tensor, grid: tuple[int, int], with_hidden: bool) -> Seen:
+        resized = grid != (self.image_size // self.patch_size,) * 2
+        seen = self.clip.vision_model(
+            images, interpolate_pos_encoding=resized, output_hidden_states=with_hidden, return_dict=True
+        )
+        hidden = [one[:, 1:] for one in seen.hidden_states[1:]] if with_hidden else []
+        return Seen(seen.last_hidden_state[:, 1:], hidden, self.clip.visual_projection(seen.pooler_output))
 
     def embed_token_ids(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Token ids (B, L) with CLIP's begin and end tokens, mask (B, L), True = real -> unit vectors (B, E).
@@ -116,6 +76,15 @@ class FrameClip(nn.Module):
         check_token_ids(ids, mask, int(text.vocab_size), int(text.max_position_embeddings))
         seen = self.clip.text_model(input_ids=ids, attention_mask=mask.long(), return_dict=True)
         return l2_normalize(self.clip.text_projection(seen.pooler_output))
+
+    def write(self, folder: Path, preprocessing: Preprocessing, tokenizer: Tokenizer | None) -> None:
+        """Write a folder that `transformers.CLIPModel` opens; each file is whole or absent."""
+        config = json.loads(self.clip.config.to_json_string(use_diff=False))
+        write_json(folder / CONFIG, config | {"architectures": ["CLIPModel"], "model_type": "clip"})
+        write_json(folder / IMAGE_FILE, describe_processor(preprocessing, "CLIPImageProcessor"))
+        write_tensors(folder / WEIGHTS, self.clip.state_dict(), {"format": "pt"})
+        if tokenizer is not None:
+            tokenizer.save(folder)
 
 
 class ClipTokenizer:
@@ -155,7 +124,7 @@ def read_clip_folder(folder: Path) -> Checkpoint:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import CLIPConfig, CLIPModel
 
-    given = read_json(folder / CONFIG)
+    given = read_sizes(read_json(folder / CONFIG), folder / CONFIG)
     try:
         with torch.device("meta"):
             clip = CLIPModel(CLIPConfig.from_dict(given))
@@ -170,65 +139,6 @@ def read_clip_folder(folder: Path) -> Checkpoint:
     tokenizer = None
     if any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         tokenizer = ClipTokenizer(folder, int(clip.config.text_config.max_position_embeddings))
-    return Checkpoint(FrameClip(clip), _preprocessing(folder, clip.config.vision_config.image_size), tokenizer)
-
-
-def write_clip_folder(folder: Path, model: FrameClip, preprocessing: Preprocessing, tokenizer: Any | None) -> None:
-    """Write a folder that `transformers.CLIPModel` opens; each file is whole or absent."""
-    config = json.loads(model.clip.config.to_json_string(use_diff=False))
-    write_json(folder / CONFIG, config | {"architectures": ["CLIPModel"], "model_type": "clip"})
-    size = preprocessing.image_size
-    square = {"height": size, "width": size}
-    cropped = preprocessing.geometry == "center_crop"
-    about = {
-        "image_processor_type": "CLIPImageProcessor",
-        "do_resize": True,
-        "size": {"shortest_edge": size} if cropped else square,
-        "do_center_crop": cropped,
-        "crop_size": square,
-        "resample": 3 if preprocessing.interpolation == "bicubic" else 2,
-        "do_rescale": True,
-        "do_normalize": True,
-        "image_mean": list(preprocessing.mean),
-        "image_std": list(preprocessing.std),
-    }
-    write_json(folder / _PREPROCESSOR, about)
-    write_tensors(folder / WEIGHTS, model.clip.state_dict(), {"format": "pt"})
-    if tokenizer is not None:
-        tokenizer.save(folder)
-
-
-def _preprocessing(folder: Path, image_size: int) -> Preprocessing:
-    """What `preprocessor_config.json` says, or CLIP's defaults."""
-    path = folder / _PREPROCESSOR
-    given: Mapping[str, Any] = read_json(path) if path.is_file() else {}
-    try:
-        size = _side(given.get("size", image_size))
-        cropped = bool(given.get("do_center_crop", True))
-        crop = _side(given.get("crop_size", size)) if cropped else size
-        if crop != size:
-            raise ValueError(f"a short side of {size} with a crop of {crop} is not supported: they must be equal")
-        resample = given.get("resample", 3)
-        if resample not in (2, 3):
-            raise ValueError(f"resample {resample} is not supported, only 2 (bilinear) and 3 (bicubic)")
-        normalized = bool(given.get("do_normalize", True))
-        return Preprocessing(
-            image_size=size,
-            geometry="center_crop" if cropped else "resize",
-            interpolation="bicubic" if resample == 3 else "bilinear",
-            mean=tuple(given.get("image_mean", _MEAN)) if normalized else (0.0, 0.0, 0.0),
-            std=tuple(given.get("image_std", _STD)) if normalized else (1.0, 1.0, 1.0),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
-
-
-def _side(size: Any) -> int:
-    """224 from 224, {"shortest_edge": 224} or {"height": 224, "width": 224}."""
-    if isinstance(size, int):
-        return size
-    if "shortest_edge" in size:
-        return int(size["shortest_edge"])
-    if size["height"] != size["width"]:
-        raise ValueError(f"size {size} is not square")
-    return int(size["height"])
+    size = int(clip.config.vision_config.image_size)
+    defaults = {"size": size, "do_center_crop": True, "image_mean": _MEAN, "image_std": _STD}
+    return Checkpoint(FrameClip(clip), read_preprocessing(folder, defaults), tokenizer)

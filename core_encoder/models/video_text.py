@@ -44,6 +44,9 @@ class VideoHead(nn.Module):
 class VideoTextModel(nn.Module):
     """VideoPrism, with as much of the video-text model around it as the checkpoint has."""
 
+    tubelet = 1
+    has_halves = True
+
     def __init__(self, config: VideoTextConfig) -> None:
         super().__init__()
         self.config = config

@@ -43,12 +43,15 @@ class Source:
         """How the clip ends after its video, where it does."""
         return Overrun.of(self.clip, self.facts)
 
-    def info(self, view: View) -> RecordInfo:
-        """What the record of `view` is to know beside its values."""
-        times = self.facts.timestamps[np.array(view.frame_indices)]
+    def info(self, view: View, tubelet: int = 1) -> RecordInfo:
+        """What the record of `view` is to know beside its values, each time step of which comes of `tubelet` frames.
+
+        A step is real where any of its frames is.
+        """
+        times = self.facts.timestamps[np.array(view.frame_indices)].reshape(-1, tubelet).mean(1)  # (T,)
         return RecordInfo(
             num_views=self.num_views,
-            num_real=view.num_real,
+            num_real=-(-view.num_real // tubelet),
             start_s=view.start_s,
             end_s=view.end_s,
             times_s=tuple(round(float(time_s), 6) for time_s in times),

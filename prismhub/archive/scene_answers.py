@@ -318,7 +318,7 @@ def _new_spec(settings: IndexSettings, encoder: Encoder) -> FeatureSpec:
 
     preprocessing = encoder.preprocessing
     if settings.geometry is not None:
-        preprocessing = replace(preprocessing, geometry=settings.geometry)
+        preprocessing = preprocessing.with_geometry(settings.geometry)
     return spec_for(
         encoder,
         ClipPlan(settings.num_frames or encoder.num_frames),

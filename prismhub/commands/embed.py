@@ -128,7 +128,7 @@ def _as_arrays(
     encoder: Encoder, spec: FeatureSpec, rows: Sequence[tuple[str, Record]], failures: Sequence[Failure]
 ) -> Embeddings:
     values = np.empty((len(rows), *spec.record_shape(prod(spec.grid or ()), _width(encoder, spec))), np.float32)
-    frame_times = np.empty((len(rows), spec.plan.num_frames))
+    frame_times = np.empty((len(rows), spec.num_steps))
     frame_mask = np.empty(frame_times.shape, np.bool_)
     for place, (_, record) in enumerate(rows):
         values[place] = record.values.float().numpy()

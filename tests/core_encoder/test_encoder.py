@@ -166,6 +166,34 @@ def test_known_encoders_are_described_rightly(nano: Encoder) -> None:
             assert info.text == (config.text is not None)
 
 
+def test_known_encoders_of_others_have_the_sizes_of_their_configs() -> None:
+    """On the meta device: a size of a config costs no memory."""
+    from transformers import (
+        DINOv3ViTConfig,
+        DINOv3ViTModel,
+        SiglipConfig,
+        SiglipModel,
+        VideoMAEConfig,
+        VideoMAEModel,
+        VJEPA2Config,
+        VJEPA2Model,
+    )
+
+    known = {info.name: info for info in encoders()}
+    base = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12}
+    with torch.device("meta"):
+        vjepa2 = VJEPA2Model(VJEPA2Config())
+        vjepa2.predictor = None
+        built = {
+            "facebook/vjepa2-vitl-fpc64-256": vjepa2,
+            "MCG-NJU/videomae-base": VideoMAEModel(VideoMAEConfig(use_mean_pooling=False)),
+            "google/siglip2-base-patch16-224": SiglipModel(SiglipConfig(text_config={"vocab_size": 256_000})),
+            "facebook/dinov3-vitb16-pretrain-lvd1689m": DINOv3ViTModel(DINOv3ViTConfig(**base, num_register_tokens=4)),
+        }
+    for name, model in built.items():
+        assert known[name].parameters == sum(parameter.numel() for parameter in model.parameters()), name
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [

@@ -45,6 +45,25 @@ def test_resize_agrees_with_pil(height: int, width: int, size: int, interpolatio
     assert_close(ours, pil_resize(frame, size, size, interpolation))
 
 
+@pytest.mark.parametrize(("height", "width"), [(272, 640), (641, 273), (97, 96), (292, 292)])
+def test_a_short_side_that_is_larger_is_cut_on_all_sides(height: int, width: int) -> None:
+    frame, short = picture(height, width), min(height, width)
+    tall, wide = 292 * height // short, 292 * width // short
+    top, left = (tall - 256) // 2, (wide - 256) // 2
+    whole = pil_resize(frame, tall, wide, "bilinear")
+    preprocessing = Preprocessing(256, "center_crop", "bilinear", short_side=292)
+    assert_close(preprocessing.apply(frame), whole[top : top + 256, left : left + 256])
+    corners = np.array([left / wide, top / tall, (left + 256) / wide, (top + 256) / tall])
+    np.testing.assert_allclose(preprocessing.map_boxes(corners, width, height), [0, 0, 1, 1], atol=1e-9)
+    assert Preprocessing.from_dict(json.loads(json.dumps(preprocessing.describe()))) == preprocessing
+    assert preprocessing.with_geometry("resize") == Preprocessing(256, "resize", "bilinear")
+    assert preprocessing.with_geometry("center_crop") == preprocessing
+    assert Preprocessing(224, "center_crop", short_side=224) == Preprocessing(224, "center_crop")
+    for wrong in ({"short_side": 200, "geometry": "center_crop"}, {"short_side": 292}):
+        with pytest.raises(InputError, match="short_side"):
+            Preprocessing(256, **wrong)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("height", "width"), [(272, 640), (641, 273), (97, 96), (225, 224), (224, 229)])
 def test_center_crop_is_that_of_clip(height: int, width: int) -> None:
     size, frame = 224, picture(height, width)

@@ -1,4 +1,4 @@
-"""Heads and benchmarks of third parties: small packages are built and installed apart, and are like any other."""
+"""Heads, benchmarks and encoders of third parties: small packages, built and installed apart, are like any other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from tests.prismhub.small_data import FAST
 from tests.tasks.miniatures.clips import write_clip
 from tests.test_docs import fences
 
-HEAD_PAGE, TASK_PAGE = (ROOT / "docs" / name for name in ("write-an-adapter.md", "add-a-task.md"))
+PAGES = ("write-an-adapter.md", "add-a-task.md", "encoders.md")
+HEAD_PAGE, TASK_PAGE, ENCODER_PAGE = (ROOT / "docs" / name for name in PAGES)
 
 
 def installed(folder: Path, module: str, code: str, project: str) -> Path:
@@ -90,3 +91,28 @@ def test_its_benchmark_is_listed_checked_run_and_judged_again(tmp_path: Path) ->
     from prismhub.cli import run
 
     assert run(["tasks", "show", "deeds"]) == 2, "without the package it is not known"
+
+
+def test_its_encoder_is_listed_keeps_the_contract_and_trains(splits: Path, private_home: Path, tmp_path: Path) -> None:
+    """The encoder of the manual, known by its entry point alone, by its name and by the type of a folder."""
+    (code,) = (code for code in fences(ENCODER_PAGE, "python runnable") if code.startswith("# tiny_patches.py"))
+    (project,) = (code for code in fences(ENCODER_PAGE, "toml") if "prismhub.encoders" in code)
+    assert len(code.splitlines()) <= 36
+    site = installed(tmp_path, "tiny_patches", code, project)
+    listed = json.loads(run_beside(site, "encoders", "--json"))
+    assert listed[-1] | {"name": "tiny-patches", "kind": "of package 'tiny-patches'"} == listed[-1]
+    check = "from core_encoder import contract, load_encoder; contract.check_encoder(load_encoder('tiny-patches'))"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), str(ROOT)])}
+    subprocess.run([sys.executable, "-c", check], env=environment, cwd=site, check=True)
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "tiny-patches"}))
+    words = ("train", "--data", str(splits), "--epochs", "2", "--accelerator", "cpu", "--quiet", "--name", "tiny")
+    run_beside(site, *words, "--encoder", "tiny-patches")
+    said = json.loads(run_beside(site, *words, "--encoder", str(folder), "--json"))
+    assert said["adapter"] == "tiny@v2" and said["frames_decoded"] == 0, "the same weights have the same features"
+    answers = json.loads(run_beside(site, "predict", str(splits / "test"), "--adapter", "tiny", "--json", "--quiet"))
+    assert {one["label"] for one in answers} <= {"b", "d"} and len(answers) == 6
+    from prismhub.cli import run
+
+    assert run(["predict", str(splits / "test"), "--adapter", "tiny"]) == 2, "without the package it is not known"

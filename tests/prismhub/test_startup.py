@@ -50,6 +50,14 @@ def test_the_command_line_starts_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_other_peoples_encoders_cost_nothing_until_one_is_opened(classes: Path) -> None:
+    """Their readers and `transformers` are imported for them alone; a list of names needs not even torch."""
+    watched = ("transformers", "core_encoder.models.frame_models", "core_encoder.models.tubelet_models")
+    encode = ["encode", str(classes), "--encoder", "nano", "--kind", "clip", "--quiet"]
+    said = run_fresh([["encoders"], encode], ("torch", *watched))
+    assert [(code, loaded) for code, _, loaded in said] == [(0, []), (0, ["torch"])]
+
+
 def test_the_next_command_is_said_as_this_one_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     known = ("/venv/bin/prismhub", "/venv/lib/prismhub/__main__.py", "/venv/lib/pytest/__main__.py")
 

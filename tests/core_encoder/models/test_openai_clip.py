@@ -164,6 +164,10 @@ def test_default_preprocessing_is_that_of_clip(encoder: Encoder) -> None:
             {"size": {"height": 24, "width": 24}, "do_center_crop": False, "do_normalize": False},
             Preprocessing(24, "resize", "bicubic"),
         ),
+        (
+            {"size": {"shortest_edge": 32}, "crop_size": 24, "do_normalize": False},
+            Preprocessing(24, "center_crop", "bicubic", short_side=32),
+        ),
     ],
 )
 def test_preprocessing_comes_from_its_file(
@@ -181,7 +185,7 @@ def test_preprocessing_comes_from_its_file(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"size": {"shortest_edge": 32}, "crop_size": 24}, "short side of 32 with a crop of 24"),
+        ({"size": {"shortest_edge": 24}, "crop_size": 32}, "crop of 32 from a short side of 24"),
         ({"size": {"height": 24, "width": 30}, "do_center_crop": False}, "not square"),
         ({"resample": 0}, "resample 0"),
         ({"image_mean": [0.5]}, "mean must hold three numbers"),

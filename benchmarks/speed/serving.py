@@ -122,6 +122,10 @@ class Client:
             self.failed += 1
         self.seconds.append(time.perf_counter() - began)
 
+    def close(self) -> None:
+        """Let the connection go; the next question opens another. A server ends those that are idle for seconds."""
+        self._connection.close()
+
 
 @contextmanager
 def encoder_process(home: Path) -> Iterator[tuple[Callable[[Path, Path], None], int]]:
@@ -172,6 +176,8 @@ def load(clients: Sequence[Client], names: Sequence[str], seconds: float, server
 def ask_all(clients: Sequence[Client], names: Sequence[str], adapters: Sequence[str]) -> None:
     """Every file once, by all clients together."""
     left, taking = iter(names), threading.Lock()
+    for client in clients:
+        client.close()
 
     def work(client: Client) -> None:
         while True:

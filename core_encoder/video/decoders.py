@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,13 @@ from core_encoder.video.video_files import check_file
 Decoder = Literal["auto", "decord", "pyav"]
 _REMEMBERED = 64
 _timelines: dict[tuple[str, int, int], Timeline] = {}  # of files whose facts were asked for before they are decoded
+
+
+class KnownTimeline(NamedTuple):
+    """The timeline of a file, and which file that was: its path, size and time of modification."""
+
+    file: tuple[str, int, int]
+    timeline: Timeline
 
 
 def decoder_id(decoder: str = "auto") -> str:
@@ -80,12 +87,27 @@ def read_facts(path: str | Path, decoder: str = "auto") -> VideoFacts:
     Raises:
         UnreadableVideo, InputError: as `open_video`.
     """
+    return read_timeline(path, decoder).timeline.facts
+
+
+def read_timeline(path: str | Path, decoder: str = "auto") -> KnownTimeline:
+    """The timeline of a video, remembered as by `read_facts`; another process takes it over by `remember_timeline`.
+
+    Raises:
+        UnreadableVideo, InputError: as `open_video`.
+    """
     identity = _identity(path)
     with open_video(path, decoder) as video:
-        if len(_timelines) >= _REMEMBERED:
-            _timelines.pop(next(iter(_timelines)), None)
-        _timelines[identity] = video.timeline
-        return video.facts
+        known = KnownTimeline(identity, video.timeline)
+    remember_timeline(known)
+    return known
+
+
+def remember_timeline(known: KnownTimeline) -> None:
+    """Spare this process reading a timeline, while the file does not change."""
+    if known.file not in _timelines and len(_timelines) >= _REMEMBERED:
+        _timelines.pop(next(iter(_timelines)), None)
+    _timelines[known.file] = known.timeline
 
 
 def _identity(path: str | Path) -> tuple[str, int, int]:

@@ -245,8 +245,7 @@ class Answering:
         """Nobody waits any more: let go of frames, and of what has not begun."""
         for task in asked.tasks:
             task.cancel()
-        self._pool.forget(asked.ahead)
-        self._pool.deadlines.pop(asked.clip.path, None)
+        self._pool.forget(asked.clip.path, asked.ahead)
         self.hub.overruns.pop(asked.clip, None)  # a server would keep them for every upload
 
     def _adapters(self, names: Sequence[str] | None, boxes: bool = False) -> dict[str, Adapter]:

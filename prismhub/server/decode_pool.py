@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -24,6 +25,7 @@ from core_encoder.errors import UnreadableVideo
 from core_encoder.features.encoding import encoder_may_share, frames_per_part
 from core_encoder.features.feature_spec import ClipKey, FeatureSpec
 from core_encoder.video.clip_decoder import ClipDecoder
+from core_encoder.video.decoders import KnownTimeline
 from core_encoder.video.decoding import ClipDone, ClipFailed, ClipFrames, FrameQueue, Part
 from core_encoder.video.opening import VideoLimits
 from prismhub.server.decode_process import Bytes, End, Order, serve_decoding
@@ -95,6 +97,7 @@ class DecodePool:
         self._ahead: list[Ahead] = []
         self._changing = threading.Lock()
         self._closed = False
+        self._timelines: dict[str, KnownTimeline] = {}  # by path, as the deadlines
         self.deadlines: dict[str, float] = {}  # of the clips that are being answered, by path
         self.deaths = 0
         for _ in range(workers + 1):
@@ -126,7 +129,8 @@ class DecodePool:
             found = one.receive(deadline)
         if isinstance(found, UnreadableVideo):
             raise found
-        return found
+        self._timelines[clip.path] = found
+        return found.timeline.facts
 
     def decode_ahead(
         self, clip: Clip, facts: VideoFacts, encoder: Any, specs: Sequence[FeatureSpec], ahead: Ahead, deadline: float
@@ -144,8 +148,10 @@ class DecodePool:
                 self._ahead.append(ahead)
         return True
 
-    def forget(self, ahead: Ahead) -> None:
-        """Let go of frames whose request is over."""
+    def forget(self, path: str, ahead: Ahead) -> None:
+        """Let go of what is known of a file, and of frames, whose request is over."""
+        self._timelines.pop(path, None)
+        self.deadlines.pop(path, None)
         with self._changing:
             ahead.given_up = True
             if ahead in self._ahead:
@@ -160,7 +166,7 @@ class DecodePool:
     ) -> PooledFrames:
         """The frames of clips, those first that are here."""
         return PooledFrames(
-            self, [Order(clip, decoder.spec, decoder.frames_per_part, decoder.may_share) for clip in clips]
+            self, [Order(clip, decoder.spec, None, decoder.frames_per_part, decoder.may_share) for clip in clips]
         )
 
     def frames(self, order: Order) -> Iterator[Part]:
@@ -172,12 +178,12 @@ class DecodePool:
         return iter(known) if known is not None else self._parts(order, deadline)
 
     def _order(self, clip: Clip, spec: FeatureSpec, batch_size: int, may_share: bool) -> Order:
-        return Order(clip, spec, frames_per_part(spec, batch_size), may_share)
+        return Order(clip, spec, None, frames_per_part(spec, batch_size), may_share)
 
     def _parts(self, order: Order, deadline: float) -> Iterator[Part]:
         try:
             with self._process(order.clip, deadline) as one:
-                one.send(order)
+                one.send(replace(order, timeline=self._timelines.get(order.clip.path)))
                 while not isinstance(part := one.receive(deadline), End):
                     yield part
         except UnreadableVideo as error:

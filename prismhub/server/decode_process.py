@@ -1,4 +1,4 @@
-"""The process that opens the files of strangers: it sends facts and frames, and may die of any of them."""
+"""The process that opens the files of strangers: it sends timelines and frames, and may die of any of them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-from core_encoder.clip_plan import Clip, VideoFacts
+from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.features.encoding import decode_files
 from core_encoder.features.feature_spec import FeatureSpec
 from core_encoder.video.clip_decoder import ClipDecoder
-from core_encoder.video.decoders import decoder_id, read_facts
+from core_encoder.video.decoders import KnownTimeline, decoder_id, read_timeline, remember_timeline
 from core_encoder.video.decoding import ClipFrames, FrameQueue, Part
 from core_encoder.video.opening import VideoLimits, limit_videos
 
@@ -31,10 +31,14 @@ _SPARE_BYTES = 4 << 30  # of memory, beyond what the process begins with
 
 @dataclass(frozen=True)
 class Order:
-    """What the process is to do with a clip: tell its facts, or decode it for a spec."""
+    """What the process is to do with a clip: tell its timeline, or decode it for a spec.
+
+    `timeline` is what another process has told of the file.
+    """
 
     clip: Clip
     spec: FeatureSpec | None = None
+    timeline: KnownTimeline | None = None
     frames_per_part: int = 0
     may_share: bool = False
 
@@ -66,8 +70,10 @@ def serve_decoding(connection: Connection, limits: VideoLimits) -> None:
         while True:
             order: Order = connection.recv()
             if order.spec is None:
-                connection.send(_facts(order.clip))
+                connection.send(_timeline(order.clip))
                 continue
+            if order.timeline is not None:
+                remember_timeline(order.timeline)
             for part in _parts(order):
                 if isinstance(part, ClipFrames):
                     frames = part.frames.contiguous().numpy()
@@ -80,9 +86,9 @@ def serve_decoding(connection: Connection, limits: VideoLimits) -> None:
         return
 
 
-def _facts(clip: Clip) -> VideoFacts | UnreadableVideo:
+def _timeline(clip: Clip) -> KnownTimeline | UnreadableVideo:
     try:
-        return read_facts(clip.path, "pyav")
+        return read_timeline(clip.path, "pyav")
     except UnreadableVideo as error:
         return error
     except (InputError, MemoryError, ValueError, ArithmeticError) as error:

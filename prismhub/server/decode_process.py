@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
@@ -27,6 +29,8 @@ _AHEAD_BYTES = 64 << 20  # decoded and not sent yet
 _AHEAD_PARTS = 32
 _NONE: Any = None  # a tensor would travel through shared memory of its own
 _SPARE_BYTES = 4 << 30  # of memory, beyond what the process begins with
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of glibc's malloc.h
+_MAPPED_BYTES = 128 << 10  # such pieces go back to the system when they are let go
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ def serve_decoding(connection: Connection, limits: VideoLimits) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # so is that of a service manager, which sends it to all of us
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
+    _share_one_heap()
     limit_videos(limits)
     _limit_memory(limits)
     try:
@@ -116,6 +121,14 @@ def _die_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
+
+
+def _share_one_heap() -> None:
+    """A heap for each of the threads that come and go with every file would grow for minutes, none of it in use."""
+    with suppress(OSError, AttributeError, TypeError):  # another C library than glibc
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_ARENA_MAX, 1)
+        libc.mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
 
 
 def _limit_memory(limits: VideoLimits) -> None:

@@ -18,6 +18,7 @@ _NAMING_OTHERS = frozenset(
     {"applehttp", "avisynth", "concat", "dash", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp"}
     | {"vapoursynth", "vobsub", "webm_dash_manifest"}
 )
+_DRAWING_TEXT = frozenset({"adf", "bin", "idf", "tty", "xbin"})  # letters as pictures: any note would be a video
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def open_container(path: str) -> Any:
 
 @functools.cache
 def _formats() -> str:
-    """The names of all demuxers that keep to the file they are given."""
+    """The names of all demuxers that keep to the file they are given, and take it for a video."""
     import av
 
-    return ",".join(sorted(av.formats_available - _NAMING_OTHERS))
+    return ",".join(sorted(av.formats_available - _NAMING_OTHERS - _DRAWING_TEXT))

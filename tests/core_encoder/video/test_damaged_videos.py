@@ -37,6 +37,7 @@ def test_files_that_are_no_videos(tmp_path: Path, decoder: str, capfd: pytest.Ca
     (tmp_path / "noise.mp4").write_bytes(random.Random(0).randbytes(5000))
     (tmp_path / "itself.mp4").symlink_to("itself.mp4")
     (tmp_path / "gone.mp4").symlink_to("nowhere.mp4")
+    (tmp_path / "it.txt").write_text("ffmpeg draws letters\n" * 40)
     (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile plain.mp4\n")
     write(tmp_path / "plain.mp4", numbered(4))
     with av.open(str(tmp_path / "sound.mp4"), "w") as file:
@@ -50,6 +51,7 @@ def test_files_that_are_no_videos(tmp_path: Path, decoder: str, capfd: pytest.Ca
         "empty.mp4": "empty",
         "folder.mp4": "a folder",
         "text.mp4": "text, not a video",
+        "it.txt": "text, not a video",
         "page.mp4": "a web page, not a video",
         "answer.mp4": "text, not a video",
         "pointer.mp4": "a pointer of Git LFS",

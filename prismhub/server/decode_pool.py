@@ -31,6 +31,7 @@ from core_encoder.video.opening import VideoLimits
 from prismhub.server.decode_process import Bytes, End, Order, serve_decoding
 
 _AHEAD_BYTES = 16 << 20  # of a clip whose frames are kept until a batch begins
+_MOST_ORDERS = 10_000  # of one process: libav leaves a kilobyte or two behind with every file
 log = logging.getLogger(__name__)
 
 
@@ -49,6 +50,7 @@ class DecodeProcess:
         self.process.start()
         theirs.close()
         self.connection: Connection = ours
+        self.orders = 0
 
     def send(self, order: Order) -> None:
         self.connection.send(order)
@@ -191,15 +193,16 @@ class DecodePool:
 
     @contextmanager
     def _process(self, clip: Clip, deadline: float) -> Iterator[DecodeProcess]:
-        """An idle process; one that does not finish what it was asked for gives way to a new one."""
+        """An idle process; one that does not finish what it was asked for, or is old, gives way to a new one."""
         try:
             one = self._idle.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
             raise TookTooLong from None
         whole = False
+        one.orders += 1
         try:
             yield one
-            whole = True
+            whole = one.orders < _MOST_ORDERS
         except (EOFError, OSError) as error:
             one.process.join(1)
             self.deaths += 1

@@ -17,6 +17,7 @@ from core_encoder.encoder import load_encoder
 from core_encoder.errors import InputError
 from prismhub.cli import run
 from prismhub.client import ServerError
+from prismhub.server import decode_pool
 from tests.adapters.every_kind import ROWS
 from tests.prismhub.server.serving import serving
 from tests.prismhub.small_data import read_json
@@ -171,6 +172,19 @@ def test_requests_that_wait_together_are_encoded_together(trained: Path, tmp_pat
         scores = server.client.predict(paths[0], all_scores=True)["x"][0]["scores"]
         for one in again:
             assert one["scores"] == pytest.approx(scores, abs=1e-5)
+
+
+def test_old_decode_processes_give_way_to_new_ones(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "a.mp4", moving_square())
+    monkeypatch.setattr(decode_pool, "_MOST_ORDERS", 3)
+    with serving(adapter=["x"], workers=1) as server:
+        pool = server.served.answering._pool
+        before = set(pool.process_ids)
+        answers = [server.client.predict(path) for _ in range(5)]  # each of two orders
+        assert all(one == answers[0] for one in answers)
+        assert len(pool.process_ids) == len(before) and set(pool.process_ids) != before and pool.deaths == 0
 
 
 def metrics_of(text: str) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +32,7 @@ class Seen(NamedTuple):
     pooled: Tensor | None
 
 
-class FrameModel(nn.Module):
+class FrameModel(nn.Module, ABC):
     """An image model over the frames of a clip: patch tokens per frame; the embedding is the mean over real frames.
 
     The temporal half is the identity, so that windows of one video share all of their work. A subclass says its sizes
@@ -49,9 +50,9 @@ class FrameModel(nn.Module):
     num_layers: int
     embedding_dim: int | None
 
+    @abstractmethod
     def see(self, images: Tensor, grid: tuple[int, int], with_hidden: bool) -> Seen:
         """Normalized images (b, 3, H, W) of `grid` rows and columns of patches -> what the model says of them."""
-        raise NotImplementedError
 
     def forward(
         self, video: Tensor, frame_mask: Tensor | None = None, layers: Sequence[int] = (), embed: bool = False

@@ -8,6 +8,7 @@ number of frames.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ _HALVES = {"image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5)}
 _SIDE = 1 << 12  # more rows and columns of patches than any frame has
 
 
-class TubeletModel(nn.Module):
+class TubeletModel(nn.Module, ABC):
     """A video model whose tokens all see each other. A subclass says its sizes, `patches`, `layers` and `norm`.
 
     Padding is never shown to the model: the tokens of its time steps are zeros. A step with a real frame is real; what
@@ -47,17 +48,17 @@ class TubeletModel(nn.Module):
     dim: int
     num_layers: int
 
+    @abstractmethod
     def patches(self, video: Tensor) -> Tensor:
         """Video (B, T, 3, H, W) -> tubelets (B, T / tubelet, N, D), with positions where they are added."""
-        raise NotImplementedError
 
+    @abstractmethod
     def layer(self, number: int, x: Tensor, places: Tensor) -> Tensor:
         """One layer: tokens (b, S, D), of which each lies at one of `places` (S,) -> (b, S, D)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def norm(self, x: Tensor) -> Tensor:
         """What follows the last layer."""
-        raise NotImplementedError
 
     def forward(
         self, video: Tensor, frame_mask: Tensor | None = None, layers: Sequence[int] = (), embed: bool = False

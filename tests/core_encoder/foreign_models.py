@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
 from transformers import (
     Dinov2Config,
     Dinov2Model,
@@ -32,6 +34,11 @@ _TEXT |= {"vocab_size": 60, "max_position_embeddings": 12, "projection_size": 24
 _HALVES = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
 _IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 _SQUARE = {"size": {"height": 32, "width": 32}, "do_resize": True, "do_rescale": True, "do_normalize": True}
+
+
+def clip_of(frames: int, height: int = 32, width: int = 32, batch: int = 2) -> Tensor:
+    """A video (B, T, 3, H, W) of random pixels in [0, 1]."""
+    return torch.rand(batch, frames, 3, height, width, generator=torch.Generator().manual_seed(frames))
 
 
 def siglip_model(seed: int = 0, **vision: Any) -> SiglipModel:

@@ -13,7 +13,7 @@ from core_encoder import Clip, ClipPlan, read_clip
 from core_encoder.encoder import Encoder, load_encoder, save_encoder
 from core_encoder.errors import InputError
 from core_encoder.preprocessing import to_video_tensor
-from tests.core_encoder.foreign_models import BUILDERS, foreign_folder
+from tests.core_encoder.foreign_models import BUILDERS, clip_of, foreign_folder
 from tests.videos import moving_square, write_video
 
 BEFORE = {"dinov2": 1, "dinov2_with_registers": 4, "dinov3_vit": 5}
@@ -32,10 +32,6 @@ def model(family: str) -> Any:
 @pytest.fixture
 def encoder(family: str, model: Any, tmp_path: Path) -> Encoder:
     return load_encoder(foreign_folder(family, tmp_path / family, model))
-
-
-def clip_of(frames: int, height: int = 32, width: int = 32, batch: int = 2) -> Tensor:
-    return torch.rand(batch, frames, 3, height, width, generator=torch.Generator().manual_seed(frames))
 
 
 def normalized(clip: Tensor) -> Tensor:

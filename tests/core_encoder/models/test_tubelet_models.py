@@ -15,7 +15,7 @@ from core_encoder.errors import InputError
 from core_encoder.extraction import spec_for
 from core_encoder.preprocessing import to_video_tensor
 from tests.core_encoder.checkpoint_files import save
-from tests.core_encoder.foreign_models import BUILDERS, foreign_folder, videomae_model, vjepa2_model
+from tests.core_encoder.foreign_models import BUILDERS, clip_of, foreign_folder, videomae_model, vjepa2_model
 from tests.videos import moving_square, write_video
 
 FAMILIES = ("videomae", "vjepa2")
@@ -34,10 +34,6 @@ def model(family: str) -> Any:
 @pytest.fixture
 def encoder(family: str, model: Any, tmp_path: Path) -> Encoder:
     return load_encoder(foreign_folder(family, tmp_path / family, model))
-
-
-def clip_of(frames: int, height: int = 32, width: int = 32, batch: int = 2) -> Tensor:
-    return torch.rand(batch, frames, 3, height, width, generator=torch.Generator().manual_seed(frames))
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -31,7 +31,7 @@ from prismhub.server.decode_pool import Ahead, DecodePool, TookTooLong
 from prismhub.server.given_boxes import moments_of, wants_boxes
 from prismhub.server.lane import Lane
 from prismhub.server.metrics import Metrics
-from prismhub.server.questions import EmbedQuestion, PredictQuestion, VideoQuestion, ZeroShotQuestion
+from prismhub.server.questions import EmbedQuestion, PredictQuestion, ZeroShotQuestion
 from prismhub.server.refusal import Refused
 from prismhub.server.settings import AnsweringSettings
 
@@ -77,11 +77,16 @@ class Answering:
     def __init__(self, hub: Hub, pool: DecodePool, settings: AnsweringSettings, metrics: Metrics) -> None:
         self.hub, self._pool, self._settings = hub, pool, settings
         size, wait_s = settings.reading.clips_per_batch, settings.max_wait_ms / 1000
-        self._short = Lane("short clips", size, wait_s, metrics.batch)
+        self._short = Lane("short clips", size, wait_s, metrics.batch, self._more_come)
         self._long = Lane("long clips", 1, 0.0, metrics.batch)
+        self.admitted: Callable[[], int] = lambda: 0  # requests that are read, decoded or answered; the routes know
         self._changing = threading.Lock()
         for one in hub.adapters.values():
             one.eval()
+
+    def _more_come(self) -> bool:
+        """Whether some requests have not come to a lane yet."""
+        return self.admitted() > self._short.busy + self._long.busy
 
     def close(self) -> None:
         """Finish what runs."""
@@ -405,15 +410,6 @@ class Answering:
 
         if not self.hub.encoder.has_text:
             raise no_text_tower(self.hub.encoder.name)
-
-
-def clip_of(path: str, question: VideoQuestion) -> Clip:
-    """The clip that a question is about.
-
-    Raises:
-        InputError: it ends before it begins.
-    """
-    return Clip(path, question.start, question.end)
 
 
 def _known(records: list[Record]) -> FeatureSource:

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+_LOOK_S = 0.002  # so often it is seen whether more come
 log = logging.getLogger(__name__)
 
 
@@ -27,14 +28,30 @@ class Task:
 class Lane:
     """One thread. A result that is an exception is raised for its own item alone."""
 
-    def __init__(self, name: str, batch_size: int, max_wait_s: float, hear: Callable[[int], None]) -> None:
-        """At most `batch_size` items together, the first of which waits `max_wait_s`; `hear` is told of each batch."""
-        self._batch_size, self._max_wait_s, self._hear = batch_size, max_wait_s, hear
+    def __init__(
+        self,
+        name: str,
+        batch_size: int,
+        max_wait_s: float,
+        hear: Callable[[int], None],
+        more_come: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """At most `batch_size` items together; `hear` is told of each batch.
+
+        The first of them waits at most `max_wait_s`, and no longer than more are on their way (`more_come`).
+        """
+        self._batch_size, self._max_wait_s, self._hear, self._more_come = batch_size, max_wait_s, hear, more_come
         self._waiting: deque[Task] = deque()
+        self._running = 0
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, daemon=True, name=name)
         self._thread.start()
+
+    @property
+    def busy(self) -> int:
+        """How many items wait or are worked on."""
+        return len(self._waiting) + self._running
 
     def submit(self, kind: Hashable, item: Any, run: Callable[[Sequence[Any]], Sequence[Any]]) -> Future[Any]:
         """Do this when its turn comes; a future that is cancelled before is left out."""
@@ -72,19 +89,21 @@ class Lane:
     def _next_batch(self) -> list[Task]:
         """The tasks that wait and are of the kind of the first; none when all is over."""
         with self._changed:
+            self._running = 0
             while not self._waiting and not self._closed:
                 self._changed.wait()
             if not self._waiting:
                 return []
             first = self._waiting[0]
             until = time.monotonic() + self._max_wait_s
-            while not self._closed and len(self._alike(first)) < self._batch_size:
+            while not self._closed and len(self._alike(first)) < self._batch_size and self._more_come():
                 if (left := until - time.monotonic()) <= 0:
                     break
-                self._changed.wait(left)
+                self._changed.wait(min(left, _LOOK_S))
             batch = self._alike(first)[: self._batch_size]
             for task in batch:
                 self._waiting.remove(task)
+            self._running = len(batch)
             return batch
 
     def _alike(self, first: Task) -> list[Task]:

@@ -13,8 +13,9 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 
+from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError, UnreadableVideo
-from prismhub.server.answering import Asked, clip_of
+from prismhub.server.answering import Asked
 from prismhub.server.questions import VideoQuestion
 from prismhub.server.refusal import Refused, public_text
 from prismhub.server.served_files import upload_name
@@ -105,6 +106,15 @@ async def asked_video(
             path.unlink(missing_ok=True)
         if upload is not None:
             await upload.close()
+
+
+def clip_of(path: str, question: VideoQuestion) -> Clip:
+    """The clip that a question is about.
+
+    Raises:
+        InputError: it ends before it begins.
+    """
+    return Clip(path, question.start, question.end)
 
 
 def _sample_name(name: str, question: VideoQuestion) -> str:

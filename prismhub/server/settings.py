@@ -27,7 +27,9 @@ class AnsweringSettings:
     reading: ReadingSettings = group()
     root: Path | None = option(None, "Folder whose videos may be asked about by their paths below it.")
     queue: int = option(32, "So many requests wait or run at once; further ones are refused.")
-    max_wait_ms: float = option(5.0, "A request waits so long for others, to be encoded in one batch with them.")
+    max_wait_ms: float = option(
+        40.0, "A request waits at most so long for others on their way, to be encoded in one batch with them."
+    )
     max_seconds: float = option(120.0, "Seconds a request may take, its upload among them.")
     max_clip_seconds: float = option(900.0, "Longest clip, in seconds of video.")
     max_pixels: int = option(36_000_000, "Most pixels of one picture; 8K has 33 million.")

@@ -1,0 +1,46 @@
+"""A lane makes batches of what comes together, and lets nobody wait for nobody."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from prismhub.server.lane import Lane
+
+
+def test_it_waits_for_those_on_their_way_and_no_longer() -> None:
+    coming, batches = threading.Event(), list[int]()
+    lane = Lane("test", 8, 20.0, batches.append, coming.is_set)
+    began = time.monotonic()
+    assert lane.submit("a", 1, list).result(10) == 1  # alone
+    coming.set()
+    some = [lane.submit("a", item, list) for item in range(3)]
+    assert lane.busy == 3 and not any(one.done() for one in some)
+    others = [lane.submit("a", item, list) for item in range(5)]  # a whole batch waits for nobody
+    assert [one.result(10) for one in (*some, *others)] == [0, 1, 2, 0, 1, 2, 3, 4]
+    last = lane.submit("a", 7, list)
+    coming.clear()
+    assert last.result(10) == 7
+    lane.close()
+    assert batches == [1, 8, 1] and lane.busy == 0 and time.monotonic() - began < 15
+
+
+def test_it_waits_no_longer_than_it_may_and_keeps_kinds_apart() -> None:
+    batches = list[int]()
+    lane = Lane("test", 8, 0.3, batches.append, lambda: True)
+    tasks = [lane.submit(kind, kind, list) for kind in ("a", "b", "a")]
+    assert [one.result(10) for one in tasks] == ["a", "b", "a"]
+    lane.close()
+    assert batches == [2, 1]
+
+
+def test_a_failure_is_that_of_its_item() -> None:
+    lane = Lane("test", 4, 0.0, lambda size: None)
+    error = ValueError("no")
+    failed = lane.submit("a", 1, lambda items: [error for _ in items])
+    with pytest.raises(ValueError, match="no"):
+        failed.result(10)
+    assert lane.submit("a", 2, list).result(10) == 2
+    lane.close()

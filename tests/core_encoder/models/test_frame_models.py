@@ -13,7 +13,7 @@ from core_encoder import Clip, ClipPlan, read_clip
 from core_encoder.encoder import Encoder, load_encoder, save_encoder
 from core_encoder.errors import InputError
 from core_encoder.preprocessing import to_video_tensor
-from tests.core_encoder.foreign_models import BUILDERS, clip_of, foreign_folder
+from tests.core_encoder.foreign_models import BUILDERS, clip_of
 from tests.videos import moving_square, write_video
 
 BEFORE = {"dinov2": 1, "dinov2_with_registers": 4, "dinov3_vit": 5}
@@ -22,16 +22,6 @@ BEFORE = {"dinov2": 1, "dinov2_with_registers": 4, "dinov3_vit": 5}
 @pytest.fixture(params=BEFORE)
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@pytest.fixture
-def model(family: str) -> Any:
-    return BUILDERS[family]()
-
-
-@pytest.fixture
-def encoder(family: str, model: Any, tmp_path: Path) -> Encoder:
-    return load_encoder(foreign_folder(family, tmp_path / family, model))
 
 
 def normalized(clip: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from core_encoder.errors import InputError
 from core_encoder.extraction import spec_for
 from core_encoder.preprocessing import to_video_tensor
 from core_encoder.text_encoder import build_text_encoder, load_text_encoder
-from tests.core_encoder.foreign_models import BUILDERS, clip_of, foreign_folder, siglip_model
+from tests.core_encoder.foreign_models import clip_of, foreign_folder, siglip_model
 from tests.videos import moving_square, write_video
 
 FAMILIES = ("siglip", "siglip2")
@@ -28,16 +28,6 @@ TEXTS = ["A Video of a DOG!", "cat", ""]
 @pytest.fixture(params=FAMILIES)
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@pytest.fixture
-def model(family: str) -> Any:
-    return BUILDERS[family]()
-
-
-@pytest.fixture
-def encoder(family: str, model: Any, tmp_path: Path) -> Encoder:
-    return load_encoder(foreign_folder(family, tmp_path / family, model))
 
 
 @torch.no_grad()

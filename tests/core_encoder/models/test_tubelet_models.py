@@ -26,16 +26,6 @@ def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def model(family: str) -> Any:
-    return BUILDERS[family]()
-
-
-@pytest.fixture
-def encoder(family: str, model: Any, tmp_path: Path) -> Encoder:
-    return load_encoder(foreign_folder(family, tmp_path / family, model))
-
-
 @torch.no_grad()
 def theirs(model: Any, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Tokens (B, T'*N, D) and the raw outputs of all layers by the forward pass of `transformers`."""

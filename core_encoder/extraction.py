@@ -220,6 +220,11 @@ class StoreWriting:
         except UnstorableFeatures as error:
             self.unstorable[encoded.key.clip_key] = str(error)
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether something that was kept is not durable yet."""
+        return any(writer.is_pending for writer in self.writers)
+
     def commit(self) -> None:
         """Make all that was kept durable.
 

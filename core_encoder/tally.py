@@ -137,6 +137,11 @@ class Tally:
         self._num_encoded += 1
         self.tell()
 
+    def lost(self, span_s: float) -> None:
+        """A clip of so many seconds that counted as encoded was lost before it was saved: it begins anew."""
+        self._clock.reopen(span_s)
+        self._num_encoded -= 1
+
     def failed(self, clip: Clip, key: ClipKey | None, reason: str) -> None:
         """A clip could not be encoded.
 
@@ -151,6 +156,14 @@ class Tally:
         log.warning("%s: not encoded: %s", one_line(clip.path), failure.reason)
         self._listed.add(failure)
         self.tell()
+
+    def twice(self, clip: Clip) -> None:
+        """A clip that was asked for twice: it went as before."""
+        before = next((one for one in self._failures if one.clip == clip), None)
+        if before is None:
+            self.cached()
+        else:
+            self.failed(clip, None, before.reason)
 
     def settle(self) -> None:
         """At the end: clips that have the content of others went as these did."""

@@ -231,6 +231,11 @@ class ClipEncoder:
         """What comes of the parts that waited for others."""
         yield from self._encode_waiting()
 
+    def forget(self, clip: Clip) -> None:
+        """Drop what waits of a clip of which no more parts come."""
+        self._streams.pop(clip, None)
+        self._waiting = [part for part in self._waiting if part.source.clip != clip]
+
     def _alone(self, part: ClipFrames) -> Iterator[Event]:
         self._waiting.append(part)
         if len(self._waiting) >= self.batch_size:

@@ -35,6 +35,11 @@ class VideoClock:
             self._closed_s += span_s
             self._num_closed += 1
 
+    def reopen(self, span_s: float) -> None:
+        """A clip of so many seconds that was closed is to be done again."""
+        self._closed_s -= span_s
+        self._num_closed -= 1
+
     @property
     def done_s(self) -> float:
         """Seconds done, those of an earlier run in clips that this one goes on with among them."""

@@ -1,0 +1,60 @@
+"""A connection to Ray: to a running cluster, or to one that is started on this machine and stopped at the end.
+
+No telemetry, no dashboard, and nothing on stdout, which is for results.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from core_encoder.cluster.cluster_settings import ClusterSettings
+from core_encoder.errors import InputError
+
+_CONNECT_S = "20"
+_PASSED_ON = ("PYTHONPATH", "HF_", "OMP_", "PRISMHUB_", "TOKENIZERS_")  # of the environment, to workers of a cluster
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def ray_session(cluster: ClusterSettings) -> Iterator[Any]:
+    """Ray, connected; the module itself is given. Inside another session, or a program's own, that one serves.
+
+    Raises:
+        InputError: Ray is not installed, or no cluster answers at the address.
+    """
+    cluster.check()
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_gcs_rpc_server_connect_timeout_s", _CONNECT_S)
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield ray
+        return
+    _keep_stdout(ray)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if cluster.address is None:
+            ray.init(address="local", include_dashboard=False, **quiet)
+        else:
+            given = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
+            ray.init(address=cluster.address, runtime_env={"env_vars": given}, **quiet)
+    except (ConnectionError, TimeoutError, RuntimeError) as error:
+        where = cluster.address or "this machine"
+        reason = " ".join(str(error).split())
+        raise InputError(f"no Ray cluster at {where}: {reason[:200]}; start one with `ray start --head`") from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _keep_stdout(ray: Any) -> None:
+    """Ray prints what it hears of dead processes to stdout; the run says it in its own words."""
+    worker = ray._private.worker
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = lambda data, ignore_prefix=False: log.debug("ray: %s", data)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adapters.training.training_config import TrainingConfig
+from core_encoder.cluster.cluster_settings import ClusterSettings
 from core_encoder.config import config_to_dict, group, option
 from core_encoder.errors import InputError
 from fit.device import Accelerator
@@ -127,6 +128,7 @@ class EncodeSettings:
     )
     accelerator: Accelerator = option("auto", "auto, cpu, gpu or mps.")
     reading: ReadingSettings = group()
+    cluster: ClusterSettings = group()
     failures: Path | None = option(None, "List of unreadable videos (default: failures.jsonl in the store).")
     dry_run: bool = option(False, "Only say how large the features will be.")
     output: OutputSettings = group()
@@ -144,6 +146,7 @@ class TrainSettings:
     test_fraction: float = option(0.15, "Share kept for the test where the data names no split at all.")
     encoding: EncodingSettings = group()
     reading: ReadingSettings = group()
+    cluster: ClusterSettings = group()
     head: tuple[str, ...] = option((), "Options of the head, as key=value ...")
     text_tower: str | None = option(None, "Short for --head text_tower=...: encoder name, folder or Hub id.")
     llm: str | None = option(None, "Short for --head llm=...: smollm2, a folder or a Hub id of a language model.")
@@ -203,6 +206,7 @@ class EvaluateSettings:
     split: Literal["test", "val", "train", "all"] | None = option(None, "Split (default: test, val, or all there is).")
     classifier: str | None = option(None, "Adapter that names what a class-agnostic localizer finds.")
     reading: ReadingSettings = group()
+    cluster: ClusterSettings = group()
     seed: int = option(0, "Seed of the bootstrap.")
     out: Path | None = option(None, "Where to write the result (default: results/ in PRISMHUB_HOME).")
     output: OutputSettings = group()
@@ -318,6 +322,7 @@ class EmbedSettings:
     encoding: EncodingSettings = group()
     accelerator: Accelerator = option("auto", "auto, cpu, gpu or mps.")
     reading: ReadingSettings = group()
+    cluster: ClusterSettings = group()
     output: OutputSettings = group()
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from core_encoder.cluster.cluster_settings import ClusterSettings
 from core_encoder.errors import InputError
 
-_CONNECT_S = "20"
+_CONNECT_S = 5.0
 _PASSED_ON = ("PYTHONPATH", "HF_", "OMP_", "PRISMHUB_", "TOKENIZERS_")  # of the environment, to workers of a cluster
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ def ray_session(cluster: ClusterSettings) -> Iterator[Any]:
     """
     cluster.check()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_gcs_rpc_server_connect_timeout_s", _CONNECT_S)
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
@@ -36,7 +37,8 @@ def ray_session(cluster: ClusterSettings) -> Iterator[Any]:
         yield ray
         return
     _keep_stdout(ray)
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    _check_address(cluster.address)
+    quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     try:
         if cluster.address is None:
             ray.init(address="local", include_dashboard=False, **quiet)
@@ -44,13 +46,27 @@ def ray_session(cluster: ClusterSettings) -> Iterator[Any]:
             given = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
             ray.init(address=cluster.address, runtime_env={"env_vars": given}, **quiet)
     except (ConnectionError, TimeoutError, RuntimeError) as error:
-        where = cluster.address or "this machine"
-        reason = " ".join(str(error).split())
-        raise InputError(f"no Ray cluster at {where}: {reason[:200]}; start one with `ray start --head`") from error
+        raise _unreachable(cluster.address or "this machine", error) from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str | None) -> None:
+    """Refuse an address where nobody listens: Ray itself would try for minutes, and tell of each try."""
+    if address in (None, "auto"):
+        return
+    host, _, port = str(address).rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise _unreachable(str(address), error) from error
+
+
+def _unreachable(where: str, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:200].rstrip(". ")
+    return InputError(f"no Ray cluster at {where}: {reason}; `ray start --head` starts one")
 
 
 def _keep_stdout(ray: Any) -> None:

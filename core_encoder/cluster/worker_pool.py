@@ -70,4 +70,3 @@ class WorkerPool:
         """End all of them."""
         for actor in self.alive + self._starting:
             self._ray.kill(actor)
-        self.alive, self._starting = [], []

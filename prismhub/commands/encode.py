@@ -31,10 +31,11 @@ def encode(settings: EncodeSettings, show: Show = SILENT) -> Encoded:
         InputError: no video, an unknown encoder, or the features do not fit on the disk.
     """
     clips = find_clips(settings.videos)
+    settings.cluster.check()
     check_encoding(settings.encoding)
     encoder = open_encoder(settings.encoding.encoder, settings.accelerator, settings.encoding.encoder_dtype)
     specs = [feature_spec(encoder, settings.encoding, kind, settings.encoding.layers) for kind in settings.kind]
-    reading = reading_of(settings.reading)
+    reading = reading_of(settings.reading, settings.cluster)
     if settings.dry_run:
         return Encoded(tuple(state_size(encoder, clips, spec, reading.root) for spec in specs), None)
     return Encoded((), encode_missing(encoder, clips, specs, reading, show, settings.failures))

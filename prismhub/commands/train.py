@@ -47,6 +47,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     from tasks.own_data import read_task
 
     dataset, training = settings.dataset, settings.training
+    settings.cluster.check()
     head, grid = head_assignments(settings.head) | settings.head_options, parse_grid(settings.grid)
     if settings.name is not None:
         check_name(settings.name, "adapter name")
@@ -103,7 +104,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     for setting in resolved:
         # it stays until the end: a language model is read from the disk once, as long as anybody uses it
         _checked = kind.build(setting.head, Context(encoder.dim, task.schema, spec, encoder_source=source))
-    reading = reading_of(settings.reading)
+    reading = reading_of(settings.reading, settings.cluster)
     features = cell_features(task, SPLITS, encoder, spec, reading, show, dataset.max_unreadable)
     sets = data_sets(cell, features)
     run = settings.run or prismhub_home() / "runs" / f"{cell.name}-{_identity(settings, task, sets)}"

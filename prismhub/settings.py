@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adapters.training.training_config import TrainingConfig
+from benchmarks.corpus_cost import CorpusSettings
 from core_encoder.cluster.cluster_settings import ClusterSettings
 from core_encoder.config import config_to_dict, group, option
 from core_encoder.errors import InputError
@@ -131,7 +132,12 @@ class EncodeSettings:
     cluster: ClusterSettings = group()
     failures: Path | None = option(None, "List of unreadable videos (default: failures.jsonl in the store).")
     dry_run: bool = option(False, "Only say how large the features will be.")
+    corpus: CorpusSettings = group()
     output: OutputSettings = group()
+
+    def __post_init__(self) -> None:
+        if self.corpus.corpus_clips is not None and not self.dry_run:
+            raise InputError("corpus_clips is reckoned by a dry run: give dry_run with it")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,6 @@ def ray_session(cluster: ClusterSettings) -> Iterator[Any]:
     """
     cluster.check()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
@@ -37,6 +36,7 @@ def ray_session(cluster: ClusterSettings) -> Iterator[Any]:
         yield ray
         return
     _keep_stdout(ray)
+    logging.getLogger("ray").setLevel(logging.ERROR)
     _check_address(cluster.address)
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     try:

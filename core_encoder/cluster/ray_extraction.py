@@ -25,6 +25,7 @@ from core_encoder.clip_plan import Clip
 from core_encoder.cluster.actor_calls import ActorCalls, Gone
 from core_encoder.cluster.chunks import DEATHS, Chunk, Chunks
 from core_encoder.cluster.cluster_settings import ClusterSettings
+from core_encoder.cluster.cluster_size import ClusterSize
 from core_encoder.cluster.ray_session import ray_session
 from core_encoder.cluster.worker_pool import WorkerPool
 from core_encoder.cluster.workers import ClipStored, Decoded, DecodingWorker, Encoded, EncodingJob, EncodingWorker
@@ -89,7 +90,7 @@ def extract_on_ray(
         num_threads=int(os.environ["OMP_NUM_THREADS"]) if os.environ.get("OMP_NUM_THREADS", "").isdigit() else None,
     )
     with ray_session(cluster) as ray:
-        size = _Size.of(ray, cluster)
+        size = ClusterSize.of(ray, cluster)
         per_chunk = max(1, min(_CLIPS_PER_CHUNK, len(unique) // (2 * size.decoding)))
         run = _Run(ray, job, encoder, Chunks(unique, per_chunk), size)
         clock = VideoClock(dense=specs[0].plan.sampling == "dense")
@@ -103,41 +104,6 @@ def extract_on_ray(
         else:
             tally.twice(clip)
     return tally.report(tuple(store.folder for store in stores), time.monotonic() - started)
-
-
-@dataclass(frozen=True)
-class _Size:
-    """How many workers of which size a cluster is to have."""
-
-    encoding: int
-    decoding: int
-    num_gpus: float  # of an encoding worker
-    num_cpus: float
-
-    @classmethod
-    def of(cls, ray: Any, cluster: ClusterSettings) -> _Size:
-        """What was asked for, and for the rest what the cluster has.
-
-        Without GPUs encoders hold no CPU of Ray's count: they share the cores with decoders, as threads of one process
-        would, so that whichever side is slower has them.
-
-        Raises:
-            InputError: more GPUs a worker than any machine has.
-        """
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        gpus = sum(node.get("GPU", 0) for node in nodes)
-        cpus = int(sum(node.get("CPU", 0) for node in nodes))
-        wanted = cluster.num_gpus_per_worker
-        num_gpus = wanted if wanted is not None else float(bool(gpus))
-        if num_gpus > max((node.get("GPU", 0) for node in nodes), default=0):
-            raise InputError(
-                f"num_gpus_per_worker {num_gpus:g}: no machine of the cluster has so many (GPUs in all: {gpus:g})"
-            )
-        working = [node for node in nodes if node.get("CPU", 0) >= 1] or nodes
-        encoding = cluster.encoding_workers or (int(gpus / num_gpus) if num_gpus else len(working))
-        num_cpus = 1.0 if num_gpus else 0.0
-        decoding = cluster.decoding_workers or max(1, cpus - int(encoding * num_cpus))
-        return cls(encoding, decoding, num_gpus, num_cpus)
 
 
 @dataclass(eq=False)
@@ -173,7 +139,7 @@ class _Hand:
 class _Run:
     """The driver of one extraction."""
 
-    def __init__(self, ray: Any, job: EncodingJob, encoder: Encoder, chunks: Chunks, size: _Size) -> None:
+    def __init__(self, ray: Any, job: EncodingJob, encoder: Encoder, chunks: Chunks, size: ClusterSize) -> None:
         self._ray = ray
         self._chunks = chunks
         self._size = size

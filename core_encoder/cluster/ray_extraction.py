@@ -88,6 +88,7 @@ def extract_on_ray(
         shard_bytes=shard_bytes,
         commit_every_s=commit_every_s,
         num_threads=int(os.environ["OMP_NUM_THREADS"]) if os.environ.get("OMP_NUM_THREADS", "").isdigit() else None,
+        folder=os.getcwd(),  # noqa: PTH109
     )
     with ray_session(cluster) as ray:
         size = ClusterSize.of(ray, cluster)

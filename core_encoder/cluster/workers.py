@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +40,7 @@ class EncodingJob:
     shard_bytes: int
     commit_every_s: float
     num_threads: int | None  # of an encoder without a GPU; None: one a core
+    folder: str  # where the run was started: paths may be relative to it
 
     def stores(self) -> list[FeatureStore]:
         """The stores of the run."""
@@ -64,6 +66,7 @@ class DecodingWorker:
 
     def ready(self) -> None:
         """Open the stores, to know what is cached."""
+        enter(self._job.folder)
         self._stores = self._job.stores()
         self._refreshed = time.monotonic()
 
@@ -141,6 +144,7 @@ class EncodingWorker:
         Raises:
             InputError: the stores cannot be written to.
         """
+        enter(self._job.folder)
         if device == "cpu":
             torch.set_num_threads(self._job.num_threads or len(os.sched_getaffinity(0)))
         self._clips = ClipEncoder(self._encoder.to(device), self._job.specs, self._job.batch_size)
@@ -220,6 +224,12 @@ class _Answer:
 
     stored: list[ClipStored] = field(default_factory=list)
     others: list[ClipDone | ClipFailed] = field(default_factory=list)
+
+
+def enter(folder: str) -> None:
+    """Go to the folder that a run was started in, where this machine has it."""
+    with suppress(OSError):
+        os.chdir(folder)
 
 
 def _clip_of(part: Part) -> Clip:

@@ -23,7 +23,7 @@ from tests.core_encoder.plain_features import DENSE, records_of
 
 
 def job_of(nano: Encoder, specs: tuple[FeatureSpec, ...], root: Path, **options: Any) -> EncodingJob:
-    known = {"shard_bytes": 64 << 20, "commit_every_s": 1000.0, "num_threads": 1} | options
+    known = {"shard_bytes": 64 << 20, "commit_every_s": 1000.0, "num_threads": 1, "folder": str(root)} | options
     return EncodingJob(specs, root, batch_size=3, may_share=encoder_may_share(nano, specs), **known)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 from core_encoder.cluster.actor_calls import ActorCalls, Gone
 from core_encoder.cluster.chunks import DEATHS
-from core_encoder.cluster.cluster_size import ClusterSize
 from core_encoder.cluster.worker_pool import WorkerPool
 
 Job = TypeVar("Job")
@@ -19,20 +18,25 @@ def run_jobs(
     ray: Any,
     worker: type[Any],
     given: Sequence[Any],
-    jobs: Sequence[Job],
-    size: ClusterSize,
+    jobs: Iterable[Job],
+    *,
+    count: int,
+    num_cpus: float,
+    num_gpus: float = 0,
+    split: Callable[[Job], Sequence[Job]] = lambda job: [job],
     tick: Callable[[int], None] = lambda workers: None,
 ) -> Iterator[tuple[Job, Any]]:
-    """Do `jobs` by workers made as `worker(*given)`, with `run(job)` each, and give what came of each as it is there.
+    """Do `jobs` by `count` workers made as `worker(*given)`, and give what came of each as it is there.
 
-    A worker is readied by `ready()` and has one job at a time. Of a job that three workers died of, a `Gone` is given
-    instead. `tick` hears about every second how many workers are there. Leaving the iterator ends the workers.
+    A worker is readied by `ready()` and does one job at a time by `run(job)`. A job that its worker died of is `split`
+    where it is of several things, and tried again; of one that three died of, a `Gone` is given. `tick` hears about
+    every second how many workers are there. Leaving the iterator ends the workers.
 
     Raises:
         Exception: what a job raised.
     """
     calls, idle = ActorCalls(ray), deque[Any]()
-    waiting, done, deaths = deque(enumerate(jobs)), deque[tuple[Job, Any]](), Counter[int]()
+    again, done, deaths = deque[Job](), deque[tuple[Job, Any]](), Counter[Job]()
     pool = WorkerPool(
         ray,
         calls,
@@ -40,33 +44,45 @@ def run_jobs(
         given,
         wake=lambda actor: actor.ready.remote(),
         on_ready=idle.append,
-        num_cpus=size.num_cpus,
-        num_gpus=size.num_gpus,
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
     )
+    coming, running = iter(jobs), 0
 
-    def ended(actor: Any, number: int, answer: Any) -> None:
+    def ended(actor: Any, job: Job, answer: Any) -> None:
+        nonlocal running
+        running -= 1
         if not isinstance(answer, Gone):
             idle.append(actor)
-            done.append((jobs[number], answer))
+            done.append((job, answer))
             return
         pool.replace(actor)
-        deaths[number] += 1
-        if deaths[number] < DEATHS:
-            waiting.appendleft((number, jobs[number]))
+        parts = split(job)
+        if len(parts) > 1:
+            again.extend(parts)
+            return
+        deaths[job] += 1
+        if deaths[job] < DEATHS:
+            again.append(job)
         else:
-            done.append((jobs[number], answer))
+            done.append((job, answer))
 
-    left = len(jobs)
+    def following() -> Job | None:
+        return again.popleft() if again else next(coming, None)
+
     try:
-        pool.start(min(size.encoding, left))
-        while left:
-            while idle and waiting:
-                actor, (number, job) = idle.popleft(), waiting.popleft()
-                calls.add(actor.run.remote(job), partial(ended, actor, number))
+        if (job := following()) is None:
+            return
+        again.append(job)
+        pool.start(count)
+        while not idle or running or again:
             calls.wait(1.0)
             tick(len(pool.alive))
             while done:
-                left -= 1
                 yield done.popleft()
+            while idle and (job := following()) is not None:
+                actor = idle.popleft()
+                calls.add(actor.run.remote(job), partial(ended, actor, job))
+                running += 1
     finally:
         pool.stop()

@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from core_encoder.cluster.cluster_settings import ClusterSettings
@@ -51,6 +51,11 @@ def ray_session(cluster: ClusterSettings) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def cluster_session(cluster: ClusterSettings) -> AbstractContextManager[Any]:
+    """One session for several jobs of a command, where it works on a cluster; else nothing."""
+    return ray_session(cluster) if cluster.on_ray else nullcontext()
 
 
 def _check_address(address: str | None) -> None:

@@ -221,7 +221,17 @@ def _on_cluster(
         size = ClusterSize.of(ray, settings.cluster)
         given = (ray.put((replace(settings, cluster=ClusterSettings()), os.getcwd(), about)),)  # noqa: PTH109
         tell = lambda workers: bar.update(len(found), len(cells), f"{workers} workers")  # noqa: E731
-        for path, result in run_jobs(ray, CellWorker, given, list(missing), size, tell):
+        done = run_jobs(
+            ray,
+            CellWorker,
+            given,
+            list(missing),
+            count=min(size.encoding, len(missing)),
+            num_cpus=size.num_cpus,
+            num_gpus=size.num_gpus,
+            tick=tell,
+        )
+        for path, result in done:
             cell = missing[path]
             if isinstance(result, Gone):
                 reason = f"three processes died of it: {result.reason[:200]}"

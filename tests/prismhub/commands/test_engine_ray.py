@@ -9,17 +9,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.rescoring import result_files
 from benchmarks.results import Result
+from prismhub.archive.folder_reader import FolderReader
+from prismhub.archive.scenes import Scene
 from prismhub.cli import run
 from tests import ROOT
 from tests.prismhub.commands.matrices import bench_words, results_in, write_root
 from tests.videos import moving_square, write_video
 
 pytest.importorskip("ray")
+PLAIN = ("start_s", "end_s", "findings", "speech", "thumbnail")
 
 
 def prismhub(*words: str, folder: Path, home: Path) -> subprocess.Popen[str]:
@@ -89,3 +93,27 @@ def test_a_matrix_is_that_of_one_process(tmp_path: Path, monkeypatch: pytest.Mon
     out, err = again.communicate(timeout=100)
     before = {path: Result.read(path) for path in result_files(tmp_path / "there")}
     assert again.returncode == 0 and len(before) == 2 and "encoded" not in err
+
+
+@pytest.mark.slow
+def test_an_archive_is_that_of_one_process(tmp_path: Path) -> None:
+    for number in range(5):
+        write_video(tmp_path / "videos" / f"{number}.mp4", moving_square(48, 48, 64, seed=number))
+    (tmp_path / "videos" / "0.srt").write_text("1\n00:00:00,500 --> 00:00:02,000\na square moves\n")
+    (tmp_path / "videos" / "bad.mp4").write_text("no video")
+    words = ("index", "videos", "--window", "1", "--json")
+    found: dict[str, tuple[list[Any], list[Scene]]] = {}
+    for name, more, added in (("here", (), 5), ("there", ("--engine", "ray"), 5), ("there", ("--engine", "ray"), 0)):
+        done = prismhub(*words, "--out", name, *more, folder=tmp_path, home=tmp_path / f"home of {name}")
+        out, err = done.communicate(timeout=200)
+        assert done.returncode == 3 and "Traceback" not in err, err
+        assert json.loads(out)["added"] == added
+        with FolderReader.open(tmp_path / name) as archive:
+            made_of = sorted((key, dict(made_of)) for key, made_of in archive.made_of().items())
+            videos = [archive.video(*key) for key, _ in made_of]
+        found[name] = made_of, [scene for video in videos if video is not None for scene in video.scenes]
+    (made_here, here), (made_there, there) = found["here"], found["there"]
+    assert made_here == made_there and len(here) == len(there) == 15
+    for one, other in zip(here, there, strict=True):
+        assert [getattr(one, name) for name in PLAIN] == [getattr(other, name) for name in PLAIN]
+        assert one.vector == pytest.approx(other.vector, abs=1e-3)

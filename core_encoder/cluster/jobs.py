@@ -77,6 +77,7 @@ def run_jobs(
         pool.start(count)
         while not idle or running or again:
             calls.wait(1.0)
+            pool.warn_if_none()
             tick(len(pool.alive))
             while done:
                 yield done.popleft()

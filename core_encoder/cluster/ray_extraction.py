@@ -206,6 +206,8 @@ class _Run:
                 self._encode()
                 self._flush()
                 self._calls.wait(1.0)
+                self._decoders.warn_if_none()
+                self._encoders.warn_if_none()
                 tally.tell()
 
     @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -10,6 +12,8 @@ from core_encoder.cluster.actor_calls import ActorCalls, Gone
 from core_encoder.errors import InputError
 
 _FALSE_STARTS = 3
+_LONG_S = 60.0
+log = logging.getLogger(__name__)
 
 
 class WorkerPool:
@@ -36,12 +40,15 @@ class WorkerPool:
         self._wake = wake
         self._on_ready = on_ready
         self._false_starts = 0
+        self._asked = 0.0
+        self._has_warned = False
         self.alive: list[Any] = []
         self._starting: list[Any] = []
         self.replaced = 0
 
     def start(self, count: int) -> None:
         """Make so many more."""
+        self._asked = time.monotonic()
         for _ in range(count):
             actor = self._make.remote(*self._given)
             self._starting.append(actor)
@@ -58,6 +65,12 @@ class WorkerPool:
         self._false_starts = 0
         self.alive.append(actor)
         self._on_ready(actor)
+
+    def warn_if_none(self) -> None:
+        """Say once that no worker is there though some were asked for long ago: a cluster may be busy or too small."""
+        if self._starting and not self.alive and time.monotonic() - self._asked > _LONG_S and not self._has_warned:
+            self._has_warned = True
+            log.warning("no worker has started in %.0f s: the cluster is busy, or has lost machines; waiting", _LONG_S)
 
     def replace(self, actor: Any) -> None:
         """Make another one for one that died, or that is no longer of use."""

@@ -76,16 +76,17 @@ def raylet_of(node: Any) -> int:
     return int(node.all_processes["raylet"][0].process.pid)
 
 
-def wait_for_process(node: Any, name: str) -> int:
-    """The process id of an actor of a class on a node, as soon as there is one."""
+def wait_for_process(nodes: list[Any], name: str) -> int:
+    """The process id of an actor of a class on some nodes, as soon as there is one."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        command = ["ps", "-o", "pid=,args=", "--ppid", str(raylet_of(node))]
-        for line in subprocess.run(command, capture_output=True, text=True).stdout.splitlines():
-            if f"ray::{name}" in line:
-                return int(line.split()[0])
+        for node in nodes:
+            command = ["ps", "-o", "pid=,args=", "--ppid", str(raylet_of(node))]
+            for line in subprocess.run(command, capture_output=True, text=True).stdout.splitlines():
+                if f"ray::{name}" in line:
+                    return int(line.split()[0])
         time.sleep(0.05)
-    raise AssertionError(f"no {name} on {node}")
+    raise AssertionError(f"no {name} anywhere")
 
 
 def assert_equal_stores(nano: Encoder, clips: list[Clip], spec: FeatureSpec, root: Path, **options: Any) -> None:
@@ -131,31 +132,54 @@ def test_kills_cost_what_was_in_hand_and_a_clip_that_kills_three_times_is_a_fail
 
     poison = tmp_path / "poison.mp4"
     poison.write_bytes(Path(many[0].path).read_bytes() + b"more")
-    clips, spec = [*many[:30], Clip(str(poison)), *many[30:]], spec_for(nano)
+    clips, spec = [*many, Clip(str(poison))], spec_for(nano)
     third = cluster.add_node(**NODE)
     killed: list[str] = []
 
     def kill(progress: ExtractionProgress) -> None:
-        for name, at, node in (
-            ("EncodingWorker", 3, cluster.head_node),
-            ("DecodingWorker", 9, cluster.head_node),
-            ("node", 15, third),
-        ):
+        for name, at in (("node", 3), ("EncodingWorker", 9), ("DecodingWorker", 15)):
             if progress.done >= at and name not in killed:
                 killed.append(name)
-                found = wait_for_process(node, "EncodingWorker" if node is third else name)
-                os.kill(raylet_of(node) if node is third else found, signal.SIGKILL)
+                if name == "node":  # one CPU each: every node has a decoder
+                    wait_for_process([third], "DecodingWorker")
+                    os.kill(raylet_of(third), signal.SIGKILL)
+                else:
+                    os.kill(wait_for_process([cluster.head_node, *cluster.worker_nodes], name), signal.SIGKILL)
 
     report = extract_on_ray(
         nano, clips, spec, tmp_path / "store", cluster=on_ray(cluster), batch_size=1, progress=kill, commit_every_s=1
     )
-    assert killed == ["EncodingWorker", "DecodingWorker", "node"]
-    assert report.crew is not None and report.crew.replaced >= 1 + 1 + 1 + 4  # the poison: first in company, then alone
+    assert killed == ["node", "EncodingWorker", "DecodingWorker"]
+    assert report.crew is not None and report.crew.replaced >= 1 + 1 + 1 + 3  # the poison thrice
     assert [failure.path for failure in report.failures] == [str(poison)]
     assert report.failures[0].reason == "3 processes died of it, one after the other"
     assert json.loads((report.folder / "failures.jsonl").read_text())["path"] == str(poison)
     assert report.n_encoded + report.n_cached == len(many)
     assert_equal_stores(nano, many, spec, tmp_path / "store", batch_size=1)
+
+
+class Mortal:
+    """Dies of 3."""
+
+    def ready(self) -> None: ...
+
+    def run(self, job: tuple[int, ...]) -> int:
+        if 3 in job:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return sum(job)
+
+
+def test_a_job_that_kills_is_split_and_given_up(cluster: Any) -> None:
+    from core_encoder.cluster.actor_calls import Gone
+    from core_encoder.cluster.jobs import run_jobs
+    from core_encoder.cluster.ray_session import ray_session
+
+    with ray_session(on_ray(cluster)) as ray:
+        jobs = [(1, 2), (3, 4), (5,)]
+        done = dict(run_jobs(ray, Mortal, (), jobs, count=2, num_cpus=0, split=lambda job: [(one,) for one in job]))
+        assert isinstance(done.pop((3,)), Gone)
+        assert done == {(1, 2): 3, (4,): 4, (5,): 5}
+        assert not list(run_jobs(ray, Mortal, (), [], count=2, num_cpus=0))
 
 
 def test_a_driver_that_was_killed_goes_on(cluster: Any, nano: Encoder, many: list[Clip], tmp_path: Path) -> None:

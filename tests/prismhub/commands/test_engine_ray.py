@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.rescoring import result_files
-from benchmarks.results import Result
+from core_encoder.cluster.cluster_settings import ClusterSettings
+from core_encoder.cluster.ray_session import ray_session
 from prismhub.archive.folder_reader import FolderReader
 from prismhub.archive.scenes import Scene
 from prismhub.cli import run
@@ -74,40 +75,42 @@ def test_encoding_can_be_stopped_and_goes_on(tmp_path: Path) -> None:
     assert [failure["path"] for failure in done["failed"]] == ["videos/bad.mp4"]
 
 
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[None]:
+    """Ray on this machine, started once: commands take the one that runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        with ray_session(ClusterSettings(engine="ray")):
+            yield
+
+
 @pytest.mark.slow
-def test_a_matrix_is_that_of_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_matrix_is_that_of_one_process(tmp_path: Path, ray_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("ssv2", "msrvtt-t2v")
     root = write_root(tmp_path / "root", names)
-    assert run(bench_words(root, tmp_path / "here", names, "--quiet")) == 0
-    words = bench_words(root, Path("there"), names, "--engine", "ray", "--json")
-    there = prismhub(*words, folder=tmp_path, home=tmp_path / "home")
-    out, err = there.communicate(timeout=200)
-    assert there.returncode == 0, err
-    assert len(json.loads(out)["cells"]) == 2
-    here, others = results_in(tmp_path / "here"), results_in(tmp_path / "there")
+    monkeypatch.chdir(tmp_path)
+    assert run(bench_words(root, Path("here"), names, "--quiet")) == 0
+    assert run(bench_words(root, Path("there"), names, "--quiet", "--engine", "ray")) == 0
+    here, there = results_in(tmp_path / "here"), results_in(tmp_path / "there")
     for name in names:
-        assert here[name].identity == others[name].identity
+        assert here[name].identity == there[name].identity
         for metric, score in here[name].scores.items():
-            assert others[name].scores[metric].value == pytest.approx(score.value, abs=1e-6)
-    again = prismhub(*words, folder=tmp_path, home=tmp_path / "home")
-    out, err = again.communicate(timeout=100)
-    before = {path: Result.read(path) for path in result_files(tmp_path / "there")}
-    assert again.returncode == 0 and len(before) == 2 and "encoded" not in err
+            assert there[name].scores[metric].value == pytest.approx(score.value, abs=1e-6)
 
 
 @pytest.mark.slow
-def test_an_archive_is_that_of_one_process(tmp_path: Path) -> None:
+def test_an_archive_is_that_of_one_process(
+    tmp_path: Path, ray_here: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for number in range(5):
         write_video(tmp_path / "videos" / f"{number}.mp4", moving_square(48, 48, 64, seed=number))
     (tmp_path / "videos" / "0.srt").write_text("1\n00:00:00,500 --> 00:00:02,000\na square moves\n")
     (tmp_path / "videos" / "bad.mp4").write_text("no video")
-    words = ("index", "videos", "--window", "1", "--json")
+    monkeypatch.chdir(tmp_path)
     found: dict[str, tuple[list[Any], list[Scene]]] = {}
-    for name, more, added in (("here", (), 5), ("there", ("--engine", "ray"), 5), ("there", ("--engine", "ray"), 0)):
-        done = prismhub(*words, "--out", name, *more, folder=tmp_path, home=tmp_path / f"home of {name}")
-        out, err = done.communicate(timeout=200)
-        assert done.returncode == 3 and "Traceback" not in err, err
-        assert json.loads(out)["added"] == added
+    for name, more in (("here", ()), ("there", ("--engine", "ray", "--store", "features"))):
+        assert run(["index", "videos", "--window", "1", "--json", "--out", name, *more]) == 3
+        assert json.loads(capsys.readouterr().out)["added"] == 5
         with FolderReader.open(tmp_path / name) as archive:
             made_of = sorted((key, dict(made_of)) for key, made_of in archive.made_of().items())
             videos = [archive.video(*key) for key, _ in made_of]

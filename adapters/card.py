@@ -242,7 +242,8 @@ def _what_it_is(info: AdapterInfo) -> str:
             f"A `{info.kind}` adapter for the frozen video encoder `{info.encoder or 'not recorded'}`. "
             "It holds only the head; the encoder is loaded apart and is never changed."
         )
-    options = ", ".join(f"{name} {value}" for name, value in tuned.options.items() if name != "tune")
+    listed = {name: " and ".join(one) if isinstance(one, list) else one for name, one in tuned.options.items()}
+    options = ", ".join(f"{name} {value or 'none'}" for name, value in listed.items() if name != "tune")
     if tuned.how == "lora":
         kept = (
             f"The folder holds the head and, in `{ENCODER_LORA_FOLDER}/` in PEFT's layout, the LoRA of the encoder, "

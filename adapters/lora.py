@@ -5,6 +5,7 @@ Source: Hu et al., arXiv 2106.09685; alpha is twice the rank unless it is given.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,15 @@ def with_lora(
     """The model with LoRA on the linear maps `targets`, all of them for `all-linear`; `saved` is a folder of PEFT's."""
     from peft import LoraConfig, PeftModel, get_peft_model
 
-    if saved is not None:
-        return PeftModel.from_pretrained(model, str(saved), is_trainable=True)
-    named = targets if isinstance(targets, str) else list(targets)
-    config = LoraConfig(r=rank, lora_alpha=2 * rank if alpha is None else alpha, target_modules=named)
-    return get_peft_model(model, config)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "`is_gradient_checkpointing` is deprecated"
+        )  # what `peft` asks `transformers`
+        if saved is not None:
+            return PeftModel.from_pretrained(model, str(saved), is_trainable=True)
+        named = targets if isinstance(targets, str) else list(targets)
+        config = LoraConfig(r=rank, lora_alpha=2 * rank if alpha is None else alpha, target_modules=named)
+        return get_peft_model(model, config)
 
 
 def save_lora(model: Any, folder: Path, base: str) -> None:

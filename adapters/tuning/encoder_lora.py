@@ -21,7 +21,7 @@ from adapters.card import ENCODER_LORA_FOLDER
 from core_encoder.encoder import Encoder
 from core_encoder.errors import InputError
 from core_encoder.files.storage import read_json, read_tensors, write_json, write_tensors
-from core_encoder.models.trunk import trunk_of
+from core_encoder.models.trunk import Trunk, trunk_of
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # PEFT's names
 _BEFORE, _A, _B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
@@ -32,7 +32,7 @@ _PLAIN = {"bias": "none", "use_rslora": False, "use_dora": False, "rank_pattern"
 class EncoderLora:
     """Low-rank changes of linear maps: `weight + alpha / rank * B A`.
 
-    `pairs` maps the name of each map, below the root of the trunk, to `A (rank, in)` and `B (out, rank)`.
+    `pairs` maps the name of each map, as a model of `transformers` calls it, to `A (rank, in)` and `B (out, rank)`.
     """
 
     rank: int
@@ -40,12 +40,17 @@ class EncoderLora:
     pairs: Mapping[str, tuple[Tensor, Tensor]]
 
     @classmethod
-    def of(cls, model: Any) -> EncoderLora:
-        """That of a `PeftModel` with one LoRA."""
+    def of(cls, model: Any, trunk: Trunk) -> EncoderLora:
+        """That of a `PeftModel` with one LoRA on the root of a trunk."""
         from peft import get_peft_model_state_dict
 
         config = model.peft_config["default"]
-        return cls(config.r, float(config.lora_alpha), _pairs(get_peft_model_state_dict(model)))
+        pairs: dict[str, tuple[Tensor, Tensor]] = {}
+        for name, (down, up) in _pairs(get_peft_model_state_dict(model)).items():
+            theirs = trunk.names_of(name)  # several where one map of ours is theirs together: they share A
+            parts = up.chunk(len(theirs))
+            pairs |= {one: (down.clone(), part.clone()) for one, part in zip(theirs, parts, strict=True)}
+        return cls(config.r, float(config.lora_alpha), pairs)
 
     def fingerprint(self, of_encoder: str) -> str:
         """SHA-256 over the fingerprint of an encoder and these changes of it: the name of the features it makes then.
@@ -64,20 +69,32 @@ class EncoderLora:
         """A new encoder with the changes; the given one stays as it is.
 
         Raises:
-            InputError: it has no linear map of one of the names, or one of another shape.
+            InputError: it has no linear map of some name, or one of another shape.
         """
         same = {id(one): nn.Parameter(one.data, requires_grad=False) for one in encoder.model.parameters()}
         model = copy.deepcopy(encoder.model, same)
-        modules = dict(trunk_of(model, encoder.name).root.named_modules())
-        for name, (down, up) in self.pairs.items():
-            place = modules.get(name)
-            if not isinstance(place, nn.Linear) or place.weight.shape != (up.shape[0], down.shape[1]):
-                raise InputError(f"encoder {encoder.name!r} has no linear map {name!r} that this LoRA fits")
-            down, up = (one.to(place.weight.device, torch.float32) for one in (down, up))
-            change = (up @ down) * (self.alpha / self.rank)
-            place.weight = nn.Parameter((place.weight.float() + change).to(place.weight.dtype), requires_grad=False)
+        trunk, left = trunk_of(model, encoder.name), dict(self.pairs)
+        for name, place in trunk.linear_maps().items():
+            theirs = trunk.names_of(name)
+            if left.keys() & {*theirs}:
+                parts = place.weight.float().chunk(len(theirs))
+                changed = [
+                    self._changed(one, part, left.pop(one, None)) for one, part in zip(theirs, parts, strict=True)
+                ]
+                place.weight = nn.Parameter(torch.cat(changed).to(place.weight.dtype), requires_grad=False)
+        if left:
+            raise InputError(f"encoder {encoder.name!r} has no linear map {sorted(left)[0]!r}, which this LoRA changes")
         fingerprint = self.fingerprint(encoder.fingerprint)
         return Encoder(model, f"{encoder.name}+lora", encoder.preprocessing, encoder.tokenizer, fingerprint)
+
+    def _changed(self, name: str, weight: Tensor, pair: tuple[Tensor, Tensor] | None) -> Tensor:
+        """The weight (out, in) of one map with its change."""
+        if pair is None:
+            return weight
+        down, up = (one.to(weight.device) for one in pair)
+        if weight.shape != (len(up), down.shape[1]):
+            raise InputError(f"the LoRA of {name!r} does not fit a linear map of shape {tuple(weight.shape)}")
+        return weight + (up @ down) * (self.alpha / self.rank)
 
     def write(self, folder: Path, base: str) -> None:
         """Write it into its folder below that of an adapter, as `PeftModel.from_pretrained` reads it.

@@ -87,7 +87,7 @@ class TunedAdapter(Adapter):
             encoder.fingerprint,
             tuning.record,
         )
-        trunk = trunk_of(encoder.model, encoder.name)
+        self._trunk = trunk = trunk_of(encoder.model, encoder.name)
         self.encoder = encoder
         self._peft: tuple[Any, ...] = ()  # in a tuple, so that the encoder is no submodule twice
         depths = trunk.depths()
@@ -169,7 +169,7 @@ class TunedAdapter(Adapter):
         head, info = self.head, self.info
         encoder = self.encoder
         if self._peft:
-            lora = EncoderLora.of(self._peft[0])
+            lora = EncoderLora.of(self._peft[0], self._trunk)
             self._peft[0].unload()
             tuned = lora.merged_into(encoder)
             head.tuning = lora

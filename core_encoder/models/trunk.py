@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -16,13 +17,20 @@ _FIRST = ("embed", "position", "patch", "cls_token", "register", "mask_token")  
 class Trunk:
     """What tuning needs to know of a model.
 
-    `root` is the module by whose names PEFT's files call things: the model of `transformers` where there is one inside.
+    `root` is the model of `transformers` where there is one inside: PEFT's files call things by their names below it.
     `module` makes the tokens, and nothing else of the model trains. `layers` are its transformer layers, first to last.
+    `theirs` says what `transformers` calls a map of a model of ours; one of several names is these maps in one, their
+    rows in this order.
     """
 
     root: nn.Module
     module: nn.Module
     layers: tuple[nn.Module, ...]
+    theirs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def names_of(self, name: str) -> tuple[str, ...]:
+        """What a linear map is called in a model of `transformers`."""
+        return self.theirs.get(name, (name,))
 
     def linear_maps(self, attention: bool = True, mlp: bool = True) -> dict[str, nn.Linear]:
         """The linear maps of the layers by their names below `root`: those of attention, those of MLPs, or both."""

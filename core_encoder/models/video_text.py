@@ -93,7 +93,14 @@ class VideoTextModel(nn.Module):
 
     def trunk(self) -> Trunk:
         """The video encoder: tokens come of nothing else."""
-        return Trunk(self, self.vision, (*self.vision.spatial_layers, *self.vision.temporal_layers))
+        from core_encoder.models.transformers_format import transformers_sources, vision_prefix
+
+        theirs = {
+            name.removesuffix(".weight"): tuple(one.removesuffix(".weight") for one in source.names)
+            for name, source in transformers_sources(self, vision_prefix(self.config)).items()
+            if name.endswith(".weight")
+        }
+        return Trunk(self, self.vision, (*self.vision.spatial_layers, *self.vision.temporal_layers), theirs)
 
     def forward(
         self, video: Tensor, frame_mask: Tensor | None = None, layers: Sequence[int] = (), embed: bool = False

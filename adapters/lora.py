@@ -19,10 +19,8 @@ def with_lora(
     """The model with LoRA on the linear maps `targets`, all of them for `all-linear`; `saved` is a folder of PEFT's."""
     from peft import LoraConfig, PeftModel, get_peft_model
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "`is_gradient_checkpointing` is deprecated"
-        )  # what `peft` asks `transformers`
+    with warnings.catch_warnings():  # of what `peft` asks `transformers`
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
         if saved is not None:
             return PeftModel.from_pretrained(model, str(saved), is_trainable=True)
         named = targets if isinstance(targets, str) else list(targets)

@@ -67,7 +67,7 @@ def shared_specs(
 
 
 def adapter_encoder(adapter: Adapter, running: RunningSettings, spec: FeatureSpec) -> Encoder:
-    """The encoder of an adapter, given or where it was in training; the adapter uses it from now on, tuned if it was."""
+    """The encoder of an adapter, given or where it was in training, with its LoRA; the adapter uses it from now on."""
     adapter.use_encoder(recorded_encoder([adapter.info], running, spec))
     return adapter.find_encoder()
 

@@ -78,9 +78,8 @@ class EncoderLora:
             theirs = trunk.names_of(name)
             if left.keys() & {*theirs}:
                 parts = place.weight.float().chunk(len(theirs))
-                changed = [
-                    self._changed(one, part, left.pop(one, None)) for one, part in zip(theirs, parts, strict=True)
-                ]
+                pairs = [left.pop(one, None) for one in theirs]
+                changed = [self._changed(*one) for one in zip(theirs, parts, pairs, strict=True)]
                 place.weight = nn.Parameter(torch.cat(changed).to(place.weight.dtype), requires_grad=False)
         if left:
             raise InputError(f"encoder {encoder.name!r} has no linear map {sorted(left)[0]!r}, which this LoRA changes")

@@ -40,5 +40,5 @@ def as_one_image(frames: NDArray[np.uint8]) -> Image.Image:
 
 def as_frames(image: Image.Image, count: int) -> NDArray[np.uint8]:
     """The inverse of `as_one_image`: `(T, H, W, 3)`."""
-    pixels = np.asarray(image)
+    pixels = np.array(image)  # a copy: PIL's own memory may not be written to
     return pixels.reshape(count, -1, *pixels.shape[1:])

@@ -63,6 +63,7 @@ def test_peft_reads_the_folder_into_a_model_of_transformers(family: str, tmp_pat
     lora.write(tmp_path / "adapter", "somebody/encoder")
     peft = PeftModel.from_pretrained(AutoModel.from_pretrained(folder).eval(), tmp_path / "adapter/encoder_lora")
     size = encoder.preprocessing.image_size
+    # As many frames as trained: for others `transformers` resizes positions in its own way, or not at all.
     video = clip_of(encoder.num_frames, size, size, batch=1)
     merged = lora.merged_into(encoder)
     with torch.no_grad():
@@ -113,9 +114,8 @@ def test_a_lora_of_zero_changes_no_bit() -> None:
     merged = fresh.merged_into(encoder)
     ours, theirs = (dict(one.model.named_parameters()) for one in (merged, encoder))
     assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
-    assert (
-        ours["text_tower.token_embedding.weight"].data_ptr() == theirs["text_tower.token_embedding.weight"].data_ptr()
-    )
+    untouched = "text_tower.token_embedding.weight"
+    assert ours[untouched].data_ptr() == theirs[untouched].data_ptr()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,8 @@ def main() -> None:
     print("\n".join(markdown(table, seconds)))
     if options.json is not None:
         rows = {
-            way: {"top1": str(one), "more": str(more), "seconds": seconds[way]} for way, (one, more) in table.items()
+            way: {"top1": asdict(top1), "more": asdict(more), "seconds": seconds[way]}
+            for way, (top1, more) in table.items()
         }
         write_json(options.json, {"about": about, "ways": rows})
 

@@ -41,8 +41,7 @@ def around(nano: Encoder, kind: str = "map_classifier", layers: tuple[int, ...] 
     return TunedAdapter.around(head, tuning_on(spec, **options), seed=0)
 
 
-@pytest.mark.parametrize("how", ["lora", "full"])
-@pytest.mark.parametrize("kind", ["map_classifier", "linear"])
+@pytest.mark.parametrize(("how", "kind"), [("lora", "map_classifier"), ("full", "linear")])
 def test_before_the_first_step_it_answers_as_the_frozen_head_does(
     nano: Encoder, how: str, kind: str, tmp_path: Path
 ) -> None:
@@ -175,8 +174,14 @@ def test_nothing_that_is_frozen_is_saved(nano: Encoder) -> None:
     assert all(name.startswith(("head.", "encoder.model.vision.")) for name in full.saved_state())
 
 
-@pytest.mark.parametrize("how", ["lora", "full"])
-@pytest.mark.parametrize("family", ["nano", "clip", "videomae"])
+@pytest.mark.parametrize(
+    ("family", "how"),
+    [
+        *(("nano", "lora"), ("clip", "full")),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("nano", "full"), ("clip", "lora"))),
+        *(pytest.param("videomae", how, marks=pytest.mark.slow) for how in ("lora", "full")),
+    ],
+)
 def test_what_was_trained_is_what_is_kept(how: str, family: str, tmp_path: Path) -> None:
     """After some steps the finished head with its encoder answers as the one in training, saved and loaded as well."""
     from adapters.card import AdapterInfo

@@ -59,7 +59,7 @@ def weights_of(result: TrainingResult) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.usefixtures("heeds_ctrl_c")
-@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("step", [3, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 2))])
 def test_a_run_that_goes_on_equals_one_that_was_never_stopped(clips: Any, tmp_path: Path, step: int) -> None:
     def interrupt(now: TrainingProgress) -> None:
         if (now.step, now.phase) == (step, "train"):
@@ -80,6 +80,7 @@ def test_a_run_that_goes_on_equals_one_that_was_never_stopped(clips: Any, tmp_pa
     assert found.best.find_encoder().fingerprint == again.best.find_encoder().fingerprint
 
 
+@pytest.mark.slow
 def test_settings_train_side_by_side_as_alone(clips: Any, tmp_path: Path) -> None:
     grid = run(clips, tmp_path / "grid", grid=[{"lr": 2e-3}, {"lr": 1e-4}])
     alone = run(clips, tmp_path / "alone", config={"lr": 1e-4})

@@ -111,6 +111,7 @@ def test_several_adapters_are_asked_in_one_command(splits: Path, says: Callable[
     assert says(0, "predict", video, "--adapter", "full", "--quiet")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tuned")
 def test_an_encoder_of_its_own_is_a_folder_that_others_train_on(
     splits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -156,6 +157,7 @@ def test_an_archive_takes_no_lora(splits: Path, tmp_path: Path, says: Callable[.
     assert "adapter 'lora' has a LoRA of its own" in line and "ask it by predict" in line
 
 
+@pytest.mark.slow
 def test_a_broken_video_is_skipped_and_named(splits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = shutil.copytree(splits, tmp_path / "data")
     (data / "train" / "b" / "0.mp4").write_bytes(b"no video")
@@ -188,6 +190,7 @@ def test_what_means_nothing_is_refused_in_a_line(
     assert line in says(2, "train", "--data", str(splits), "--encoder", "nano", *options)
 
 
+@pytest.mark.slow
 def test_labels_that_speak_of_sides_keep_clips_unmirrored(
     splits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from core_encoder.errors import InputError
-
 if TYPE_CHECKING:
     import torch
 
@@ -24,18 +22,16 @@ if TYPE_CHECKING:
 def tuning_of(
     config: TuneConfig, source: str, spec: FeatureSpec, encoder: Encoder, head: Adapter, watch: Watch
 ) -> Tuning:
-    """What training needs beside the head, tried once; `source` is what `encoder` was loaded by.
+    """What training needs beside the head; `source` is what `encoder` was loaded by.
 
     Raises:
         InputError: this encoder, or this kind of head, cannot train together.
     """
-    from adapters.tuning.tuned_adapter import TunedAdapter, Tuning
+    from adapters.tuning.tuned_adapter import Tuning, check_tunable
     from fit.augmentation.augmentation import sides_in
 
-    if head.reads_whole_clips:
-        raise InputError(f"tune: {head.kind} looks at whole videos, and trains on stored features alone")
+    check_tunable(config, encoder, head)
     tuning = Tuning(config, source, spec, encoder.dim, head.label_names)
-    TunedAdapter.around(head, tuning, seed=0)
     side = sides_in(head.label_names)
     if side is not None and not config.augment:
         watch.note(f"note: label {side!r} speaks of a side: clips are not mirrored (--augment crop,flip does it)")

@@ -15,6 +15,12 @@ def recompute_activations(layers: Iterable[nn.Module]) -> None:
         layer.forward = _recomputed(layer.forward)
 
 
+def keep_activations(layers: Iterable[nn.Module]) -> None:
+    """Switch it off again; before layers are copied, whose copies would go on calling the originals."""
+    for layer in layers:
+        vars(layer).pop("forward", None)
+
+
 def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         return checkpoint(forward, *args, use_reentrant=False, **kwargs)

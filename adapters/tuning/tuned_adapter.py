@@ -29,10 +29,10 @@ from core_encoder.errors import EncoderMismatch, InputError
 from core_encoder.features.encoding import of_spec
 from core_encoder.features.feature_spec import FeatureSpec
 from core_encoder.features.shard import as_stored, unpack
-from core_encoder.models.trunk import trunk_of
+from core_encoder.models.trunk import Trunk, trunk_of
 from core_encoder.preprocessing import to_video_tensor
 from fit.augmentation.mixup import MixUp
-from fit.recompute import recompute_activations
+from fit.recompute import keep_activations, recompute_activations
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,7 @@ class TunedAdapter(Adapter):
     The head is built before. Batches hold frames uint8 `(B, T, H, W, 3)` and masks of frames `(B, T)`.
 
     Raises:
-        InputError: the encoder does not say what its layers are, is at hand no longer, or MixUp with a head that has no
-            loss of single samples.
+        InputError: the encoder is at hand no longer, or `check_tunable` refuses.
         EncoderMismatch: under its name there is another encoder now.
     """
 
@@ -87,7 +86,7 @@ class TunedAdapter(Adapter):
             encoder.fingerprint,
             tuning.record,
         )
-        self._trunk = trunk = trunk_of(encoder.model, encoder.name)
+        self._trunk = trunk = check_tunable(config, encoder, head)
         self.encoder = encoder
         self._peft: tuple[Any, ...] = ()  # in a tuple, so that the encoder is no submodule twice
         depths = trunk.depths()
@@ -96,15 +95,11 @@ class TunedAdapter(Adapter):
         if config.tune == "full":
             trunk.module.requires_grad_(True)
         else:
-            maps = trunk.linear_maps("attention" in config.targets, "mlp" in config.targets)
-            if not maps:
-                raise InputError(f"encoder {encoder.name!r} has no linear maps in its {' and '.join(config.targets)}")
-            self._peft = (with_lora(trunk.root, config.rank, sorted(maps), alpha=config.alpha),)
+            maps = sorted(_lora_maps(trunk, config))
+            self._peft = (with_lora(trunk.root, config.rank, maps, alpha=config.alpha),)
         if config.recompute:
             recompute_activations(trunk.layers)
         self._mixes = "mixup" in config.augmentations(self.label_names)
-        if self._mixes and not isinstance(head, Classifier):
-            raise InputError(f"augment mixup needs the loss of single samples, which {head.kind} does not give")
         trained = {f"encoder.{name}" for name, one in encoder.named_parameters() if one.requires_grad}
         self._saved_names = frozenset(trained | {f"head.{name}" for name in head.saved_names()})
 
@@ -168,6 +163,7 @@ class TunedAdapter(Adapter):
         """The head with what became of its encoder, and the encoder to ask it with; this here is used up."""
         head, info = self.head, self.info
         encoder = self.encoder
+        keep_activations(self._trunk.layers)
         if self._peft:
             lora = EncoderLora.of(self._peft[0], self._trunk)
             self._peft[0].unload()
@@ -195,6 +191,28 @@ class TunedAdapter(Adapter):
         kept = torch.empty(features.shape, dtype=spec.float_dtype)
         unpack(as_stored(features, spec.dtype), kept)
         return _with(batch, kept.to(features.device), mask)
+
+
+def check_tunable(config: TuneConfig, encoder: Encoder, head: Adapter) -> Trunk:
+    """The trunk of an encoder that is to train with a head.
+
+    Raises:
+        InputError: the encoder does not say what its layers are, there is nothing in them for LoRA, the head looks at
+            whole videos, or it has no loss of single samples for MixUp.
+    """
+    if head.reads_whole_clips:
+        raise InputError(f"tune: {head.kind} looks at whole videos, and trains on stored features alone")
+    if "mixup" in config.augment and not isinstance(head, Classifier):
+        raise InputError(f"augment mixup needs the loss of single samples, which {head.kind} does not give")
+    trunk = trunk_of(encoder.model, encoder.name)
+    if config.tune == "lora" and not _lora_maps(trunk, config):
+        raise InputError(f"encoder {encoder.name!r} has no linear maps in its {' and '.join(config.targets)}")
+    return trunk
+
+
+def _lora_maps(trunk: Trunk, config: TuneConfig) -> list[str]:
+    """The names of the linear maps that get a LoRA."""
+    return list(trunk.linear_maps("attention" in config.targets, "mlp" in config.targets))
 
 
 class _Encoded:

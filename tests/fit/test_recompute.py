@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from core_encoder.models.layers import TransformerLayer
-from fit.recompute import recompute_activations
+from fit.recompute import keep_activations, recompute_activations
 
 
 def test_outputs_and_gradients_stay() -> None:
@@ -28,3 +28,5 @@ def test_outputs_and_gradients_stay() -> None:
     recompute_activations(layers)
     assert all(torch.equal(a, b) for a, b in zip(before, run(), strict=True))
     assert len(calls) == 2  # once on the way there, once on the way back
+    keep_activations(layers)
+    assert all(torch.equal(a, b) for a, b in zip(before, run(), strict=True)) and len(calls) == 3

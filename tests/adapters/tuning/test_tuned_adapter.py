@@ -16,6 +16,7 @@ from adapters.tuning.own_encoder import OwnEncoder
 from adapters.tuning.tuned_adapter import TunedAdapter, Tuning
 from core_encoder.encoder import Encoder, load_encoder
 from core_encoder.errors import EncoderMismatch, InputError
+from core_encoder.preprocessing import to_video_tensor
 from fit.augmentation.mixup import MixUp
 from fit.parameter_groups import parameter_groups
 from tests.adapters.tuning.frames import features_of, frames_of, head_on, spec_of, tuning_on, write_clips
@@ -220,6 +221,27 @@ def test_what_was_trained_is_what_is_kept(how: str, family: str, tmp_path: Path)
     assert loaded.info.features == finished.info.features
     resaved = load_adapter(loaded.save_pretrained(tmp_path / "again"))
     assert all(torch.equal(a.scores, b.scores) for a, b in zip(resaved.predict(clips), answers, strict=True))
+
+
+@pytest.mark.parametrize("how", ["lora", "full"])
+def test_recomputed_layers_are_whole_when_training_is_over(nano: Encoder, how: str) -> None:
+    """A layer whose `forward` was replaced is copied with the old one, which knows nothing of merged weights."""
+    from adapters.card import AdapterInfo
+
+    adapter = around(nano, tune=how, recompute=True)
+    with torch.no_grad():
+        for name, one in adapter.named_parameters():
+            if one.requires_grad and name.startswith("encoder."):
+                one.add_(0.05)
+    batch = batch_of()
+    wanted = adapter.eval().answer(batch)
+    finished = adapter.described_as(AdapterInfo(features=adapter.tuning_of.spec)).finished().eval()
+    tuned = finished.find_encoder()
+    assert not any("forward" in vars(module) for module in tuned.modules())
+    tokens = tuned(to_video_tensor(batch.features), batch.mask).tokens.half()
+    seen = finished.answer(Batch(tokens, batch.mask, batch.targets, batch.ids))
+    for one, other in zip(seen, wanted, strict=True):
+        torch.testing.assert_close(one.scores, other.scores, atol=2e-3, rtol=2e-3)  # type: ignore[attr-defined]
 
 
 def test_another_encoder_under_the_name_is_refused(nano: Encoder, tmp_path: Path) -> None:

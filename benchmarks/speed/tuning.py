@@ -2,11 +2,12 @@
 
     python -m benchmarks.speed.tuning --json tuning.json
 
-The protocol, written down before the first run. Videos: the demo's world, eight motions that no frame gives away, 24
-clips of each to train on, 6 to choose the epoch by, 60 to judge, shown by objects that nobody saw before. Encoder:
-`nano`. Each way of training is `prismhub train` with its defaults, the same epochs and the same seeds; only `--tune`
-differs. Judged is top-1 on the test clips; the interval of a mean is over seeds and clips, that of a difference is
-over the same clips' differences to the frozen head of the same seed (`benchmarks.pretraining.intervals`).
+The protocol. Videos: the demo's world, 24 clips of each of eight motions to train on, 6 to choose the epoch by, 60 to
+judge, shown by objects that nobody saw before. Two questions about the same videos: which motion, for which `nano` was
+pretrained, and which shape. Each way of training is `prismhub train` with its defaults, the same epochs and the same
+seeds; only `--tune` differs. Judged is top-1 on the test clips; the interval of a mean is over seeds and clips, that of
+a difference is over the same clips' differences to the frozen head of the same seed
+(`benchmarks.pretraining.intervals`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +29,26 @@ from benchmarks.pretraining.intervals import Interval, mean_over_seeds
 from core_encoder.files.storage import write_json
 from pretrain.world.synthetic_world import write_dataset
 
+QUESTIONS = {"motion": "label", "shape": "shape"}  # their columns
 WAYS = ("frozen", "lora", "full")
-CLIPS = {"train": 24, "val": 6, "test": 60}  # of each class
+CLIPS = {"train": 24, "val": 6, "test": 60}  # of each motion
+
+
+@dataclass(frozen=True)
+class Row:
+    """How well one way of training answers one question, in percent, and how long a training took."""
+
+    question: str
+    way: str
+    top1: Interval
+    more: Interval  # points more than the first way
+    seconds: float
+
+    @classmethod
+    def of(cls, question: str, way: str, hits: NDArray[Any], reference: NDArray[Any], seconds: float) -> Row:
+        """From hits `(seeds, clips)` of this way and of the first one."""
+        more = mean_over_seeds(hits - reference).scaled(100)
+        return cls(question, way, mean_over_seeds(hits).scaled(100), more, seconds)
 
 
 def main() -> None:
@@ -36,63 +56,58 @@ def main() -> None:
         description="Top-1 of a head on a frozen, a LoRA-tuned and a whole-tuned encoder, at equal epochs.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=2, help="trainings of each way")
-    parser.add_argument("--ways", default=",".join(WAYS), help="which, the first one is what others are compared with")
+    parser.add_argument("--questions", default=",".join(QUESTIONS))
+    parser.add_argument("--ways", default=",".join(WAYS), help="which; the others are compared with the first one")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         videos = Path(folder, "videos")
         write_dataset(videos, clips_per_class=CLIPS)
-        ways = options.ways.split(",")
-        hits: dict[str, NDArray[np.float64]] = {}
-        seconds: dict[str, float] = {}
-        for way in ways:
-            started = time.perf_counter()
-            hits[way] = np.stack(
-                [_hits(videos, way, options.epochs, seed, Path(folder)) for seed in range(options.seeds)]
-            )
-            seconds[way] = (time.perf_counter() - started) / options.seeds
-    about = {"epochs": options.epochs, "seeds": options.seeds, "threads": options.threads, "clips a class": CLIPS}
-    table = {way: row_of(hits[way], hits[ways[0]]) for way in ways}
-    print(f"{options.epochs} epochs, {options.seeds} seeds, {hits[ways[0]].shape[1]} test clips\n")
-    print("\n".join(markdown(table, seconds)))
+        for question in options.questions.split(","):
+            reference: NDArray[Any] | None = None
+            for way in options.ways.split(","):
+                started = time.perf_counter()
+                asked = [_hits(videos, question, way, options.epochs, seed, folder) for seed in range(options.seeds)]
+                seconds = (time.perf_counter() - started) / options.seeds
+                hits = np.stack(asked)
+                reference = hits if reference is None else reference
+                rows.append(Row.of(question, way, hits, reference, seconds))
+                print(markdown(rows)[-1], flush=True)  # it takes a while: what is known is shown
+    print(f"\n{options.epochs} epochs, {options.seeds} seeds, {hits.shape[1]} test clips\n")
+    print("\n".join(markdown(rows)))
     if options.json is not None:
-        rows = {
-            way: {"top1": asdict(top1), "more": asdict(more), "seconds": seconds[way]}
-            for way, (top1, more) in table.items()
-        }
-        write_json(options.json, {"about": about, "ways": rows})
+        about: Mapping[str, Any] = {**vars(options), "json": str(options.json), "clips": CLIPS}
+        write_json(options.json, {"about": about, "rows": [asdict(row) for row in rows]})
 
 
-def row_of(hits: NDArray[np.float64], reference: NDArray[np.float64]) -> tuple[Interval, Interval]:
-    """Top-1 in percent of hits `(seeds, clips)`, and the points more than those of `reference`."""
-    return mean_over_seeds(hits).scaled(100), mean_over_seeds(hits - reference).scaled(100)
-
-
-def markdown(table: dict[str, tuple[Interval, Interval]], seconds: dict[str, float]) -> Sequence[str]:
-    """The lines of a Markdown table, the first way being what the others are compared with."""
-    first = next(iter(table))
-    lines = [f"| encoder | top-1, % | points more than {first} | seconds of a training |", "| --- | --- | --- | --- |"]
-    for way, (top1, more) in table.items():
-        lines.append(f"| {way} | {top1} | {'' if way == first else more} | {seconds[way]:.0f} |")
+def markdown(rows: Sequence[Row]) -> list[str]:
+    """The lines of a Markdown table."""
+    lines = ["| question | encoder | top-1, % | points more than frozen | seconds of a training |"]
+    lines.append("|" + " --- |" * 5)
+    for row in rows:
+        more = "" if row.more.value == row.more.low == row.more.high == 0 else row.more
+        lines.append(f"| {row.question} | {row.way} | {row.top1} | {more} | {row.seconds:.0f} |")
     return lines
 
 
-def _hits(videos: Path, way: str, epochs: int, seed: int, home: Path) -> NDArray[np.float64]:
+def _hits(videos: Path, question: str, way: str, epochs: int, seed: int, home: str) -> NDArray[np.float64]:
     """1 for each test clip that an adapter trained in one way names rightly, else 0."""
     done = prismhub.train(
         data=videos,
+        label_column=QUESTIONS[question],
         encoder="nano",
-        name=f"tuning-{way}",
+        name=f"tuning-{question}-{way}",
         tune=way,
         epochs=epochs,
         seed=seed,
         accelerator="cpu",
-        store=home / "features",
-        run=home / f"{way}-{seed}",
+        store=Path(home, "features"),
+        run=Path(home, f"{question}-{way}-{seed}"),
         quiet=True,
     )
     right = {sample.id: sample.labels[0] for sample in done.task.samples("test")}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adapters.training.training_config import TrainingConfig
+from adapters.tuning.tune_config import TuneConfig
 from core_encoder.config import config_to_dict, group, option
 from core_encoder.errors import InputError
 from fit.device import Accelerator
@@ -147,10 +148,11 @@ class TrainSettings:
     head: tuple[str, ...] = option((), "Options of the head, as key=value ...")
     text_tower: str | None = option(None, "Short for --head text_tower=...: encoder name, folder or Hub id.")
     llm: str | None = option(None, "Short for --head llm=...: smollm2, a folder or a Hub id of a language model.")
-    tune: str | None = option(None, "Short for --head tune=...: what of a language part trains.")
+    tune_text: str | None = option(None, "Short for --head tune=...: what of a language part trains.")
     loss: str | None = option(None, "Short for --head loss=...")
     grid: tuple[str, ...] = option((), "Settings trained side by side, as key=value,value ...; the best is kept.")
     training: TrainingConfig = group()
+    tuning: TuneConfig = group()
     seeds: int = option(1, "Train so many times with seeds from --seed on; gives mean and standard deviation.")
     metric: str | None = option(None, "Validation metric (default: the main one of the data's task).")
     blind: bool = option(False, "Captions and answers: train and judge a twin beside it that sees no video.")
@@ -169,8 +171,8 @@ class TrainSettings:
     @property
     def head_options(self) -> dict[str, str]:
         """The options of the head that have a name of their own here."""
-        names = ("text_tower", "llm", "tune", "loss")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+        given = {"text_tower": self.text_tower, "llm": self.llm, "tune": self.tune_text, "loss": self.loss}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)

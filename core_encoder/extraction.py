@@ -31,7 +31,7 @@ from core_encoder.models.known_encoders import encoders
 from core_encoder.preprocessing import Preprocessing
 from core_encoder.video.decoders import decoder_id
 from core_encoder.video.decoding import ClipDone, ClipFailed
-from core_encoder.video.video_files import video_digest
+from core_encoder.video.video_files import known_digest
 
 FAILURES_FILE = "failures.jsonl"
 _PROGRESS_S = 0.1
@@ -232,9 +232,12 @@ def _derive(
     derived = 0
     for clip in clips:
         try:
-            key = ClipKey.of(clip, video_digest(clip.path))
+            digest = known_digest(clip.path)
         except InputError:
             continue  # the run says why it cannot be read
+        if digest is None:
+            continue  # a remote video whose bytes nobody has read
+        key = ClipKey.of(clip, digest)
         lacking = [place for place, store in enumerate(stores) if not store.views(key)]
         try:
             found = {place: finer[place].derive(key) for place in lacking}

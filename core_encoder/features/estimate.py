@@ -16,7 +16,7 @@ from core_encoder.features.feature_spec import ClipKey, FeatureKind, FeatureSpec
 from core_encoder.features.feature_store import FeatureStore
 from core_encoder.files.storage import free_bytes, readable_bytes
 from core_encoder.video.decoders import read_facts
-from core_encoder.video.video_files import video_digest
+from core_encoder.video.video_files import known_digest
 
 _PROBED = 64  # dense plans: the durations of at most so many videos are read
 
@@ -91,7 +91,8 @@ def estimate(
     """Estimate the extraction of `clips` into the store of `spec` under `root`.
 
     Only dense plans need to open videos, and then at most a few dozen, evenly chosen. Learning which clips are cached
-    takes the digest of every video: with `count_cached=False` none is taken, and the result is an upper bound.
+    takes the digest of every video: with `count_cached=False` none is taken, and the result is an upper bound. Remote
+    videos whose digest is not remembered count as not cached: none is read for an estimate.
     """
     store = FeatureStore(root, spec)
     missing = list(clips)
@@ -122,7 +123,8 @@ def _record_bytes(spec: FeatureSpec, kind: FeatureKind, patches: int, encoder: E
 
 def _is_cached(store: FeatureStore, clip: Clip) -> bool:
     try:
-        return bool(store.views(ClipKey.of(clip, video_digest(clip.path))))
+        digest = known_digest(clip.path)
+        return digest is not None and bool(store.views(ClipKey.of(clip, digest)))
     except (InputError, OSError):
         return False
 
@@ -132,9 +134,10 @@ def _num_missing(store: FeatureStore, clip: Clip) -> int:
     try:
         facts = read_facts(clip.path, store.spec.decoder.partition("-")[0])
         count = len(store.spec.plan.views_of(facts, clip))
-        if not len(store):
+        digest = known_digest(clip.path)
+        if digest is None or not len(store):
             return count
-        key = ClipKey.of(clip, video_digest(clip.path))
+        key = ClipKey.of(clip, digest)
         return count - sum(store.has([key.view(index) for index in range(count)]))
     except (InputError, OSError):
         return 0

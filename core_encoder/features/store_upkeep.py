@@ -21,7 +21,7 @@ from core_encoder.features.encoding import EncodingRun, ViewEncoded
 from core_encoder.features.feature_spec import FeatureKey, FeatureSpec, StoredDtype
 from core_encoder.features.feature_store import SPEC_FILE, FeatureStore
 from core_encoder.features.shard import Shard
-from core_encoder.files.storage import half_written
+from core_encoder.files.storage import half_written, process_lives
 from core_encoder.video.decoders import decoder_id
 from core_encoder.video.decoding import ClipFailed
 from core_encoder.video.video_files import video_digest
@@ -257,21 +257,9 @@ def _leftovers(folder: Path) -> list[Path]:
             age_s = time.time() - path.stat().st_mtime
         except FileNotFoundError:
             continue  # finished since the listing
-        if age_s > _YOUNG_S and (age_s > 86400 or not _alive(writer)):
+        if age_s > _YOUNG_S and (age_s > 86400 or not process_lives(writer)):
             found.append(path)
     return found
-
-
-def _alive(process: int) -> bool:
-    if os.name == "nt":  # there, asking would end it
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _spare(shards: Sequence[Shard]) -> list[Path]:

@@ -17,7 +17,8 @@ from core_encoder.files.storage import nearest
 from prismhub.heads import head_assignments, portable_head, portable_source
 from prismhub.printing import print_json, print_table
 from prismhub.progress import SILENT, Show
-from prismhub.settings import OutputSettings, ReadingSettings, at_least_one, run_command, settings_record
+from prismhub.provenance import run_command, settings_record
+from prismhub.settings import OutputSettings, ReadingSettings, at_least_one
 
 if TYPE_CHECKING:
     from benchmarks.forecast import Forecast

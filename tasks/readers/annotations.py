@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest, read_json
+from core_encoder.files.urls import Url
 from core_encoder.video.video_files import find_videos
 from tasks.readers.manifests import SUFFIXES, Columns, Row, read_rows, refuse_absent
 from tasks.sample import Sample
@@ -210,6 +211,8 @@ def row_split(row: Row, split: str | None) -> str | None:
 def clip_id(clip: Clip, given: str, root: Path) -> str:
     """`walk/a.mp4#1.5-3`: the same wherever the data's folder lies, unless the manifest has paths outside of it."""
     name = _below(clip.path, root) or clip.path
+    if isinstance(name, Url):
+        return str(name) + bounds_text(clip)
     if name == clip.path and not os.path.isabs(given.strip()):  # noqa: PTH117 (a Path for each row is slow)
         name = os.path.relpath(clip.path, root)
     return name.replace(os.sep, "/") + bounds_text(clip)

@@ -21,6 +21,8 @@ from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from core_encoder.fields import seconds_of
 from core_encoder.files.storage import nearest, read_utf8
+from core_encoder.files.urls import Url, named
+from core_encoder.video.video_bytes import in_tar
 from core_encoder.video.video_files import VIDEO_SUFFIXES
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".list", ".jsonl", ".ndjson")
@@ -92,6 +94,10 @@ class Row:
 
     def _place(self, given: str) -> str:
         """Where a path leads; one written on Windows is read with `/` where only that exists."""
+        if isinstance(place := named(given), Url):
+            return place
+        if isinstance(self.file, Url):
+            return self.file.parent / given
         path = os.path.normpath(self.file.parent / given)
         if "\\" in given and not os.path.exists(path):  # noqa: PTH110 (Path raises on names too long)
             other = os.path.normpath(self.file.parent / given.replace("\\", "/"))
@@ -138,8 +144,13 @@ def refuse_absent(file: Path, clips: Sequence[Clip], hint: str = "relative paths
     Raises:
         InputError: none exists.
     """
-    if not any(os.path.exists(clip.path) for clip in clips):  # noqa: PTH110 (Path raises on names too long)
+    if not any(may_exist(clip.path) for clip in clips):
         raise InputError(f"{file}: none of its {len(clips)} videos exists, e.g. {clips[0].path}; {hint}")
+
+
+def may_exist(path: str) -> bool:
+    """Whether a video is there, as far as this machine can tell without asking another."""
+    return isinstance(path, Url) or os.path.exists(path) or in_tar(path) is not None  # noqa: PTH110 (Path raises on names too long)
 
 
 def read_rows(file: Path, columns: Columns, needed: str | None = "label", instead: str | None = None) -> list[Row]:

@@ -9,7 +9,7 @@ from typing import Any
 from core_encoder.array_videos import ArrayVideo, array_videos, is_array
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
-from core_encoder.files.urls import Place, Url, as_place
+from core_encoder.files.urls import Location, Url, as_location
 
 
 def find_clips(given: Sequence[str | os.PathLike[str] | Clip]) -> list[Clip]:
@@ -28,13 +28,13 @@ def find_clips(given: Sequence[str | os.PathLike[str] | Clip]) -> list[Clip]:
             clips.append(word)
         elif isinstance(word, str | os.PathLike):
             for name in shard_names(os.fspath(word)):
-                clips += _clips_at(as_place(name))
+                clips += _clips_at(as_location(name))
         else:
             raise InputError(f"a video is a path, a Clip or an array, not {type(word).__name__}")
     return list(dict.fromkeys(clips))
 
 
-def _clips_at(place: Place) -> list[Clip]:
+def _clips_at(place: Location) -> list[Clip]:
     from core_encoder.video.tar_videos import videos_in_tar
     from core_encoder.video.video_bytes import in_tar
     from core_encoder.video.video_files import VIDEO_SUFFIXES, find_files, find_videos

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core_encoder.config import config_to_dict
-from core_encoder.files.urls import as_place, without_secrets
+from core_encoder.files.urls import as_location, without_secrets
 
 
 def settings_record(settings: Any) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def _recorded(value: Any) -> Any:
     if isinstance(value, list):
         return [_recorded(one) for one in value]
     if isinstance(value, Path):
-        return str(as_place(value))
+        return str(as_location(value))
     return without_secrets(value) if isinstance(value, str) else value
 
 

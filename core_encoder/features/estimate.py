@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from math import isfinite
 from typing import get_args
 
 import numpy as np
@@ -14,7 +14,8 @@ from core_encoder.encoder import Encoder
 from core_encoder.errors import InputError
 from core_encoder.features.feature_spec import ClipKey, FeatureKind, FeatureSpec
 from core_encoder.features.feature_store import FeatureStore
-from core_encoder.files.storage import free_bytes, readable_bytes
+from core_encoder.files.storage import readable_bytes
+from core_encoder.files.urls import Location
 from core_encoder.video.decoders import read_facts
 from core_encoder.video.video_files import known_digest
 
@@ -30,7 +31,7 @@ class Estimate:
     num_cached: int
     num_views: int  # to encode
     bytes_per_view: dict[str, int]  # of every kind
-    free_bytes: int
+    free_bytes: float  # infinity where nobody says
     exact: bool  # False: some durations were not read
 
     @property
@@ -61,10 +62,14 @@ class Estimate:
         return (
             f"{self.num_clips} clips, {self.num_cached} of them cached; to encode: {about}{self.num_views} views, "
             f"{readable_bytes(self.total_bytes)} of {self.spec.kind} in {self.spec.dtype}; "
-            f"{readable_bytes(self.free_bytes)} free{overlap}"
+            f"{self._room}{overlap}"
         )
 
-    def check(self, folder: Path, beside: int = 0) -> None:
+    @property
+    def _room(self) -> str:
+        return f"{readable_bytes(self.free_bytes)} free" if isfinite(self.free_bytes) else "on an object store"
+
+    def check(self, folder: Location, beside: int = 0) -> None:
         """Refuse what cannot fit, with so many bytes of other features beside it.
 
         Raises:
@@ -86,7 +91,7 @@ class Estimate:
 
 
 def estimate(
-    encoder: Encoder, clips: Sequence[Clip], spec: FeatureSpec, root: str | Path, *, count_cached: bool = True
+    encoder: Encoder, clips: Sequence[Clip], spec: FeatureSpec, root: str | Location, *, count_cached: bool = True
 ) -> Estimate:
     """Estimate the extraction of `clips` into the store of `spec` under `root`.
 
@@ -110,7 +115,7 @@ def estimate(
         num_cached=len(clips) - len(missing),
         num_views=num_views,
         bytes_per_view={kind: _record_bytes(spec, kind, patches, encoder) for kind in kinds},
-        free_bytes=free_bytes(store.folder),
+        free_bytes=store.files.free_bytes(),
         exact=len(probed) == len(missing),
     )
 

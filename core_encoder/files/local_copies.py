@@ -10,6 +10,7 @@ import shutil
 import threading
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -25,18 +26,14 @@ class LocalCopies:
     Several processes may share a folder: a copy that another one removed is made again. What is held is not removed.
     """
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int, removed: Callable[[str], None] = lambda name: None) -> None:
+        """Copies in `folder`; `removed` is told the name of each that has to go."""
         self.folder = folder
         self.max_bytes = max_bytes
+        self._removed = removed
         self._used: int | None = None  # None: not counted yet
         self._held: Counter[str] = Counter()
         self._lock = threading.RLock()
-
-    def __getstate__(self) -> dict[str, object]:
-        return {"folder": self.folder, "max_bytes": self.max_bytes}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
 
     def hold(self, name: str) -> Path | None:
         """A copy, kept until `let_go`; None where there is none."""
@@ -95,6 +92,7 @@ class LocalCopies:
                 with suppress(OSError):
                     (self.folder / name).unlink()
                     used -= size
+                self._removed(name)
         self._used = used
 
 

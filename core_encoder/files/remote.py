@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ _WAITS_S = (0.5, 1.0, 2.0, 4.0)  # before another attempt
 _STALL_S = 30.0  # without a byte
 _BLOCK = 8 << 20  # bytes of an object asked for at once
 _CHUNK = 1 << 20
+_MISSING = "there is no such file"
 _REMEMBERED = 1 << 16
 _TAGS = ("ETag", "etag", "blob_id", "LastModified", "updated", "mtime")  # what stores say of an object's bytes
 _WEB_TAGS = ("ETag", "Content-MD5", "Last-Modified")
@@ -34,10 +36,11 @@ Answer = TypeVar("Answer")
 
 
 class RemoteError(Exception):
-    """What is asked for does not come; `reason` names the host and no secret."""
+    """What is asked for does not come; `reason` names the host and no secret, `missing` says that it is not there."""
 
     def __init__(self, url: Url, reason: str) -> None:
         self.reason = f"{url.host}: {reason}"
+        self.missing = reason == _MISSING
         super().__init__(self.reason)
 
 
@@ -71,6 +74,7 @@ class RemoteFacts:
     tag: str  # another one when the bytes are others; empty: the server does not say
     has_ranges: bool  # parts of it can be asked for
     sha256: str | None = None  # where the store keeps one
+    changed: float = 0.0  # when, in seconds since 1970; 0: not known
 
 
 class Patience:
@@ -142,7 +146,7 @@ def _reason(error: Exception) -> tuple[str, bool]:
     status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
     kind = type(error).__name__
     if isinstance(error, FileNotFoundError) or status in (404, 410):
-        return "there is no such file", True
+        return _MISSING, True
     if isinstance(error, PermissionError) or status in (401, 403):
         return "access is denied" + (f" (status {status})" if status else ""), True
     if "Credential" in kind:
@@ -343,6 +347,21 @@ def _web_pieces(fs: Any, url: Url, begin: int, end: int | None, patience: Patien
             fs.loop.call_soon_threadsafe(answer.close)
 
 
+def read_whole(url: Url, at_most: int) -> bytes:
+    """All bytes of a small file as it is now.
+
+    Raises:
+        RemoteError: they do not come, or are too many.
+    """
+    _facts.pop(url.whole, None)
+    size = facts_of(url).size
+    if size is not None and size > at_most:
+        raise RemoteError(url, f"{size:,} bytes, where at most {at_most:,} are expected")
+    found = bytearray()
+    fetch(url, found.extend, found.clear)
+    return bytes(found)
+
+
 def read_range(url: Url, begin: int, end: int, patience: Patience | None = None) -> bytes:
     """The bytes of a file from `begin` to `end`.
 
@@ -372,7 +391,9 @@ def list_files(url: Url) -> dict[Url, RemoteFacts]:
     for name, info in sorted(found.items()):
         below = name[len(prefix) :] if name.startswith(prefix) else name
         if info.get("type") != "directory" and "/." not in f"/{below.lstrip('/')}":
-            listed[Url(f"{url.scheme}://{name}")] = RemoteFacts(info["size"], _first(info, _TAGS), True)
+            changed = info.get("LastModified") or info.get("mtime")
+            since = changed.timestamp() if isinstance(changed, datetime) else 0.0
+            listed[Url(f"{url.scheme}://{name}")] = RemoteFacts(info["size"], _first(info, _TAGS), True, changed=since)
     return listed
 
 

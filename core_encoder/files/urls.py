@@ -91,11 +91,11 @@ class Url(str):
         return Url(f"{self.whole.rstrip('/')}/{os.fspath(other)}")  # type: ignore[call-overload]
 
 
-Place: TypeAlias = Path | Url
+Location: TypeAlias = Path | Url
 """A folder or file, here or elsewhere."""
 
 
-def as_place(given: str | os.PathLike[str]) -> Place:
+def as_location(given: str | os.PathLike[str]) -> Location:
     """A path as a `Url` where it is one, else as a `Path`."""
     if isinstance(given, Url):
         return given

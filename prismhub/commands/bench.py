@@ -270,7 +270,7 @@ def print_bench(settings: BenchSettings) -> None:
 
 def _print_forecast(found: Sequence[Forecast], settings: BenchSettings) -> None:
     from benchmarks.forecast import FORECAST_HEADER, total_line
-    from core_encoder.files.storage import free_bytes
+    from core_encoder.features.shard_folder import shard_folder
     from prismhub.features import reading_of
 
     if settings.show.json:
@@ -280,7 +280,7 @@ def _print_forecast(found: Sequence[Forecast], settings: BenchSettings) -> None:
     for one in found:
         if one.reason:
             print(f"{one.cell}: {one.state}: {one.reason}")
-    print(total_line(found, free_bytes(reading_of(settings.reading).root)))
+    print(total_line(found, shard_folder(reading_of(settings.reading).root).free_bytes()))
 
 
 @dataclass(frozen=True, kw_only=True)

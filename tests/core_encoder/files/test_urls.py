@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from core_encoder.clip_plan import Clip
-from core_encoder.files.urls import Url, as_place, without_secrets
+from core_encoder.files.urls import Url, as_location, without_secrets
 
 SIGNED = "https://user:pw@host:8080/a/b.mp4?X-Amz-Signature=SECRET&X-Amz-Expires=60"
 
@@ -56,10 +56,10 @@ def test_parts_of_addresses() -> None:
 
 
 def test_places_are_here_or_elsewhere() -> None:
-    assert as_place(Path("s3://bucket/a")) == Url("s3://bucket/a")  # pathlib has made one slash of two
-    assert as_place("folder/a.mp4") == Path("folder/a.mp4")
-    assert as_place("C:/a.mp4") == Path("C:/a.mp4")
-    assert as_place("/s3://a") == Path("/s3://a")
+    assert as_location(Path("s3://bucket/a")) == Url("s3://bucket/a")  # pathlib has made one slash of two
+    assert as_location("folder/a.mp4") == Path("folder/a.mp4")
+    assert as_location("C:/a.mp4") == Path("C:/a.mp4")
+    assert as_location("/s3://a") == Path("/s3://a")
 
 
 def test_command_lines_are_recorded_without_secrets() -> None:

@@ -57,8 +57,8 @@ def find_archived(given: Sequence[str], known_roots: Sequence[str]) -> FoundVide
     """
     roots, looked, files, subtitles = list(known_roots), [], [], []
     for word in given:
-        if isinstance(as_location(word), Url):
-            raise InputError(f"{as_location(word)}: archives are of folders of this machine: copy the videos here first")
+        if isinstance(url := as_location(word), Url):
+            raise InputError(f"{url}: archives are of folders of this machine: copy the videos here first")
         place = Path(os.path.abspath(Path(word).expanduser()))  # noqa: PTH100 (links stay as they are named)
         if not place.exists():
             raise InputError(f"{word}: no such file or folder")

@@ -33,11 +33,6 @@ from core_encoder.video.decoders import decoder_id
 from core_encoder.video.decoding import ClipDone, ClipFailed
 from core_encoder.video.video_files import known_digest
 
-<<<<<<< HEAD
-FAILURES_FILE = "failures.jsonl"
-=======
-_PROGRESS_S = 0.1
->>>>>>> main
 _REFRESH_S = 10.0
 
 
@@ -88,62 +83,6 @@ def spec_for(
     )
 
 
-<<<<<<< HEAD
-=======
-@dataclass(frozen=True)
-class ExtractionProgress:
-    """How far a run is; clips that were cached count as done but not in the rate."""
-
-    done: int
-    total: int
-    cached: int
-    failed: int
-    views_encoded: int
-    clips_per_s: float
-    video_s: float  # seconds of video done, of clips that were not cached
-    total_video_s: float | None  # and in all, partly guessed while some are not opened; None: not known yet
-    times_real_time: float  # seconds of video encoded in one second
-    eta_s: float | None  # None: not known yet
-    bottleneck: Bottleneck
-
-
-@dataclass(frozen=True)
-class ExtractionReport:
-    """What a run did: `n_clips` is the sum of the cached, the derived, the encoded and the failed."""
-
-    folders: tuple[Location, ...]  # of the stores, one a spec
-    failures_path: Path  # the list of clips that could not be encoded, where there are any
-    n_clips: int
-    n_cached: int  # before the run, or the content of another clip of the run
-    n_derived: int  # made of a finer kind that was cached, without decoding
-    n_encoded: int
-    failures: tuple[Failure, ...]
-    overruns: tuple[Overrun, ...]  # clips that end after their video: cut there, or among the failures; none cached
-    views_encoded: int
-    frames_decoded: int
-    video_s: float  # seconds of video encoded
-    decode_wait_s: float  # the encoder waiting for frames
-    encode_s: float
-    elapsed_s: float
-    bottleneck: Bottleneck
-    batch_size: int  # at the end: smaller than asked for after running out of memory
-
-    @property
-    def folder(self) -> Location:
-        """The folder of the first store."""
-        return self.folders[0]
-
-    @property
-    def clips_per_s(self) -> float:
-        return self.n_encoded / self.elapsed_s if self.elapsed_s else 0.0
-
-    @property
-    def times_real_time(self) -> float:
-        """Seconds of video encoded in one second."""
-        return self.video_s / self.elapsed_s if self.elapsed_s else 0.0
-
-
->>>>>>> main
 def extract(
     encoder: Encoder,
     clips: Sequence[Clip],
@@ -175,12 +114,7 @@ def extract(
     stores = [FeatureStore(root, spec) for spec in specs]
     check_room(encoder, clips, specs, root)
     run = EncodingRun(encoder, clips, specs, stores=stores, batch_size=batch_size, num_workers=workers)
-<<<<<<< HEAD
-    listed = FailureLog(failures_path or stores[0].folder / FAILURES_FILE)
-=======
-    tally = _Tally(len(clips), run, progress, VideoClock(dense=specs[0].plan.sampling == "dense"))
     listed = FailureLog(failures_path or stores[0].files.failures_file)
->>>>>>> main
     listed.forget(clips)
     clock = VideoClock(dense=specs[0].plan.sampling == "dense")
     tally = Tally(len(clips), lambda: run.work, listed, clock, progress)
@@ -208,17 +142,8 @@ def extract(
             if time.monotonic() - refreshed > _REFRESH_S:  # another process may have done some of our clips
                 writing.refresh()
                 refreshed = time.monotonic()
-<<<<<<< HEAD
     tally.settle()
     return tally.report(writing.folders, time.monotonic() - started)
-=======
-    for event in tally.repeated:
-        if event.key in tally.reasons:
-            listed.add(tally.failed(event.clip, event.key, tally.reasons[event.key]))
-        else:
-            tally.cached()
-    return tally.report(tuple(store.folder for store in stores), listed.path, time.monotonic() - started)
->>>>>>> main
 
 
 def check_room(encoder: Encoder, clips: Sequence[Clip], specs: Sequence[FeatureSpec], root: str | Location) -> None:
@@ -237,13 +162,7 @@ def check_room(encoder: Encoder, clips: Sequence[Clip], specs: Sequence[FeatureS
         )
 
 
-<<<<<<< HEAD
-def derive_missing(clips: Sequence[Clip], writing: StoreWriting, root: str | Path) -> int:
-=======
-def _derive(
-    clips: Sequence[Clip], stores: Sequence[FeatureStore], writers: Sequence[ShardWriter], root: str | Location
-) -> int:
->>>>>>> main
+def derive_missing(clips: Sequence[Clip], writing: StoreWriting, root: str | Location) -> int:
     """Store what can be derived from finer kinds; how many clips it completed."""
     stores, writers = writing.stores, writing.writers
     finer = [FinerStores(root, store.spec) for store in stores]
@@ -289,7 +208,7 @@ class StoreWriting:
         self._open.__exit__(kind, error, at)
 
     @property
-    def folders(self) -> tuple[Path, ...]:
+    def folders(self) -> tuple[Location, ...]:
         return tuple(store.folder for store in self.stores)
 
     def keep(self, encoded: ViewEncoded) -> None:
@@ -319,29 +238,7 @@ class StoreWriting:
         for writer in self.writers:
             writer.commit()
 
-<<<<<<< HEAD
     def refresh(self) -> None:
         """Take notice of what other processes stored."""
         for store in self.stores:
             store.refresh()
-=======
-    def report(self, folders: tuple[Location, ...], failures_path: Path, elapsed_s: float) -> ExtractionReport:
-        return ExtractionReport(
-            folders=folders,
-            failures_path=failures_path,
-            n_clips=self._total,
-            n_cached=self._num_cached - self.num_derived,
-            n_derived=self.num_derived,
-            n_encoded=self._num_encoded,
-            failures=tuple(self._failures),
-            overruns=tuple(self._overruns.values()),
-            views_encoded=self._run.encoder.views_encoded,
-            frames_decoded=self._run.encoder.frames_decoded,
-            video_s=self._clock.encoded_s,
-            decode_wait_s=self._run.decode_wait_s,
-            encode_s=self._run.encoder.encode_s,
-            elapsed_s=elapsed_s,
-            bottleneck=self._run.bottleneck,
-            batch_size=self._run.encoder.batch_size,
-        )
->>>>>>> main

@@ -15,6 +15,7 @@ from core_encoder.features.encoding import Bottleneck, EncodingWork, ViewEncoded
 from core_encoder.features.failures import Failure, FailureLog
 from core_encoder.features.feature_spec import ClipKey
 from core_encoder.features.video_clock import VideoClock
+from core_encoder.files.urls import Location
 
 _PROGRESS_S = 0.1
 log = logging.getLogger(__name__)
@@ -51,7 +52,8 @@ class ExtractionProgress:
 class ExtractionReport:
     """What a run did: `n_clips` is the sum of the cached, the derived, the encoded and the failed."""
 
-    folders: tuple[Path, ...]  # of the stores, one a spec
+    folders: tuple[Location, ...]  # of the stores, one a spec
+    failures_path: Path  # the list of clips that could not be encoded, where there are any
     n_clips: int
     n_cached: int  # before the run, or the content of another clip of the run
     n_derived: int  # made of a finer kind that was cached, without decoding
@@ -69,7 +71,7 @@ class ExtractionReport:
     crew: Crew | None = None  # of a cluster
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Location:
         """The folder of the first store."""
         return self.folders[0]
 
@@ -201,11 +203,12 @@ class Tally:
             )
         )
 
-    def report(self, folders: tuple[Path, ...], elapsed_s: float) -> ExtractionReport:
+    def report(self, folders: tuple[Location, ...], elapsed_s: float) -> ExtractionReport:
         """What the run did."""
         work = self._work()
         return ExtractionReport(
             folders=folders,
+            failures_path=self._listed.path,
             n_clips=self._total,
             n_cached=self._num_cached - self.num_derived,
             n_derived=self.num_derived,

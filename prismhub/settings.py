@@ -8,14 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adapters.training.training_config import TrainingConfig
-<<<<<<< HEAD
+from adapters.tuning.tune_config import TuneConfig
 from benchmarks.corpus_cost import CorpusSettings
 from core_encoder.cluster.cluster_settings import ClusterSettings
-from core_encoder.config import config_to_dict, group, option
-=======
-from adapters.tuning.tune_config import TuneConfig
 from core_encoder.config import group, option
->>>>>>> main
 from core_encoder.errors import InputError
 from core_encoder.files.remote import RemoteLimits, limit_remote
 from fit.device import Accelerator

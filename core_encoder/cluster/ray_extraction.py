@@ -31,12 +31,14 @@ from core_encoder.cluster.worker_pool import WorkerPool
 from core_encoder.cluster.workers import ClipStored, Decoded, DecodingWorker, Encoded, EncodingJob, EncodingWorker
 from core_encoder.encoder import Encoder
 from core_encoder.errors import InputError
-from core_encoder.extraction import FAILURES_FILE, StoreWriting, check_room, derive_missing
+from core_encoder.extraction import StoreWriting, check_room, derive_missing
 from core_encoder.features.encoding import EncodingWork, check_pass, encoder_may_share
 from core_encoder.features.failures import FailureLog
 from core_encoder.features.feature_spec import FeatureSpec
 from core_encoder.features.feature_store import FeatureStore
 from core_encoder.features.video_clock import VideoClock
+from core_encoder.files.remote import remote_limits
+from core_encoder.files.urls import Location, as_location
 from core_encoder.tally import Crew, ExtractionProgress, ExtractionReport, Tally
 from core_encoder.video.decoding import ClipFailed
 
@@ -49,7 +51,7 @@ def extract_on_ray(
     encoder: Encoder,
     clips: Sequence[Clip],
     specs: FeatureSpec | Sequence[FeatureSpec],
-    root: str | Path,
+    root: str | Location,
     *,
     cluster: ClusterSettings,
     batch_size: int = 8,
@@ -73,9 +75,10 @@ def extract_on_ray(
         raise InputError(f"batch size {batch_size} must be at least 1")
     check_pass(encoder, specs)
     check_room(encoder, clips, specs, root)
-    root = Path(root).absolute()
+    place = as_location(root)
+    root = place.absolute() if isinstance(place, Path) else place
     stores = [FeatureStore(root, spec) for spec in specs]
-    listed = FailureLog(failures_path or stores[0].folder / FAILURES_FILE)
+    listed = FailureLog(failures_path or stores[0].files.failures_file)
     listed.forget(clips)
     unique = dict.fromkeys(clips)
     with StoreWriting(stores, shard_bytes, commit_every_s) as writing:
@@ -88,6 +91,7 @@ def extract_on_ray(
         shard_bytes=shard_bytes,
         commit_every_s=commit_every_s,
         num_threads=int(os.environ["OMP_NUM_THREADS"]) if os.environ.get("OMP_NUM_THREADS", "").isdigit() else None,
+        limits=remote_limits(),
         folder=os.getcwd(),  # noqa: PTH109
     )
     with ray_session(cluster) as ray:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 
@@ -22,6 +21,8 @@ from core_encoder.extraction import StoreWriting
 from core_encoder.features.encoding import ClipEncoder, EncodingWork, Event, ViewEncoded, frame_queue, pass_decoder
 from core_encoder.features.feature_spec import ClipKey, FeatureSpec
 from core_encoder.features.feature_store import FeatureStore
+from core_encoder.files.remote import RemoteLimits, limit_remote
+from core_encoder.files.urls import Location
 from core_encoder.video.clip_decoder import ClipsOfFiles
 from core_encoder.video.decoding import ClipDone, ClipFailed, ClipFrames, DecodeWorkers, Part
 
@@ -34,13 +35,19 @@ class EncodingJob:
     """What every worker of a run is told."""
 
     specs: tuple[FeatureSpec, ...]
-    root: Path
+    root: Location
     batch_size: int
     may_share: bool  # windows that overlap share their frames
     shard_bytes: int
     commit_every_s: float
     num_threads: int | None  # of an encoder without a GPU; None: one a core
+    limits: RemoteLimits
     folder: str  # where the run was started: paths may be relative to it
+
+    def enter(self) -> None:
+        """Act in this process as the one that asks does."""
+        enter(self.folder)
+        limit_remote(self.limits)
 
     def stores(self) -> list[FeatureStore]:
         """The stores of the run."""
@@ -66,7 +73,7 @@ class DecodingWorker:
 
     def ready(self) -> None:
         """Open the stores, to know what is cached."""
-        enter(self._job.folder)
+        self._job.enter()
         self._stores = self._job.stores()
         self._refreshed = time.monotonic()
 
@@ -144,7 +151,7 @@ class EncodingWorker:
         Raises:
             InputError: the stores cannot be written to.
         """
-        enter(self._job.folder)
+        self._job.enter()
         if device == "cpu":
             torch.set_num_threads(self._job.num_threads or len(os.sched_getaffinity(0)))
         self._clips = ClipEncoder(self._encoder.to(device), self._job.specs, self._job.batch_size)

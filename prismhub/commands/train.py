@@ -107,22 +107,14 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
         plan = clip_plan(encoding, encoder.num_frames)
         show.note(f"note: {kind.kind} looks at whole videos: {describe_windows(plan)}")
     spec = feature_spec(encoder, encoding, reads, getattr(resolved[0].head, "layers", ()))
-<<<<<<< HEAD
-    for setting in resolved:
-        # it stays until the end: a language model is read from the disk once, as long as anybody uses it
-        _checked = kind.build(setting.head, Context(encoder.dim, task.schema, spec, encoder_source=source))
-    reading = reading_of(settings.reading, settings.cluster)
-    features = cell_features(task, SPLITS, encoder, spec, reading, show, dataset.max_unreadable)
-=======
     context = Context(encoder.dim, task.schema, spec, encoder_source=source)
     # they stay until the end: a language model is read from the disk once, as long as anybody uses it
     heads = [kind.build(setting.head, context) for setting in resolved]
-    reading = reading_of(settings.reading)
+    reading = reading_of(settings.reading, settings.cluster)
     if tuned:
         cell = replace(cell, tuning=tuning_of(settings.tuning, source, spec, encoder, heads[0], show))
     looked_at = replace(spec, kind="clip", layers=()) if tuned else spec  # one pass, to know which can be read
     features = cell_features(task, SPLITS, encoder, looked_at, reading, show, dataset.max_unreadable)
->>>>>>> main
     sets = data_sets(cell, features)
     run = settings.run or prismhub_home() / "runs" / f"{cell.name}-{_identity(settings, task, sets)}"
     frames = frame_sets(cell.tuning, sets, reading.workers) if cell.tuning else {}

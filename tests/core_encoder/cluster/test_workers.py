@@ -18,12 +18,19 @@ from core_encoder.extraction import extract, spec_for
 from core_encoder.features.encoding import encoder_may_share
 from core_encoder.features.feature_spec import FeatureSpec
 from core_encoder.features.feature_store import FeatureStore
+from core_encoder.files.remote import RemoteLimits
 from core_encoder.video.decoding import ClipDone, ClipFailed
 from tests.core_encoder.plain_features import DENSE, records_of
 
 
 def job_of(nano: Encoder, specs: tuple[FeatureSpec, ...], root: Path, **options: Any) -> EncodingJob:
-    known = {"shard_bytes": 64 << 20, "commit_every_s": 1000.0, "num_threads": 1, "folder": str(root)} | options
+    known = {
+        "shard_bytes": 64 << 20,
+        "commit_every_s": 1000.0,
+        "num_threads": 1,
+        "folder": str(root),
+        "limits": RemoteLimits(),
+    } | options
     return EncodingJob(specs, root, batch_size=3, may_share=encoder_may_share(nano, specs), **known)
 
 

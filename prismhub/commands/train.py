@@ -51,6 +51,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     from tasks.own_data import read_task
 
     dataset, training = settings.dataset, settings.training
+    settings.cluster.check()
     head, grid = head_assignments(settings.head) | settings.head_options, parse_grid(settings.grid)
     if settings.name is not None:
         check_name(settings.name, "adapter name")
@@ -109,7 +110,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     context = Context(encoder.dim, task.schema, spec, encoder_source=source)
     # they stay until the end: a language model is read from the disk once, as long as anybody uses it
     heads = [kind.build(setting.head, context) for setting in resolved]
-    reading = reading_of(settings.reading)
+    reading = reading_of(settings.reading, settings.cluster)
     if tuned:
         cell = replace(cell, tuning=tuning_of(settings.tuning, source, spec, encoder, heads[0], show))
     looked_at = replace(spec, kind="clip", layers=()) if tuned else spec  # one pass, to know which can be read

@@ -21,9 +21,10 @@ from prismhub.features import clip_source
 from prismhub.long_videos import asks_windows, bar_of_seconds, much_longer, window_of
 from prismhub.progress import SILENT, Show
 from prismhub.proposals import classify_proposals
+from prismhub.provenance import run_command
 from prismhub.questions import Question, read_questions
 from prismhub.saved import open_hub, shared_specs
-from prismhub.settings import PredictSettings, run_command
+from prismhub.settings import PredictSettings
 
 if TYPE_CHECKING:
     from adapters.hub import Answers, Hub

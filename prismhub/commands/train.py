@@ -22,7 +22,8 @@ from prismhub.features import (
 )
 from prismhub.heads import head_assignments, portable_head, portable_source
 from prismhub.progress import SILENT, Show
-from prismhub.settings import TrainSettings, run_command, settings_record
+from prismhub.provenance import run_command, settings_record
+from prismhub.settings import TrainSettings
 
 if TYPE_CHECKING:
     from adapters.context import TargetKind

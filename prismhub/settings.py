@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adapters.training.training_config import TrainingConfig
+from adapters.tuning.tune_config import TuneConfig
+from benchmarks.corpus_cost import CorpusSettings
+from core_encoder.cluster.cluster_settings import ClusterSettings
 from core_encoder.config import group, option
 from core_encoder.errors import InputError
 from core_encoder.files.remote import RemoteLimits, limit_remote
@@ -139,9 +142,15 @@ class EncodeSettings:
     )
     accelerator: Accelerator = option("auto", "auto, cpu, gpu or mps.")
     reading: ReadingSettings = group()
+    cluster: ClusterSettings = group()
     failures: Path | None = option(None, "List of unreadable videos (default: failures.jsonl in the store).")
     dry_run: bool = option(False, "Only say how large the features will be.")
+    corpus: CorpusSettings = group()
     output: OutputSettings = group()
+
+    def __post_init__(self) -> None:
+        if self.corpus.corpus_clips is not None and not self.dry_run:
+            raise InputError("corpus_clips is reckoned by a dry run: give dry_run with it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,13 +165,15 @@ class TrainSettings:
     test_fraction: float = option(0.15, "Share kept for the test where the data names no split at all.")
     encoding: EncodingSettings = group()
     reading: ReadingSettings = group()
+    cluster: ClusterSettings = group()
     head: tuple[str, ...] = option((), "Options of the head, as key=value ...")
     text_tower: str | None = option(None, "Short for --head text_tower=...: encoder name, folder or Hub id.")
     llm: str | None = option(None, "Short for --head llm=...: smollm2, a folder or a Hub id of a language model.")
-    tune: str | None = option(None, "Short for --head tune=...: what of a language part trains.")
+    tune_text: str | None = option(None, "Short for --head tune=...: what of a language part trains.")
     loss: str | None = option(None, "Short for --head loss=...")
     grid: tuple[str, ...] = option((), "Settings trained side by side, as key=value,value ...; the best is kept.")
     training: TrainingConfig = group()
+    tuning: TuneConfig = group()
     seeds: int = option(1, "Train so many times with seeds from --seed on; gives mean and standard deviation.")
     metric: str | None = option(None, "Validation metric (default: the main one of the data's task).")
     blind: bool = option(False, "Captions and answers: train and judge a twin beside it that sees no video.")
@@ -181,8 +192,8 @@ class TrainSettings:
     @property
     def head_options(self) -> dict[str, str]:
         """The options of the head that have a name of their own here."""
-        names = ("text_tower", "llm", "tune", "loss")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+        given = {"text_tower": self.text_tower, "llm": self.llm, "tune": self.tune_text, "loss": self.loss}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -215,6 +226,7 @@ class EvaluateSettings:
     split: Literal["test", "val", "train", "all"] | None = option(None, "Split (default: test, val, or all there is).")
     classifier: str | None = option(None, "Adapter that names what a class-agnostic localizer finds.")
     reading: ReadingSettings = group()
+    cluster: ClusterSettings = group()
     seed: int = option(0, "Seed of the bootstrap.")
     out: Path | None = option(None, "Where to write the result (default: results/ in PRISMHUB_HOME).")
     output: OutputSettings = group()
@@ -330,6 +342,7 @@ class EmbedSettings:
     encoding: EncodingSettings = group()
     accelerator: Accelerator = option("auto", "auto, cpu, gpu or mps.")
     reading: ReadingSettings = group()
+    cluster: ClusterSettings = group()
     output: OutputSettings = group()
 
     def __post_init__(self) -> None:

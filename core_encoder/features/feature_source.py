@@ -62,6 +62,11 @@ class FeatureSource:
         """Another process gets what is stored, without the encoder."""
         return {**self.__dict__, "_encoder": None, "_last": {}}
 
+    def of(self, encoder: Encoder, spec: FeatureSpec) -> FeatureSource:
+        """Other features in the same place, made in the same way."""
+        root = self.store.folder.parent
+        return FeatureSource(encoder, spec, root, batch_size=self._batch_size, num_workers=self._num_workers)
+
     def __repr__(self) -> str:
         return f"FeatureSource({self.store!r}, computes={self._encoder is not None})"
 

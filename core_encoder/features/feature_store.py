@@ -296,6 +296,11 @@ class ShardWriter:
         if self._block.is_full or time.monotonic() - self._oldest >= self.commit_every_s:
             self.commit()
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether records wait to be committed."""
+        return self._block.count > 0
+
     def commit(self) -> None:
         """Write what is pending as one shard.
 

@@ -49,6 +49,7 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
     from tasks.own_data import evaluation_split
 
     dataset = settings.dataset
+    settings.cluster.check()
     if settings.out is not None and settings.out.is_dir():
         raise InputError(f"{settings.out}: is a folder; --out wants a file such as {settings.out / 'result.json'}")
     info = describe_adapter(settings.adapter)
@@ -73,7 +74,7 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
     spec = recorded_spec(settings.adapter, info, settings.running, show)
     adapter = load_adapter(settings.adapter, moved=moved)
     encoder = adapter_encoder(adapter, settings.running, spec)
-    reading = reading_of(settings.reading)
+    reading = reading_of(settings.reading, settings.cluster)
     features = cell_features(task, (split,), encoder, spec, reading, show, dataset.max_unreadable)
     also = trained_on(features.samples[split], info.training)
     if also and split != "train":

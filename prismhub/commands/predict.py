@@ -176,7 +176,7 @@ def _in_windows(
             found[one.name] = set(clips)
             continue
         longest = (one.info.training.get("clip_s") or {}).get("longest")
-        source = clip_source(hub.encoder, specs[one.name], one.settings.reading)
+        source = clip_source(hub.adapters[one.name].find_encoder(), specs[one.name], one.settings.reading)
         if long := much_longer(source, clips, longest):
             found[one.name] = set(long)
             text = f"{len(long)} of {len(clips)} videos are much longer than the clips of the training"

@@ -6,21 +6,25 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from benchmarks.reliability.damaged import damaged
+from benchmarks.reliability.full_disk import full_disk
 from benchmarks.reliability.jobs import JOBS
 from benchmarks.reliability.killed import killed
 from benchmarks.reliability.tally import Ground, Tally
+from benchmarks.reliability.tampered import tampered
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest
 
 Accident = Callable[[Ground], Tally]
 ACCIDENTS: Mapping[str, Mapping[str, Accident]] = {
     "damaged": {"damaged": damaged},
+    "tampered": {"tampered": tampered},
+    "full-disk": {"full-disk": full_disk},
     "killed": {f"killed-{job}": partial(killed, job) for job in JOBS},
 }
 
 
 def parts_of(only: str) -> dict[str, Accident]:
-    """The rows of some accidents, given as in `killed,serving`, or single rows, as in `killed-train`; of all where none is named.
+    """The rows of some accidents, as in `killed,serving`, or single rows, as in `killed-train`; of all for none.
 
     Raises:
         InputError: there is no such accident; the nearest is offered.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -54,9 +56,12 @@ class Ended:
 
 
 class Started:
-    """A command that runs, in a session of its own; its output goes to files, so that it never waits for a reader."""
+    """A command that runs, in a session of its own; its output goes to files, so that it never waits for a reader.
 
-    def __init__(self, words: Sequence[str | Path], home: Path, environment: Mapping[str, str] | None = None) -> None:
+    With `file_bytes`, none of its files may grow larger.
+    """
+
+    def __init__(self, words: Sequence[str | Path], home: Path, file_bytes: int | None = None) -> None:
         self.words = tuple(map(str, words))
         self._began = time.monotonic()
         self._streams: tuple[IO[bytes], IO[bytes]] = (TemporaryFile(), TemporaryFile())  # noqa: SIM115 (closed by end)
@@ -64,11 +69,12 @@ class Started:
         self.code: int | None = None
         self._process = subprocess.Popen(
             [sys.executable, "-m", "prismhub", *self.words],
-            env=environment_of(home) | dict(environment or {}),
+            env=environment_of(home),
             stdin=subprocess.DEVNULL,
             stdout=self._streams[0],
             stderr=self._streams[1],
             start_new_session=True,
+            preexec_fn=None if file_bytes is None else partial(_limit_files, file_bytes),
         )
         self.pid = self._process.pid
 
@@ -122,11 +128,13 @@ class Started:
         return os.pread(stream.fileno(), os.fstat(stream.fileno()).st_size, 0).decode("utf-8", "replace")
 
 
-def prismhub(
-    *words: str | Path, home: Path, limit_s: float = TIME_LIMIT_S, environment: Mapping[str, str] | None = None
-) -> Ended:
+def _limit_files(count: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (count, count))
+
+
+def prismhub(*words: str | Path, home: Path, limit_s: float = TIME_LIMIT_S) -> Ended:
     """Run a command to its end."""
-    return Started(words, home, environment).end(limit_s)
+    return Started(words, home).end(limit_s)
 
 
 def environment_of(home: Path) -> dict[str, str]:

@@ -5,21 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
-INDEX: tuple[bytes, ...] = (
-    b"moov",
-    b"trak",
-    b"mdia",
-    b"minf",
-    b"stbl",
-    b"stsd",
-    b"avc1",
-    b"avcC",
-    b"mvhd",
-    b"tkhd",
-    b"mdhd",
-    b"hdlr",
-)
-INDEX += (b"stts", b"stsc", b"stsz", b"stco", b"stss", b"ftyp", b"mdat")
+INDEX = tuple(b"moov trak mdia minf stbl stsd avc1 avcC mvhd tkhd mdhd hdlr stts stsc stsz stco stss ftyp mdat".split())
 Damage = Callable[[random.Random, bytes, bytes], bytes]
 
 

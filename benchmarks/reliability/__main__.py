@@ -32,11 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--only", default="", help=f"some accidents, as in killed,serving; all are {','.join(ACCIDENTS)}"
     )
     parser.add_argument("--small", action="store_true", help="minutes instead of hours")
+    parser.add_argument(
+        "--length", type=float, default=1.0, help="share of the hour of serving, and of all that is timed"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # commands in sessions of their own must not outlive us
     try:
-        tallies = run(options.out, options.only, options.small, options.seed)
+        tallies = run(options.out, options.only, options.small, options.seed, options.length)
     except InputError as error:
         print(f"benchmarks.reliability: {error}", file=sys.stderr)
         return 2
@@ -50,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(tally.ok for tally in tallies.values()) else 1
 
 
-def run(out: Path, only: str = "", small: bool = False, seed: int = 0) -> dict[str, Tally]:
+def run(out: Path, only: str = "", small: bool = False, seed: int = 0, length: float = 1.0) -> dict[str, Tally]:
     """Run what is asked for and not done; the tallies of all that is asked for, each kept as JSON in `out`.
 
     Raises:
@@ -67,7 +70,7 @@ def run(out: Path, only: str = "", small: bool = False, seed: int = 0) -> dict[s
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         began = time.monotonic()
-        tally = accident(Ground(folder, seed, small, lambda text: print(text, flush=True)))
+        tally = accident(Ground(folder, seed, small, length, lambda text: print(text, flush=True)))
         tally.measured["minutes"] = round((time.monotonic() - began) / 60, 1)
         tally.write(file)
         tallies[name] = tally

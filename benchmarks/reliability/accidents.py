@@ -9,8 +9,10 @@ from benchmarks.reliability.damaged import damaged
 from benchmarks.reliability.full_disk import full_disk
 from benchmarks.reliability.jobs import JOBS
 from benchmarks.reliability.killed import killed
+from benchmarks.reliability.serving import serving
 from benchmarks.reliability.tally import Ground, Tally
 from benchmarks.reliability.tampered import tampered
+from benchmarks.reliability.writers import writers
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest
 
@@ -19,6 +21,8 @@ ACCIDENTS: Mapping[str, Mapping[str, Accident]] = {
     "damaged": {"damaged": damaged},
     "tampered": {"tampered": tampered},
     "full-disk": {"full-disk": full_disk},
+    "writers": {"writers": writers},
+    "serving": {"serving": serving},
     "killed": {f"killed-{job}": partial(killed, job) for job in JOBS},
 }
 

@@ -73,8 +73,7 @@ def _encode(ground: Ground, files: dict[Path, str], decoder: str, tally: Tally) 
     for path in files:
         reason = reasons.get(str(path))
         if reason is not None:
-            tally.refused += 1
-            tally.named += bool(reason) and "\n" not in reason and len(reason) < 400
+            tally.refuse(f"{path.name}: {reason}", bool(reason) and "\n" not in reason and len(reason) < 400)
             found[path] = "" if reason else "no reason is given"
         elif hashlib.sha256(path.read_bytes()).hexdigest() not in digests:
             found[path] = "neither encoded nor listed"

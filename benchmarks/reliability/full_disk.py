@@ -87,6 +87,7 @@ def full_disk(ground: Ground) -> Tally:
                 faults = _meet(base, write, disk, left, tally)
                 if faults is not None:
                     tally.count([f"{write.name}, disk {name}: {fault}" for fault in faults])
+            ground.say(f"  {write.name}, disk {name}: {'room enough' if faults is None else faults or 'survived'}")
     tally.measured["writes"] = ", ".join(write.name for write in writes)
     tally.measured["disk"] = "tmpfs of 32 MiB" if mounted else "a limit on the size of files"
     return tally
@@ -112,8 +113,7 @@ def _meet(base: _Base, write: Write, disk: Bottle, left: int | None, tally: Tall
     ended = running.end(120, watch)
     if ended.code == write.code and left != 0:
         return None
-    tally.refused += 1
-    tally.named += any(_names(line, disk.folder) for line in ended.said)
+    tally.refuse(f"{write.name}: {ended.err.strip()[-300:]}", any(_names(line, disk.folder) for line in ended.said))
     faults = ended.faults(2)
     faults += [f"half-written: {path.relative_to(place)}" for path in place.rglob(".*.tmp")]
     if (place / "kept.txt").read_text() != "what was there before":

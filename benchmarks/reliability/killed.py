@@ -46,6 +46,7 @@ class _Trials:
             committed += bool(kept) or self.job.stands(place) > 0
             faults = self._again(place, kept, wanted)
             self.tally.count([f"killed after {moment:.2f} s ({place.folder}): {fault}" for fault in faults])
+            self.ground.say(f"  {number + 1} of {kills}: killed after {moment:.2f} s: {faults or 'survived'}")
             if not faults:
                 shutil.rmtree(place.folder)
         self.tally.measured |= {

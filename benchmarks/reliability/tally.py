@@ -33,6 +33,13 @@ class Tally:
         self.survived += not faults
         self.faults += faults
 
+    def refuse(self, shown: str, named: bool) -> None:
+        """One more was refused, in words that say which and what to do, or not."""
+        self.refused += 1
+        self.named += named
+        if not named:
+            self.faults.append(f"not named: {shown}")
+
     @property
     def ok(self) -> bool:
         """Whether everything is as it should be."""
@@ -52,12 +59,14 @@ class Tally:
 class Ground:
     """Where an accident happens, how large it is, and its chance.
 
-    `small` is for tests; `folder` is the accident's own and empty at first.
+    `small` is for tests; `length` is a share of the hour and of the ten minutes that some take; `folder` is the
+    accident's own and empty at first.
     """
 
     folder: Path
     seed: int = 0
     small: bool = False
+    length: float = 1.0
     say: Callable[[str], None] = print
 
     def chance(self, *about: object) -> random.Random:

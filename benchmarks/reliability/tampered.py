@@ -112,11 +112,12 @@ def tampered(ground: Ground, cases: Sequence[Case] = ()) -> Tally:
         most = max(most, ended.peak_bytes - whole[case.what].peak_bytes)
         faults = _faults(case, ended, whole[case.what], canary)
         if ended.code:
-            tally.refused += 1
-            tally.named += any(str(folder) in line or file.name in line for line in ended.said)
+            named = any(str(folder) in line or file.name in line for line in ended.said)
+            tally.refuse(f"{case.what}, {case.file}, {case.name}: {ended.err.strip()[-300:]}", named)
         tally.count([f"{case.what}, {case.file}, {case.name}: {fault}" for fault in faults])
         if not faults:
             shutil.rmtree(folder)
+        ground.say(f"  {number + 1} of {len(chosen)}: {case.what}, {case.file}, {case.name}")
     tally.measured["most memory beyond whole files, MB"] = round(most / 1e6)
     return tally
 

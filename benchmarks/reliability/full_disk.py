@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,9 +49,11 @@ class Bottle:
             return
         path = self.folder / BALLAST
         path.unlink(missing_ok=True)
-        free = shutil.disk_usage(self.folder).free
         with path.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, max(free - left, 1))
+            while (size := shutil.disk_usage(self.folder).free - left) > 0:
+                with suppress(OSError):  # somebody else took some of it meanwhile
+                    os.posix_fallocate(file.fileno(), 0, size)
+                    return
 
     def empty(self) -> None:
         """Make room again."""

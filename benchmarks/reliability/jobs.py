@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from adapters.training.training_loop import CHECKPOINT_FILE, read_state
+from adapters.training.training_loop import CHECKPOINT_FILE
 from benchmarks.reliability.commands import Ended, prismhub
 from benchmarks.reliability.stored import file_digest, stored_records
 from benchmarks.reliability.tally import Ground
@@ -92,7 +92,7 @@ class Train(Job):
         return ["train", "--data", data, "--name", "killed", *how, "--quiet", "--json"]
 
     def stands(self, place: Place) -> int:
-        return max((_step(file.parent) for file in place.home.glob(f"runs/*/{CHECKPOINT_FILE}")), default=0)
+        return max((_step(file) for file in place.home.glob(f"runs/*/{CHECKPOINT_FILE}")), default=0)
 
     def end(self, place: Place, ended: Ended) -> dict[str, str]:
         weights = sorted(place.home.glob("adapters/*/v*/adapter_model.safetensors"))
@@ -251,10 +251,15 @@ def _files(folder: Path, paths: list[Path]) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): file_digest(path) for path in paths}
 
 
-def _step(run: Path) -> int:
-    """The epoch and step that the checkpoint of a training says, as one number."""
-    state = read_state(run)
-    return 0 if state is None else state.epoch * 1_000_000 + state.step + state.done * 1_000_000_000
+def _step(file: Path) -> int:
+    """How far the checkpoint of a training says it is, as one number.
+
+    Its header is read by hand: the file may be replaced meanwhile, and one that is open stays as it was.
+    """
+    with file.open("rb") as opened:
+        header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+    about = json.loads(header["__metadata__"]["about"])
+    return int(about["epoch"] * 10**6 + about["step"] + about["done"] * 10**9)
 
 
 def _scenes(archive: Path) -> dict[str, str]:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 Tamper = Callable[[Path, random.Random, Path], None]
 HUGE_JSON_BYTES = 400_000_000
 
@@ -90,7 +92,7 @@ def dtype_unknown(path: Path, rng: random.Random, canary: Path) -> None:
 
 def tensor_renamed(path: Path, rng: random.Random, canary: Path) -> None:
     """A tensor has the name of a file elsewhere."""
-    _edit(path, lambda header: header.update({"../../../../tmp/x": header.pop(next(iter(_tensors(header))))}))
+    _edit(path, lambda header: header.update({"../../../../tmp/x": header.pop(max(_tensors(header)))}))
 
 
 def values_nan(path: Path, rng: random.Random, canary: Path) -> None:
@@ -99,7 +101,7 @@ def values_nan(path: Path, rng: random.Random, canary: Path) -> None:
 
     save_file(
         {
-            name: values * float("nan") if values.dtype.kind == "f" else values
+            name: np.full_like(values, np.nan) if values.dtype.kind == "f" else values
             for name, values in load_file(path).items()
         },
         path,
@@ -229,7 +231,8 @@ def _tensors(header: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _first(header: dict[str, Any]) -> dict[str, Any]:
-    return next(iter(_tensors(header).values()))
+    """The first tensor of floats: others may be left out, or not looked at."""
+    return next(about for about in _tensors(header).values() if about["dtype"].startswith("F"))
 
 
 def _edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:

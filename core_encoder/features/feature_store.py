@@ -35,7 +35,7 @@ from core_encoder.features.feature_spec import (
 )
 from core_encoder.features.key_index import KeyIndex, Place
 from core_encoder.features.shard import BrokenShard, RecordBlock, Shard, unpack
-from core_encoder.files.storage import read_json, write_json
+from core_encoder.files.storage import read_config_json, write_json
 
 SPEC_FILE = "spec.json"
 _LARGE_RECORD = 1 << 16  # bytes from which on records are copied one by one
@@ -58,7 +58,7 @@ class FeatureStore:
         self._shards: dict[Path, Shard] = {}
         self._index: KeyIndex | None = None  # made when it is asked for after the shards have changed
         file = self.folder / SPEC_FILE
-        if file.exists() and FeatureSpec.from_dict(read_json(file)).folder_name != spec.folder_name:
+        if file.exists() and FeatureSpec.from_dict(read_config_json(file)).folder_name != spec.folder_name:
             raise InputError(f"{file}: describes other features than the folder's name; remove the folder")
         mention_old_store(root, spec)
         self.refresh()
@@ -71,7 +71,7 @@ class FeatureStore:
             InputError: there is no `spec.json`, or it belongs to a folder of another name or is of an older version.
         """
         folder = Path(folder).absolute()
-        spec = FeatureSpec.from_dict(read_json(folder / SPEC_FILE))
+        spec = FeatureSpec.from_dict(read_config_json(folder / SPEC_FILE))
         if spec.old_folder_name == folder.name:
             raise InputError(f"{folder}: {_is_old(folder)}")
         if spec.folder_name != folder.name:

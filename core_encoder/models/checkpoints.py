@@ -96,7 +96,7 @@ def read_folder(folder: Path) -> Checkpoint:
 
 
 def _check_size(config: VideoTextConfig, tensors: Mapping[str, Tensor], config_file: Path) -> None:
-    """Refuse a config that describes more weights than there are, before memory is taken for them.
+    """Refuse a config that describes many times the weights that there are, before memory is taken for them.
 
     Raises:
         InputError: how many both are.
@@ -108,8 +108,16 @@ def _check_size(config: VideoTextConfig, tensors: Mapping[str, Tensor], config_f
     if text is not None:
         least += text.layers * text.width * (4 * text.width + 2 * text.mlp_dim) + text.vocab_size * text.width
     held = sum(tensor.numel() for tensor in tensors.values())
-    if least > held:
+    if far_too_many(least, held):
         raise InputError(f"{config_file}: describes {least:,} weights or more, and the files hold {held:,}")
+
+
+def far_too_many(least: int, held: int) -> bool:
+    """Whether a model of so many weights is far more than files of so many can be meant for.
+
+    What is off by less is made, so that its reader can name the tensors that are missing.
+    """
+    return least > max(4 * held, 1 << 28)
 
 
 def write_folder(folder: Path, model: VideoTextModel, tokenizer: Tokenizer | None) -> None:

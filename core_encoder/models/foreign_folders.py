@@ -17,7 +17,7 @@ import torch
 from core_encoder.errors import InputError
 from core_encoder.fields import whole_number
 from core_encoder.files.storage import atomic_path, read_config_json, write_json, writing_to
-from core_encoder.models.checkpoints import CONFIG, shorten
+from core_encoder.models.checkpoints import CONFIG, far_too_many, shorten
 from core_encoder.models.processor_config import IMAGE_FILE, VIDEO_FILE, describe_processor
 from core_encoder.models.text_tower import Tokenizer
 from core_encoder.models.transformers_files import UNREADABLE, check_safetensors, reason_of, without_bars
@@ -70,11 +70,15 @@ def open_model(model_class: Any, folder: Path, left_out: Sequence[str] = ()) -> 
 
 
 def _check_size(given: dict[str, Any], held: int, where: Path) -> None:
-    """Refuse a config that describes more weights than the files have bytes, before memory is taken for them."""
+    """Refuse a config that describes many times the weights that files of so many bytes can hold, before they are made.
+
+    Raises:
+        InputError: how many both are.
+    """
     for part in (given, given.get("vision_config"), given.get("text_config")):
         if isinstance(part, dict) and {"hidden_size", "num_hidden_layers"} <= part.keys():
             least = part["num_hidden_layers"] * part["hidden_size"] ** 2
-            if least > held:
+            if far_too_many(least, held):
                 raise InputError(f"{where}: describes {least:,} weights or more, and the files hold {held:,} bytes")
 
 

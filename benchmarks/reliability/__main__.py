@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.reliability.accidents import ACCIDENTS, parts_of
+from benchmarks.reliability.commands import stop_all
 from benchmarks.reliability.table import table
 from benchmarks.reliability.tally import Ground, Tally
 from core_encoder.errors import InputError
@@ -32,12 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--only", default="", help=f"some accidents, as in killed,serving; all are {','.join(ACCIDENTS)}"
     )
     parser.add_argument("--small", action="store_true", help="minutes instead of hours")
-    parser.add_argument(
-        "--length", type=float, default=1.0, help="share of the hour of serving, and of all that is timed"
-    )
+    parser.add_argument("--length", type=float, default=1.0, help="share of the hour, the ten minutes and the kills")
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # commands in sessions of their own must not outlive us
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as Ctrl-C: what runs is stopped
     try:
         tallies = run(options.out, options.only, options.small, options.seed, options.length)
     except InputError as error:
@@ -46,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; finished accidents are kept, the same command goes on", file=sys.stderr)
         return 130
+    finally:
+        stop_all()
     print(table(tallies))
     for name, tally in tallies.items():
         for fault in tally.faults:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -77,6 +78,7 @@ class Started:
             preexec_fn=None if file_bytes is None else partial(_limit_files, file_bytes),
         )
         self.pid = self._process.pid
+        _running[self.pid] = self
 
     def runs(self) -> bool:
         """Whether it has not ended yet."""
@@ -85,6 +87,7 @@ class Started:
             if found:
                 self._usage = usage
                 self.code = self._process.returncode = os.waitstatus_to_exitcode(status)
+                _running.pop(self.pid, None)
         return self.code is None
 
     def wait(self, seconds: float) -> bool:
@@ -126,6 +129,16 @@ class Started:
     def _read(self, place: int) -> str:
         stream = self._streams[place]
         return os.pread(stream.fileno(), os.fstat(stream.fileno()).st_size, 0).decode("utf-8", "replace")
+
+
+_running: dict[int, Started] = {}
+
+
+def stop_all() -> None:
+    """Kill the commands that still run, each with its session: no Ctrl-C reaches them there."""
+    for process in list(_running):
+        with suppress(ProcessLookupError):
+            os.killpg(process, signal.SIGKILL)
 
 
 def _limit_files(count: int) -> None:

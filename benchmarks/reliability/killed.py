@@ -35,7 +35,7 @@ class _Trials:
         if self.tally.faults:
             return self.tally
         wanted = self.job.end(calm, undisturbed)
-        kills, moments = self.ground.many(KILLS, 1), []
+        kills, moments = self.ground.many(max(1, round(KILLS * self.ground.length)), 1), []
         committed = 0
         for number in range(kills):
             share = (number + self.ground.chance(self.job.name, number).random()) / kills

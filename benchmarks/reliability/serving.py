@@ -69,8 +69,8 @@ class _Serving:
             self._ask_honestly(0)
             self._be_hostile_once(HOSTILE, turn)
         self._until = time.monotonic() + seconds
-        work = [threading.Thread(target=self._be_hostile, args=(number,)) for number in range(HOSTILE)]
-        work += [threading.Thread(target=self._be_honest, args=(number,)) for number in range(HONEST)]
+        work = [threading.Thread(target=self._be_hostile, args=(number,), daemon=True) for number in range(HOSTILE)]
+        work += [threading.Thread(target=self._be_honest, args=(number,), daemon=True) for number in range(HONEST)]
         for one in work:
             one.start()
         memory = []

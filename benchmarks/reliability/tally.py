@@ -59,7 +59,7 @@ class Tally:
 class Ground:
     """Where an accident happens, how large it is, and its chance.
 
-    `small` is for tests; `length` is a share of the hour and of the ten minutes that some take; `folder` is the
+    `small` is for tests; `length` is a share of the hour, the ten minutes and the kills; `folder` is the
     accident's own and empty at first.
     """
 

@@ -49,8 +49,8 @@ class _Writers:
     def run(self, seconds: float) -> Tally:
         self._until = time.monotonic() + seconds
         reader = _Reader(self.store, self.ground.chance("reader"))
-        beside = [threading.Thread(target=self._keep), threading.Thread(target=reader.run)]
-        work = [threading.Thread(target=self._write, args=(place,)) for place in range(2)]
+        beside = [threading.Thread(target=one, daemon=True) for one in (self._keep, reader.run)]
+        work = [threading.Thread(target=self._write, args=(place,), daemon=True) for place in range(2)]
         for one in [*work, *beside]:
             one.start()
         for one in work:

@@ -65,7 +65,7 @@ def encode_missing(
         InputError: the features cannot fit on the disk.
     """
     from core_encoder.clip_bounds import describe_overruns
-    from core_encoder.extraction import FAILURES_FILE, check_room, extract
+    from core_encoder.extraction import check_room, extract
 
     for spec in specs:
         state_size(encoder, clips, spec, reading.root, watch)
@@ -84,7 +84,7 @@ def encode_missing(
     speed = f"{report.clips_per_s:.3g} clips/s, {report.times_real_time:.1f}x real time"
     rate = f" at {speed} ({report.bottleneck} is the bottleneck)" if report.n_encoded else ""
     derived = f", {report.n_derived} derived from finer ones" if report.n_derived else ""
-    listed = f", listed in {failures_path or report.folder / FAILURES_FILE}" if report.failures else ""
+    listed = f", listed in {report.failures_path}" if report.failures else ""
     watch.note(
         f"features: {report.n_cached} clips cached{derived}, {report.n_encoded} encoded{rate}, "
         f"{len(report.failures)} failed{listed}; {report.frames_decoded} frames decoded"

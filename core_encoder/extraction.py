@@ -27,13 +27,13 @@ from core_encoder.features.feature_spec import ClipKey, FeatureKind, FeatureSpec
 from core_encoder.features.feature_store import FeatureStore, ShardWriter
 from core_encoder.features.shard import UnstorableFeatures
 from core_encoder.features.video_clock import VideoClock
+from core_encoder.files.urls import Location
 from core_encoder.models.known_encoders import encoders
 from core_encoder.preprocessing import Preprocessing
 from core_encoder.video.decoders import decoder_id
 from core_encoder.video.decoding import ClipDone, ClipFailed
-from core_encoder.video.video_files import video_digest
+from core_encoder.video.video_files import known_digest
 
-FAILURES_FILE = "failures.jsonl"
 _PROGRESS_S = 0.1
 _REFRESH_S = 10.0
 log = logging.getLogger(__name__)
@@ -107,7 +107,8 @@ class ExtractionProgress:
 class ExtractionReport:
     """What a run did: `n_clips` is the sum of the cached, the derived, the encoded and the failed."""
 
-    folders: tuple[Path, ...]  # of the stores, one a spec
+    folders: tuple[Location, ...]  # of the stores, one a spec
+    failures_path: Path  # the list of clips that could not be encoded, where there are any
     n_clips: int
     n_cached: int  # before the run, or the content of another clip of the run
     n_derived: int  # made of a finer kind that was cached, without decoding
@@ -124,7 +125,7 @@ class ExtractionReport:
     batch_size: int  # at the end: smaller than asked for after running out of memory
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Location:
         """The folder of the first store."""
         return self.folders[0]
 
@@ -142,7 +143,7 @@ def extract(
     encoder: Encoder,
     clips: Sequence[Clip],
     specs: FeatureSpec | Sequence[FeatureSpec],
-    root: str | Path,
+    root: str | Location,
     *,
     batch_size: int = 8,
     workers: int = 2,
@@ -156,8 +157,9 @@ def extract(
     Several specs differ in kind, layers and dtype alone. What is a mean of a finer kind that is cached, in this call's
     stores or in others under `root`, is derived from it without decoding.
 
-    Clips that cannot be decoded are listed in `failures_path` (default `failures.jsonl` in the store's folder) with the
-    reason, and tried again by the next run. On Ctrl-C and on errors, what was encoded is committed first.
+    Clips that cannot be decoded are listed in `failures_path` with the reason, and tried again by the next run; by
+    default in `failures.jsonl` in the store's folder, or in `PRISMHUB_HOME` where that is elsewhere. On Ctrl-C and on
+    errors, what was encoded is committed first.
 
     Raises:
         InputError: the features cannot fit on the disk, or it became full; one clip does not fit in memory.
@@ -169,7 +171,7 @@ def extract(
     check_room(encoder, clips, specs, root)
     run = EncodingRun(encoder, clips, specs, stores=stores, batch_size=batch_size, num_workers=workers)
     tally = _Tally(len(clips), run, progress, VideoClock(dense=specs[0].plan.sampling == "dense"))
-    listed = FailureLog(failures_path or stores[0].folder / FAILURES_FILE)
+    listed = FailureLog(failures_path or stores[0].files.failures_file)
     listed.forget(clips)
     with ExitStack() as open_writers:
         writers = [open_writers.enter_context(store.writer(shard_bytes, commit_every_s)) for store in stores]
@@ -203,10 +205,10 @@ def extract(
             listed.add(tally.failed(event.clip, event.key, tally.reasons[event.key]))
         else:
             tally.cached()
-    return tally.report(tuple(store.folder for store in stores), time.monotonic() - started)
+    return tally.report(tuple(store.folder for store in stores), listed.path, time.monotonic() - started)
 
 
-def check_room(encoder: Encoder, clips: Sequence[Clip], specs: Sequence[FeatureSpec], root: str | Path) -> None:
+def check_room(encoder: Encoder, clips: Sequence[Clip], specs: Sequence[FeatureSpec], root: str | Location) -> None:
     """Refuse features that together cannot fit on the disk.
 
     Raises:
@@ -223,7 +225,7 @@ def check_room(encoder: Encoder, clips: Sequence[Clip], specs: Sequence[FeatureS
 
 
 def _derive(
-    clips: Sequence[Clip], stores: Sequence[FeatureStore], writers: Sequence[ShardWriter], root: str | Path
+    clips: Sequence[Clip], stores: Sequence[FeatureStore], writers: Sequence[ShardWriter], root: str | Location
 ) -> int:
     """Store what can be derived from finer kinds; how many clips it completed."""
     finer = [FinerStores(root, store.spec) for store in stores]
@@ -232,9 +234,12 @@ def _derive(
     derived = 0
     for clip in clips:
         try:
-            key = ClipKey.of(clip, video_digest(clip.path))
+            digest = known_digest(clip.path)
         except InputError:
             continue  # the run says why it cannot be read
+        if digest is None:
+            continue  # a remote video whose bytes nobody has read
+        key = ClipKey.of(clip, digest)
         lacking = [place for place, store in enumerate(stores) if not store.views(key)]
         try:
             found = {place: finer[place].derive(key) for place in lacking}
@@ -332,9 +337,10 @@ class _Tally:
             )
         )
 
-    def report(self, folders: tuple[Path, ...], elapsed_s: float) -> ExtractionReport:
+    def report(self, folders: tuple[Location, ...], failures_path: Path, elapsed_s: float) -> ExtractionReport:
         return ExtractionReport(
             folders=folders,
+            failures_path=failures_path,
             n_clips=self._total,
             n_cached=self._num_cached - self.num_derived,
             n_derived=self.num_derived,

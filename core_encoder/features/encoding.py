@@ -259,17 +259,8 @@ class ClipEncoder:
 
     def _by_view(self, features: VideoFeatures) -> list[tuple[Tensor, ...]]:
         """What every spec keeps of every view, on the CPU."""
-        kept = [self._of_spec(spec, features).cpu() for spec in self.specs]  # each (B, ...)
+        kept = [of_spec(spec, features).cpu() for spec in self.specs]  # each (B, ...)
         return list(zip(*kept, strict=True))
-
-    def _of_spec(self, spec: FeatureSpec, features: VideoFeatures) -> Tensor:
-        if spec.kind == "embedding":
-            assert features.embedding is not None
-            return features.embedding  # (B, E)
-        tokens = features.tokens  # (B, T, N, D)
-        if spec.layers:
-            tokens = torch.stack([features.hidden[layer] for layer in spec.layers], 1)  # (B, L, T, N, D)
-        return coarsen(tokens, "tokens", spec.kind, features.frame_mask)
 
     def _in_batches(
         self, items: Sequence[Item] | Tensor, run: Callable[[Any], Any], items_per_view: int = 1
@@ -298,6 +289,17 @@ class ClipEncoder:
             log.warning("out of memory: going on with batches of %d", self.batch_size)
             if self.encoder.device.type == "cuda":
                 torch.cuda.empty_cache()
+
+
+def of_spec(spec: FeatureSpec, features: VideoFeatures) -> Tensor:
+    """What a spec keeps of what an encoder says about a batch: `(B, ...)`."""
+    if spec.kind == "embedding":
+        assert features.embedding is not None
+        return features.embedding  # (B, E)
+    tokens = features.tokens  # (B, T, N, D)
+    if spec.layers:
+        tokens = torch.stack([features.hidden[layer] for layer in spec.layers], 1)  # (B, L, T, N, D)
+    return coarsen(tokens, "tokens", spec.kind, features.frame_mask)
 
 
 def frames_per_part(spec: FeatureSpec, batch_size: int) -> int:

@@ -17,7 +17,8 @@ from core_encoder.files.storage import nearest
 from prismhub.heads import head_assignments, portable_head, portable_source
 from prismhub.printing import print_json, print_table
 from prismhub.progress import SILENT, Show
-from prismhub.settings import OutputSettings, ReadingSettings, at_least_one, run_command, settings_record
+from prismhub.provenance import run_command, settings_record
+from prismhub.settings import OutputSettings, ReadingSettings, at_least_one
 
 if TYPE_CHECKING:
     from benchmarks.forecast import Forecast
@@ -269,7 +270,7 @@ def print_bench(settings: BenchSettings) -> None:
 
 def _print_forecast(found: Sequence[Forecast], settings: BenchSettings) -> None:
     from benchmarks.forecast import FORECAST_HEADER, total_line
-    from core_encoder.files.storage import free_bytes
+    from core_encoder.features.shard_folder import shard_folder
     from prismhub.features import reading_of
 
     if settings.show.json:
@@ -279,7 +280,7 @@ def _print_forecast(found: Sequence[Forecast], settings: BenchSettings) -> None:
     for one in found:
         if one.reason:
             print(f"{one.cell}: {one.state}: {one.reason}")
-    print(total_line(found, free_bytes(reading_of(settings.reading).root)))
+    print(total_line(found, shard_folder(reading_of(settings.reading).root).free_bytes()))
 
 
 @dataclass(frozen=True, kw_only=True)

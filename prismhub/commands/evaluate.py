@@ -11,8 +11,9 @@ from core_encoder.files.storage import plain_name, prismhub_home
 from prismhub.features import reading_of
 from prismhub.progress import SILENT, Show
 from prismhub.proposals import adapter_id, check_classes, check_classifier, classify_proposals
+from prismhub.provenance import run_command, settings_record
 from prismhub.saved import adapter_encoder, moved_parts, recorded_spec
-from prismhub.settings import EvaluateSettings, run_command, settings_record
+from prismhub.settings import EvaluateSettings
 
 if TYPE_CHECKING:
     from benchmarks.results import Result

@@ -8,6 +8,7 @@ in WAL mode: whoever reads sees what was there when the reading began, and never
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,7 +90,7 @@ def create(folder: Path) -> sqlite3.Connection:
     path = folder / DATABASE
     with saying_what_is_wrong(path):
         database = _connect(path, "rwc")
-        database.execute("PRAGMA journal_mode = WAL")
+        _keep_a_log(database)
         database.execute("BEGIN IMMEDIATE")  # two that come at once make it once
         if database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
             for statement in _TABLES.split(";"):
@@ -97,6 +98,19 @@ def create(folder: Path) -> sqlite3.Connection:
         database.execute("COMMIT")
         check_version(database, path)
     return database
+
+
+def _keep_a_log(database: sqlite3.Connection) -> None:
+    """Have readers see whole changes beside a writer; SQLite itself does not wait here for one who begins to write."""
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+        time.sleep(0.02)
 
 
 def open_existing(folder: Path, writing: bool, wait: bool = True) -> sqlite3.Connection:

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -150,6 +151,7 @@ def test_a_video_that_cannot_be_put_in_leaves_all_as_it_was(tmp_path: Path) -> N
 
 WRITER = """
 import sys
+import threading
 from tests.prismhub.archive.archives import *
 index = FolderIndex.open(sys.argv[1])
 for number in range(100_000):
@@ -343,6 +345,7 @@ def test_vectors_that_were_lost_are_missed_in_one_line(tmp_path: Path, size: int
 def test_two_that_make_an_archive_at_once_make_one(tmp_path: Path) -> None:
     code = """
 import sys
+import threading
 from pathlib import Path
 from prismhub.archive import schema
 sys.stdin.readline()
@@ -356,6 +359,17 @@ for number in range(20):
         process.stdin.write("go\n")
         process.stdin.close()
     assert [process.wait(60) for process in both] == [0, 0]
+
+
+def test_an_archive_is_made_beside_one_who_begins_to_write(tmp_path: Path) -> None:
+    """What SQLite calls locked at once, without waiting."""
+    other = sqlite3.connect(tmp_path / schema.DATABASE, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    soon = threading.Timer(0.3, other.rollback)
+    soon.start()
+    schema.create(tmp_path).close()
+    soon.join()
+    other.close()
 
 
 def test_names_of_files_need_not_be_utf8(tmp_path: Path) -> None:

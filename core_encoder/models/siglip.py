@@ -90,8 +90,8 @@ def text_vectors(text_model: Any, ids: Tensor, mask: Tensor, pad_id: int) -> Ten
     text = text_model.config
     length = int(text.max_position_embeddings)
     check_token_ids(ids, mask, int(text.vocab_size), length)
-    whole = ids.new_full((len(ids), length), pad_id)
-    whole[:, : ids.shape[1]] = ids.masked_fill(~mask, pad_id)
+    filled = ids.masked_fill(~mask, pad_id)
+    whole = torch.cat([filled, ids.new_full((ids.shape[0], length - ids.shape[1]), pad_id)], 1)  # (B, length)
     vectors: Tensor = text_model(input_ids=whole, return_dict=True).pooler_output
     return vectors
 

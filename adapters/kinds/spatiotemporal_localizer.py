@@ -109,6 +109,8 @@ class SpatiotemporalLocalizer(Adapter):
     ) -> Tensor:
         """Logits `(R, K)` of all boxes, sample after sample; tokens `(B, T, N, D)`, boxes `(Q, T, 4)` of each sample.
 
+        In a traced graph boxes are a tensor `(B, Q, T, 4)`, and logits `(B, Q, K)`.
+
         Raises:
             InputError: tokens of another shape.
         """
@@ -139,7 +141,7 @@ class SpatiotemporalLocalizer(Adapter):
         query = self.query(self.pooling.scale(pooled))  # (B, Q, H)
         token_mask = None if mask is None else mask.repeat_interleave(features.shape[2], 1)  # (B, T*N)
         found = self.pooling(query, features.flatten(1, 2), grid, token_mask)  # (B, Q, H)
-        return self.classifier(self.norm(found.float())).flatten(0, 1)  # (B*Q, K)
+        return self.classifier(self.norm(found.float()))  # (B, Q, K)
 
     def loss(self, batch: Batch) -> Loss:
         """The mean loss of the boxes; in one-of-K training of those that are somebody's."""

@@ -83,9 +83,12 @@ def _write_onnx(program: ExportedProgram, graph: Graph, path: Path) -> None:
     for values, described in ((model.graph.inputs, about["inputs"]), (model.graph.outputs, about["outputs"])):
         for value, one in zip(values, described, strict=True):
             value.shape = onnx_ir.Shape(one["shape"])  # "batch" instead of "s31"
-    for value in [*model.graph.all_nodes(), *(node for one in model.functions.values() for node in one.all_nodes())]:
-        value.metadata_props.clear()
-        value.doc_string = None
+    for node in [*model.graph.all_nodes(), *(node for one in model.functions.values() for node in one.all_nodes())]:
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            if value.name in graph.outputs and not value.is_graph_output():  # the operator `embedding` names its own so
+                value.name = f"{value.name}_inside"
     weights = sum(one.const_value.nbytes for one in model.graph.initializers.values() if one.const_value is not None)
     made.save(str(path), external_data=weights > _ONE_FILE_BYTES)
 

@@ -58,7 +58,9 @@ class BoxHead(nn.Module):
         self.adapter = adapter
 
     def forward(self, features: Tensor, frame_mask: Tensor | None, boxes: Tensor) -> Tensor:
-        logits = self.adapter(features, frame_mask, boxes).float().unflatten(0, boxes.shape[:2])  # (B, Q, K)
+        logits = self.adapter(features, frame_mask, boxes).float()
+        if logits.ndim == 2:  # all boxes in a row
+            logits = logits.unflatten(0, boxes.shape[:2])  # (B, Q, K)
         return logits.sigmoid() if self.adapter.config.multi_label else logits.softmax(-1)
 
 
@@ -134,7 +136,7 @@ def _answers(adapter: Adapter, frames: Axis) -> tuple[nn.Module, Outputs, tuple[
     if isinstance(adapter, LitText):
         return Head(adapter), {"embedding": ("batch", adapter.text_projection.out_features)}, ()
     if isinstance(adapter, SpatiotemporalLocalizer):
-        boxes = Port("boxes", "boxes", (batch_axis(), Axis("boxes", 2), frames, 4))
+        boxes = Port("boxes", "boxes", (batch_axis(), Axis("boxes", 1), frames, 4))
         return BoxHead(adapter), {"scores": ("batch", "boxes", classes)}, (boxes,)
     raise not_exported(adapter.kind)
 

@@ -32,7 +32,7 @@ _PLACES = (
     "half as long as the one before. `segments.py` makes seconds of them and suppresses what overlaps."
 )
 _BOXES = (
-    "`boxes` are corners left, top, right, bottom in each frame, fractions of what the encoder sees; one that moves has "
+    "`boxes` are left, top, right, bottom in each frame, fractions of what the encoder sees; one that moves has "
     "other corners in other frames."
 )
 
@@ -72,8 +72,8 @@ def _notes(subject: Subject, about: Mapping[str, Any]) -> list[str]:
     if subject.preprocessing is None:
         kind = about["features"]["kind"]
         notes = [
-            f"Features go in: `prismhub embed VIDEO --kind {kind} --out FEATURES.npz` writes them, with the options of the "
-            "training, which `export.json` holds."
+            f"Features go in: `prismhub embed VIDEO --kind {kind} --out FEATURES.npz` writes them, with the options of "
+            "the training, which `export.json` holds."
         ]
     else:
         notes = [_PIXELS, _WINDOWS if subject.answers == "segments" else _WHOLE]

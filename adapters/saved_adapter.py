@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from adapters.card import (
     CARD_FILE,
     CONFIG_FILE,
+    OWN_ENCODER_FOLDER,
     WEIGHTS_FILE,
     AdapterInfo,
     current_versions,
@@ -43,6 +44,8 @@ from core_encoder.files.storage import check_name, offline, read_tensors, write_
 
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
+    from adapters.tuning.encoder_lora import EncoderLora
+    from adapters.tuning.own_encoder import OwnEncoder
 
 Kind = TypeVar("Kind", bound="Adapter")
 OWN_FILES = frozenset({WEIGHTS_FILE, CONFIG_FILE, CARD_FILE, EVAL_RESULTS_FILE})
@@ -57,6 +60,8 @@ def write_adapter(adapter: Adapter, folder: Path, name: str) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     adapter.write_assets(folder)
+    if adapter.tuning is not None:
+        adapter.tuning.write(folder, adapter.info.encoder_to_load)
     assets = {path: file_sha256(folder / path) for path in sorted(_files(folder))}
     for path in assets:
         check_asset(path, f"adapter {adapter.kind!r}")
@@ -161,7 +166,18 @@ def read_adapter(cls: type[Kind], folder: str | Path, moved: Mapping[str, str] |
     tensors |= {name: tensor for name, tensor in adapter.saved_state().items() if name in elsewhere}
     adapter.load_weights(tensors, str(folder / WEIGHTS_FILE))
     adapter.info = info
+    adapter.tuning = _read_tuning(folder, info)
     return adapter.eval()
+
+
+def _read_tuning(folder: Path, info: AdapterInfo) -> EncoderLora | OwnEncoder | None:
+    """What became of the encoder of the adapter in `folder`; None where it is frozen."""
+    if info.tuned_from is None:
+        return None
+    from adapters.tuning.encoder_lora import EncoderLora
+    from adapters.tuning.own_encoder import OwnEncoder
+
+    return EncoderLora.read(folder) if info.tuned_from.how == "lora" else OwnEncoder(folder / OWN_ENCODER_FOLDER)
 
 
 def copy_adapter(source: Path, target: Path) -> None:

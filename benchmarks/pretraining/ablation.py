@@ -14,7 +14,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pretrain
@@ -23,6 +23,7 @@ from benchmarks.pretraining.ablation_table import Table
 from benchmarks.results import Provenance
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest, write_json, write_text
+from fit.device import find_device
 from pretrain.recipe import Recipe
 
 RECIPE = Path(pretrain.__file__).parent / "recipes" / "ablation.yaml"
@@ -66,7 +67,7 @@ def run_jobs(
 
 
 def _stage1(job: Job) -> Job:
-    return Job(job.recipe, job.out, job.seed, CELLS[job.name].start, job.probes)
+    return replace(job, name=CELLS[job.name].start)
 
 
 def names_of_cells(text: str) -> tuple[str, ...]:
@@ -92,6 +93,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="pretraining seeds 0, 1, ...")
     parser.add_argument("--processes", type=int, default=2, help="runs at a time, one thread each")
     parser.add_argument("--recipe", type=Path, default=RECIPE, help="a recipe with stage 1 and stage 2")
+    parser.add_argument("--accelerator", default="cpu", choices=["cpu", "gpu"], help="what they run on")
     parser.add_argument("--cells", default=",".join(DECLARED), help=f"of {', '.join(CELLS)}")
     parser.add_argument("--show", action="store_true", help="run nothing; print the table of what is finished")
     parser.add_argument("--json", type=Path, help="also write the result to this file")
@@ -100,10 +102,15 @@ def main() -> None:
     try:
         if options.seeds < 1 or options.processes < 1:
             raise InputError("--seeds and --processes must be at least 1")
+        find_device(options.accelerator)
         recipe = Recipe.load(options.recipe)
         check_recipe(recipe)
         names, out = names_of_cells(options.cells), options.out.expanduser().absolute()
-        jobs = [Job(recipe, out, seed, name) for name in names for seed in range(options.seeds)]
+        jobs = [
+            Job(recipe, out, seed, name, accelerator=options.accelerator)
+            for name in names
+            for seed in range(options.seeds)
+        ]
 
         def write_table() -> None:
             write_text(out / "table.md", Table.of(jobs).markdown() + "\n")
@@ -114,7 +121,11 @@ def main() -> None:
         raise SystemExit(f"error: {error}") from error
     print("\n" + table.markdown())
     if options.json:
-        about = {"recipe": recipe.describe(), "failed": failed, "provenance": asdict(Provenance.collect(device="cpu"))}
+        about = {
+            "recipe": recipe.describe(),
+            "failed": failed,
+            "provenance": asdict(Provenance.collect(device=jobs[0].device)),
+        }
         write_json(options.json, table.to_dict() | about)
     if failed:
         raise SystemExit("failed: " + "; ".join(f"{label} ({reason})" for label, reason in failed.items()))

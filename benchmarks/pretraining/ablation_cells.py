@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -86,6 +86,11 @@ class Job:
     seed: int
     name: str
     probes: ProbeSettings = field(default_factory=ProbeSettings)
+    accelerator: Literal["cpu", "gpu"] = "cpu"
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.accelerator == "gpu" else "cpu"
 
     @property
     def file(self) -> Path:
@@ -170,17 +175,18 @@ def run_cell(job: Job) -> None:
         "clips": clips,
         "seconds": time.monotonic() - started,
         "scores": scores,
-        "provenance": asdict(Provenance.collect(device="cpu", precision="32-true", seed=job.seed)),
+        "provenance": asdict(Provenance.collect(device=job.device, precision="32-true", seed=job.seed)),
     }
     write_json(job.file, record)
 
 
 def _encoder(job: Job) -> tuple[Encoder, int]:
     """The encoder of the cell, and how many clips its last part trained on."""
-    recipe = replace(job.recipe, seed=job.seed).with_compute(accelerator="cpu", devices=1)  # two cells run at a time
+    recipe = replace(job.recipe, seed=job.seed)
+    recipe = recipe.with_compute(accelerator=job.accelerator, devices=1)  # two cells run at a time
     cell = CELLS[job.name]
     if job.name == "random":
-        return random_encoder(recipe.model, job.seed), 0
+        return random_encoder(recipe.model, job.seed).to(job.device), 0
     tell = _Tell(job.label)
     if cell.part:
         runs, part = job.base.with_name(f"seed{job.seed}-{job.name}"), cell.part
@@ -188,7 +194,7 @@ def _encoder(job: Job) -> tuple[Encoder, int]:
     else:
         parts, part = tuple(part for part in ("images", "stage1") if part in recipe.parts), "stage1"
         folder = pretrain(recipe, job.base, parts, progress=tell)
-    return load_encoder(folder), read_json(folder / RECORD)["parts"][part]["clips"]
+    return load_encoder(folder, job.device), read_json(folder / RECORD)["parts"][part]["clips"]
 
 
 def continuation(recipe: Recipe, cell: Cell, base: Path) -> Recipe:

@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from benchmarks.speed.timing import Report, arguments, take_turns
 from core_encoder.encoder import Encoder, load_encoder
+from core_encoder.models.model_configs import ViViTConfig
 
 
 def same_encoder_twice(config: VideoPrismVisionConfig, seed: int = 0) -> tuple[Any, Encoder]:
@@ -31,34 +32,40 @@ def same_encoder_twice(config: VideoPrismVisionConfig, seed: int = 0) -> tuple[A
         return theirs, load_encoder(folder, local_files_only=True)
 
 
-def matrix_products(config: VideoPrismVisionConfig, frames: int, patches: int) -> tuple[Callable[[], None], float]:
+def matrix_products(
+    config: ViViTConfig, clips: int = 1, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> tuple[Callable[[], None], float]:
     """A function that does the encoder's matrix products alone, and how many billions of multiply-adds they are."""
-    rows, width, heads = frames * patches, config.hidden_size, config.num_attention_heads
-    linears = [(width, 3 * width), (width, width), (width, config.intermediate_size), (config.intermediate_size, width)]
-    layers = config.num_spatial_layers + config.num_temporal_layers
-    inputs = {size: torch.randn(rows, size) for size in (width, config.intermediate_size)}
-    weights = [[torch.randn(n, m) for n, m in linears] for _ in range(layers)]
-    outputs = {m: torch.empty(rows, m) for _, m in linears}
-    pixels = 3 * config.tubelet_size[1] * config.tubelet_size[2]
-    image, projection = torch.randn(rows, pixels), torch.randn(pixels, width)
+    frames, patches, width, heads = config.num_frames, config.grid**2, config.width, config.heads
+    rows = clips * frames * patches
+    linears = [(width, 3 * width), (width, width), (width, config.mlp_dim), (config.mlp_dim, width)]
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(shape, device=device, dtype=dtype)
+
+    inputs = {size: random(rows, size) for size in (width, config.mlp_dim)}
+    weights = [[random(n, m) for n, m in linears] for _ in range(config.num_layers)]
+    outputs = {m: random(rows, m) for _, m in linears}
+    pixels = 3 * config.patch_size**2
+    image, projection = random(rows, pixels), random(pixels, width)
 
     def attention(batch: int, length: int) -> tuple[Tensor, ...]:
-        q = torch.randn(batch * heads, length, width // heads)
-        return q, q.transpose(1, 2), torch.empty(batch * heads, length, length), torch.empty_like(q)
+        q = random(batch * heads, length, width // heads)
+        return q, q.transpose(1, 2), random(batch * heads, length, length), torch.empty_like(q)
 
-    spatial, temporal = attention(frames, patches), attention(patches, frames)
+    spatial, temporal = attention(clips * frames, patches), attention(clips * patches, frames)
 
     def run() -> None:
         torch.mm(image, projection, out=outputs[width])
         for number, layer in enumerate(weights):
             for weight in layer:
                 torch.mm(inputs[weight.shape[0]], weight, out=outputs[weight.shape[1]])
-            q, k, logits, out = spatial if number < config.num_spatial_layers else temporal
+            q, k, logits, out = spatial if number < config.spatial_layers else temporal
             torch.bmm(q, k, out=logits)
             torch.bmm(logits, q, out=out)
 
-    per_token = sum(n * m for n, m in linears) * layers + pixels * width
-    per_token += 2 * width * (config.num_spatial_layers * patches + config.num_temporal_layers * frames)
+    per_token = sum(n * m for n, m in linears) * config.num_layers + pixels * width
+    per_token += 2 * width * (config.spatial_layers * patches + config.temporal_layers * frames)
     return run, rows * per_token / 1e9
 
 
@@ -71,8 +78,7 @@ def main() -> None:
     config = VideoPrismVisionConfig(image_size=options.image_size)
     theirs, ours = same_encoder_twice(config)
     video = torch.rand(1, config.num_frames, 3, options.image_size, options.image_size)
-    patches = (options.image_size // config.tubelet_size[1]) ** 2
-    products, multiply_adds = matrix_products(config, config.num_frames, patches)
+    products, multiply_adds = matrix_products(ours.model.vision.config)
 
     difference = (ours(video).tokens.flatten(1, 2) - theirs(video).last_hidden_state).abs().max().item()
     candidates = {"prismhub": lambda: ours(video), "transformers": lambda: theirs(video), "matrix products": products}

@@ -9,14 +9,15 @@ from pathlib import Path
 _WRITE = """
 import sys
 from pretrain.world.synthetic_world import SyntheticWorld, write_video
-world = SyntheticWorld(seed=0)
-for index in range(int(sys.argv[2])):
-    write_video(f"{sys.argv[1]}/{index:04}.mp4", world.clip(index).frames)
+folder, count, size, frames = sys.argv[1], *map(int, sys.argv[2:])
+world = SyntheticWorld(seed=0, size=size, num_frames=frames)
+for index in range(count):
+    write_video(f"{folder}/{index:04}.mp4", world.clip(index).frames)
 """
 
 
-def write_videos(folder: Path, count: int) -> list[Path]:
-    """Write `count` files of 16 frames, 64 x 64 px, into `folder`."""
+def write_videos(folder: Path, count: int, size: int = 64, frames: int = 16) -> list[Path]:
+    """Write `count` files of so many frames, `size` x `size` px, into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run([sys.executable, "-c", _WRITE, str(folder), str(count)], check=True)
+    subprocess.run([sys.executable, "-c", _WRITE, str(folder), str(count), str(size), str(frames)], check=True)
     return sorted(folder.glob("*.mp4"))

@@ -43,10 +43,12 @@ def prismhub_home() -> Path:
 
 def offline() -> bool:
     """Whether `PRISMHUB_OFFLINE` or `HF_HUB_OFFLINE` forbids the network."""
-    return any(
-        os.environ.get(name, "").strip().lower() not in ("", "0", "false", "no", "off")
-        for name in ("PRISMHUB_OFFLINE", "HF_HUB_OFFLINE")
-    )
+    return is_switched_on("PRISMHUB_OFFLINE") or is_switched_on("HF_HUB_OFFLINE")
+
+
+def is_switched_on(name: str) -> bool:
+    """Whether an environment variable says yes: it is there, and does not say no."""
+    return os.environ.get(name, "").strip().lower() not in ("", "0", "false", "no", "off")
 
 
 def check_name(name: str, what: str = "name") -> str:
@@ -127,6 +129,19 @@ def half_written(folder: str | Path) -> list[tuple[Path, int]]:
     """What `atomic_path` began in `folder` and has not finished, each with the process id of its writer."""
     found = ((path, _ASIDE.fullmatch(path.name)) for path in Path(folder).glob(".*.tmp"))
     return [(path, int(match[1])) for path, match in found if match]
+
+
+def process_lives(process: int) -> bool:
+    """Whether a process of this machine is running; where that cannot be asked it is."""
+    if os.name == "nt":  # there, asking would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _fsync_folder(folder: Path) -> None:

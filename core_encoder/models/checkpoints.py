@@ -29,6 +29,7 @@ from core_encoder.models.transformers_format import (
     describe_vision,
     read_config,
     transformers_sources,
+    vision_prefix,
 )
 from core_encoder.models.video_text import VideoTextModel
 from core_encoder.preprocessing import Preprocessing
@@ -104,16 +105,16 @@ def write_folder(folder: Path, model: VideoTextModel, tokenizer: Tokenizer | Non
     if config.video_head is not None and config.video_head.pooling_dim != config.vision.mlp_dim:
         raise InputError("transformers knows no video head whose pooling width differs from the width of the MLP")
     if config.text is not None:
-        prefix, kind, architecture = "video_model.vision_model.", "videoprism", "VideoPrismClipModel"
+        kind, architecture = "videoprism", "VideoPrismClipModel"
     elif config.video_head is not None:
-        prefix, kind, architecture = "vision_model.", "videoprism_vision_model", "VideoPrismVideoModel"
+        kind, architecture = "videoprism_vision_model", "VideoPrismVideoModel"
     else:
-        prefix, kind, architecture = "", "videoprism_vision_model", "VideoPrismVisionModel"
+        kind, architecture = "videoprism_vision_model", "VideoPrismVisionModel"
     vision, text = describe_vision(config), describe_text(config.text)
     about = {"architectures": [architecture], "model_type": kind}
     tensors: dict[str, Tensor] = {}
     state = model.state_dict()
-    for name, source in transformers_sources(model, prefix).items():
+    for name, source in transformers_sources(model, vision_prefix(config)).items():
         for part, tensor in zip(source.names, state[name].chunk(len(source.names)), strict=True):
             tensors[part] = tensor.reshape(source.shape).clone()
     if config.text is not None:

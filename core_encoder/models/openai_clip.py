@@ -19,6 +19,7 @@ from core_encoder.models.frame_models import FrameModel, Seen
 from core_encoder.models.processor_config import IMAGE_FILE, describe_processor, read_preprocessing
 from core_encoder.models.text_tower import Tokenizer, check_token_ids
 from core_encoder.models.transformers_format import Source
+from core_encoder.models.trunk import Trunk
 from core_encoder.models.video_text import l2_normalize
 from core_encoder.preprocessing import Preprocessing
 from core_encoder.said_once import warn_once
@@ -65,6 +66,10 @@ class FrameClip(FrameModel):
         )
         hidden = [one[:, 1:] for one in seen.hidden_states[1:]] if with_hidden else []
         return Seen(seen.last_hidden_state[:, 1:], hidden, self.clip.visual_projection(seen.pooler_output))
+
+    def trunk(self) -> Trunk:
+        vision = self.clip.vision_model
+        return Trunk(self.clip, vision, tuple(vision.encoder.layers))
 
     def embed_token_ids(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Token ids (B, L) with CLIP's begin and end tokens, mask (B, L), True = real -> unit vectors (B, E).

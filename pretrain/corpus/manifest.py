@@ -75,7 +75,9 @@ class SyntheticSpec:
     captions: Quality | None = option(None, "Captions that are always right, or as on the web (default: the quality).")
     motions: tuple[str, ...] = option((), "Which motions are shown (default: all).")
     reversals: bool = option(False, "Every second clip is the one before it, played backwards.")
-    motion_share: float | None = option(None, "Share of the right captions that name the motion (default: 0.6).")
+    motion_share: float | None = option(
+        None, "Share of the right captions that name the motion (default: 0.6); 0: no caption does."
+    )
     spread: float = option(1.0, "Part of the picture in which objects are found halfway through a clip.")
     distractors: int = option(2, "At most so many small things move about.")
     neighbours: float = option(0.9, "Share of clips with a second, unnamed object.")

@@ -9,7 +9,8 @@ one is, in the shares of `CAPTION_SHARES`:
     off_topic  a sentence about something else: music, the weather, the channel
     useless    a file's name, a number, hashtags
 
-A motion of "" is that of a still: nothing is said about it.
+A motion of "" is that of a still: nothing is said about it. With a `motion_share` of 0 no caption of either tier names
+a motion, right or wrong.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def noisy_caption(
     if kind == "right":
         return clean_caption(object_name, motion, rng, motion_share), kind
     if kind == "partial":
-        return _partial(object_name, motion, rng), kind
+        return _partial(object_name, motion if motion_share else "", rng), kind
     if kind == "wrong":
         return _wrong(object_name, motion, rng, motion_share), kind
     return (_pick(_OFF_TOPIC, rng) if kind == "off_topic" else _useless(rng)), kind
@@ -114,7 +115,7 @@ def _partial(object_name: str, motion: str, rng: np.random.Generator) -> str:
 
 def _wrong(object_name: str, motion: str, rng: np.random.Generator, motion_share: float) -> str:
     """Of a clip, the object or the motion is wrong, never both; of a still, the object."""
-    if motion and rng.random() < 0.5:
+    if motion and motion_share and rng.random() < 0.5:
         return _fill(_pick(_WITH_MOTION, rng), object_name, _pick([name for name in MOTIONS if name != motion], rng))
     other = _pick([thing.name for thing in OBJECTS if thing.name != object_name], rng)
     return clean_caption(other, motion, rng, motion_share)

@@ -33,7 +33,7 @@ def with_part(part: str, **values: Any) -> dict[str, Any]:
 
 
 def test_a_recipe_is_shipped_for_each_size_and_each_experiment() -> None:
-    assert [path.stem for path in RECIPES] == sorted([*PRESETS, "ablation"])
+    assert [path.stem for path in RECIPES] == sorted([*PRESETS, "ablation", "ablation_appearance"])
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

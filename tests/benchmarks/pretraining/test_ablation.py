@@ -6,11 +6,13 @@ import functools
 import json
 import os
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.pretraining import ablation
 from benchmarks.pretraining.ablation import RECIPE, names_of_cells, run_in_own_process, run_jobs
@@ -21,6 +23,7 @@ from benchmarks.pretraining.world_probes import FAMILIES, ProbeScore
 from core_encoder.encoder import load_encoder
 from core_encoder.errors import InputError
 from core_encoder.files.storage import read_json, write_json
+from pretrain.corpus.manifest import Manifest
 from pretrain.recipe import Recipe
 from pretrain.run.export import RECORD
 from tests.benchmarks.pretraining.tiny import PROBES, tiny_recipe
@@ -260,3 +263,29 @@ def test_positions_again_are_a_run_of_their_own(recipe: Recipe, tmp_path: Path) 
         "stage 1, positions again minus stage 1",
     ):
         assert f"| {pair} |" in table
+
+
+def test_the_question_of_looks_is_ten_times_as_long_and_differs_in_nothing_else() -> None:
+    folder = RECIPE.parent
+    one, ten = Recipe.load(RECIPE), Recipe.load(folder / "ablation_appearance.yaml")
+    check_recipe(ten)
+    for part in ("images", "stage1", "stage2"):
+        fewer, more = getattr(one, part), getattr(ten, part)
+        assert replace(fewer, steps=10 * fewer.steps, warmup_steps=10 * fewer.warmup_steps) == more
+    assert (one.model, one.seed, one.position_scale) == (ten.model, ten.seed, ten.position_scale)
+    tiers = {tier.name: tier for tier in Manifest.load(one.corpus).tiers}
+    for tier in Manifest.load(ten.corpus).tiers:
+        world = tiers[tier.name].synthetic
+        assert world is not None and world.motion_share is None
+        share = None if tier.media == "image" else 0
+        assert tier.synthetic == replace(world, length=10 * world.length, motion_share=share)
+
+
+def test_a_gpu_that_is_not_there_is_said_before_anything_begins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["ablation", "--out", str(tmp_path / "out"), "--accelerator", "gpu"])
+    with pytest.raises(SystemExit, match="error: accelerator 'gpu' is not in this machine"):
+        ablation.main()
+    assert not (tmp_path / "out").exists()

@@ -14,6 +14,7 @@ from transformers import VideoPrismVisionConfig, VideoPrismVisionModel
 from benchmarks.speed import map_pooling
 from benchmarks.speed.encoder_forward import matrix_products
 from benchmarks.speed.timing import Report, Timings, take_turns
+from core_encoder.models.model_configs import ViViTConfig
 
 
 def test_candidates_take_turns_in_alternating_order() -> None:
@@ -57,7 +58,10 @@ def test_the_matrix_products_are_those_of_the_encoder() -> None:
         num_temporal_layers=1,
     )
     config._attn_implementation = "eager"
-    run, multiply_adds = matrix_products(config, frames=3, patches=4)
+    ours = ViViTConfig(
+        width=24, heads=3, mlp_dim=40, spatial_layers=2, temporal_layers=1, patch_size=18, image_size=36, num_frames=3
+    )
+    run, multiply_adds = matrix_products(ours)
     counts = []
     model, video = VideoPrismVisionModel(config).eval(), torch.rand(1, 3, 3, 36, 36)
     for work in (run, lambda: model(video)):

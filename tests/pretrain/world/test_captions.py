@@ -50,6 +50,14 @@ def test_clean_captions_are_right_and_name_some_motions() -> None:
     assert len({clean_caption("red star", "shaking", rng) for _ in range(200)}) >= 6
 
 
+@pytest.mark.parametrize("quality", ["clean", "noisy"])
+def test_captions_of_looks_alone_speak_of_no_motion(quality: str) -> None:
+    rng = np.random.default_rng(0)
+    said = [caption_of(thing, motion, quality, rng, motion_share=0.0) for thing, motion in scenes(1000)]
+    assert not any(motion in text for motion in MOTIONS for text in said)
+    assert any("video of" in text for text in said) and not any("picture of" in text for text in said)
+
+
 def test_captions_of_stills_speak_of_no_motion() -> None:
     rng = np.random.default_rng(0)
     for thing, _ in scenes(300):

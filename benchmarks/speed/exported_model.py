@@ -11,7 +11,8 @@ the int8 weights of `prismhub export --int8` stands ONNX Runtime's own dynamic q
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def main() -> None:
         runs: dict[str, Run] = {"PyTorch": in_torch(subject_of(options.adapter))}
         runs |= {name: in_onnx(path, options.threads) for name, path in files.items()}
         found = {name: scores(run) for name, run in runs.items()}
-        timings = take_turns({name: (lambda run=run: scores(run)) for name, run in runs.items()}, options.rounds)
+        timings = take_turns({name: partial(scores, run) for name, run in runs.items()}, options.rounds)
         sizes = {name: path.stat().st_size / 1e6 for name, path in files.items()}
     settings = {"adapter": options.adapter, "clips": len(frames), "batch": options.batch, "threads": options.threads}
     report = Report("exported model", timings, settings)
@@ -75,7 +76,7 @@ def main() -> None:
     report.publish(options.json)
 
 
-def decoded(samples: list[Sample], spec: FeatureSpec) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def decoded(samples: Sequence[Sample], spec: FeatureSpec) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """The first view of every clip: pixels (n, T, H, W, 3), and which frames are real (n, T)."""
     frames, masks = [], []
     for sample in samples:

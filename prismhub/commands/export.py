@@ -104,7 +104,8 @@ def _subject(settings: ExportSettings, info: AdapterInfo | None) -> Subject:
             raise InputError(f"adapter {settings.source!r} does not record which encoder it was trained on")
         encoder = recorded_encoder([info], running, replace(info.features, precision="fp32"))
     adapter = load_adapter(settings.source, encoder, moved=moved)
-    return adapter_subject(adapter, section_names([settings.source])[0], encoder)
+    own = adapter.find_encoder() if options.with_encoder else None  # with its LoRA, where it has one
+    return adapter_subject(adapter, section_names([settings.source])[0], own)
 
 
 def print_export(settings: ExportSettings) -> None:

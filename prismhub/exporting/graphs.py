@@ -99,7 +99,7 @@ class Graph:
         return {port.name: port.draw(self.sizes(number), generator) for port in self.inputs}
 
     @torch.no_grad()
-    def run(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
+    def run(self, inputs: Mapping[str, Tensor | None]) -> list[Tensor]:
         """What the module itself gives, without a graph."""
         found: Any = self.module(**inputs)
         return [found] if isinstance(found, Tensor) else list(found)

@@ -14,13 +14,21 @@ import pytest
 import torch
 
 import prismhub
+from adapters.card import AdapterInfo
 from adapters.predictions import ClassScores
+from adapters.registry import describe_adapter, save_to_registry
+from adapters.tuning.tuned_adapter import TunedAdapter
 from core_encoder.encoder import Encoder, load_encoder
 from prismhub.cli import run
+from prismhub.commands.export import _subject
 from prismhub.exporting.checking import write_checked
 from prismhub.exporting.encoder_graphs import encoder_graph
+from prismhub.exporting.export_settings import ArchiveExportSettings, ExportSettings, ModelExportSettings
 from prismhub.exporting.formats import FORMATS
 from prismhub.exporting.int8_weights import with_int8_weights
+from prismhub.exporting.subjects import adapter_subject
+from prismhub.settings import OutputSettings
+from tests.adapters.tuning.frames import head_on, spec_of, tuning_on
 from tests.core_encoder.foreign_models import foreign_folder
 from tests.prismhub.exporting.tiny_models import GIVEN, answers_of, saved_on, tiny_encoder
 from tests.videos import moving_square, write_video
@@ -222,3 +230,27 @@ def test_an_encoder_with_texts_is_exported_with_int8_weights(tmp_path: Path) -> 
     lines = answers_of(out, path, *texts)
     assert [label for _, label in lines] == [label for label, _ in wanted]
     assert np.allclose([float(score) for score, _ in lines], [score for _, score in wanted], atol=0.1)
+
+
+def test_an_adapter_that_tuned_its_encoder_is_exported_with_its_own() -> None:
+    nano = load_encoder("nano")
+    spec = spec_of(nano)
+    tuned = TunedAdapter.around(head_on(spec, nano.dim).eval(), tuning_on(spec, tune="lora"), seed=0)
+    with torch.no_grad():
+        for name, parameter in tuned.named_parameters():
+            if "lora_B" in name:
+                parameter += 0.1
+    finished = tuned.described_as(AdapterInfo(features=spec, encoder_source="nano")).finished()
+    save_to_registry(finished, "tuned")
+    info = describe_adapter("tuned")
+    parts = {"archive": ArchiveExportSettings(), "model": ModelExportSettings(with_encoder=True)}
+    settings = ExportSettings(source="tuned", out=Path("x"), output=OutputSettings(), **parts)
+    subject = _subject(settings, info)
+    pixels = torch.randint(0, 256, (1, spec.plan.num_frames, 48, 48, 3), dtype=torch.uint8)
+    given = subject.graphs[0].run({"frames": pixels, "frame_mask": None})[0]
+    wanted = finished.predict(pixels[0].numpy())[0]
+    torch.testing.assert_close(given[0], wanted.scores, atol=1e-5, rtol=1e-5)
+    other = adapter_subject(finished, "tuned", nano).graphs[0].run({"frames": pixels, "frame_mask": None})[0]
+    assert (
+        float((other[0] - wanted.scores).abs().max()) > 1e-3
+    )  # the encoder that it was tuned from says something else

@@ -142,18 +142,19 @@ class Classifier(Adapter):
         """Class probabilities `(B, K)` of features, in evaluation mode, without gradients, float32 on the CPU."""
         with evaluating(self):
             mask = None if mask is None else mask.to(self.device)
-            return self._probabilities(self(features.to(self.device), mask)).cpu()
+            return self.probabilities_of(self(features.to(self.device), mask)).cpu()
 
     def _loss(self, logits: Tensor, batch: Batch) -> Loss:
         return Loss(self.criterion(logits, batch.targets).mean(), len(batch))
 
     def _answers(self, logits: Tensor, batch: Batch) -> list[Prediction]:
-        scores = self._probabilities(logits.detach()).cpu()
+        scores = self.probabilities_of(logits.detach()).cpu()
         return [
             ClassScores(name, row, self.label_names, self.config.multi_label)
             for name, row in zip(batch.ids, scores, strict=True)
         ]
 
-    def _probabilities(self, logits: Tensor) -> Tensor:
+    def probabilities_of(self, logits: Tensor) -> Tensor:
+        """Logits `(B, K)` -> class probabilities, float32."""
         logits = logits.float()
         return logits.sigmoid() if self.config.multi_label else logits.softmax(-1)

@@ -152,9 +152,12 @@ def label(archive: Any, text: str | None = None, **options: Any) -> Any:
     return _run("label", {"archive": archive} | ({} if text is None else {"text": text}) | options)
 
 
-def export(archive: Any, **options: Any) -> Any:
-    """Write an archive to a Parquet file; options are those of `prismhub export`. Returns how many scenes."""
-    return _run("export", {"archive": archive} | options)
+def export(source: Any, **options: Any) -> Any:
+    """Write an archive to a Parquet file, or an adapter or encoder to a folder that needs no PyTorch.
+
+    Options are those of `prismhub export`. Returns how many scenes, or an `ExportedModel`.
+    """
+    return _run("export", {"source": str(source)} | options)
 
 
 def score(**options: Any) -> Any:

@@ -22,7 +22,7 @@ from adapters.training.training_config import TrainingDiverged
 from core_encoder.errors import InputError
 from pretrain.run.progress import PretrainingStopped
 from prismhub.archive.index_settings import IndexSettings
-from prismhub.archive.query_settings import ExportSettings, LabelSettings, SearchSettings
+from prismhub.archive.query_settings import LabelSettings, SearchSettings
 from prismhub.commands import adapters as adapters_commands
 from prismhub.commands import bench as bench_commands
 from prismhub.commands import cache as cache_commands
@@ -36,6 +36,7 @@ from prismhub.commands.export import print_export
 from prismhub.commands.index import print_index
 from prismhub.commands.label import print_label
 from prismhub.commands.search import print_search
+from prismhub.exporting.export_settings import ExportSettings
 from prismhub.options import command_signature, gather_lists
 from prismhub.printing import (
     answer_records,
@@ -62,14 +63,8 @@ from prismhub.settings import (
 )
 
 FAILED_ITEMS = 3
-KEEP_NOTHING = (
-    "predict",
-    "zero-shot",
-    "rank",
-    "serve",
-    "mcp",
-    "score",
-)  # their answers come at the end, and no feature is stored
+# Their answers come at the end, and no feature is stored.
+KEEP_NOTHING = ("predict", "zero-shot", "rank", "serve", "mcp", "score", "export")
 app = typer.Typer(
     help="Encode videos once with a frozen encoder, then ask many questions of them through cheap adapters.",
     no_args_is_help=True,

@@ -23,6 +23,7 @@ from adapters.head_options import MapClassifierConfig
 from core_encoder.errors import InputError
 from core_encoder.features.feature_spec import FeatureKind
 from core_encoder.models.pooling import Positions, attention_pool
+from core_encoder.models.resampling import resampling_weights
 
 DEFAULT_HEADS = 12
 POSITIONS = (16, 16, 16)  # learned in time, height and width, those of Base; stretched to other clips
@@ -31,7 +32,8 @@ POSITIONS = (16, 16, 16)  # learned in time, height and width, those of Base; st
 class PoolingRound(nn.Module):
     """One cross-attention transformer layer whose queries `(1 or B, H)` read tokens `(B, L, D)` -> `(B, H)`.
 
-    Of one sample, tokens `(1, L, D)`, any number of queries `(Q, H)` may be asked at once -> `(Q, H)`.
+    Of one sample, tokens `(1, L, D)`, any number of queries `(Q, H)` may be asked at once -> `(Q, H)`; of several, in a
+    traced graph, queries `(B, Q, H)` -> `(B, Q, H)`.
     """
 
     def __init__(self, dim: int, hidden: int, heads: int, mlp_ratio: float, positions: bool) -> None:
@@ -68,6 +70,10 @@ class PoolingRound(nn.Module):
         key, value = self.k.weight / self.scale.std, self.v.weight / self.scale.std  # (H, D)
         bias = self.v.bias - value @ self.scale.mean  # (H,)
         place = self._positions(*grid)
+        if torch.compiler.is_exporting():  # one form, however many samples and queries there are
+            several = scaled if scaled.ndim == 3 else scaled[:, None]  # (B or 1, Q, H)
+            pooled = attention_pool(tokens, several, key, value, bias, self.heads, mask, place)  # (B, Q, H)
+            return pooled if scaled.ndim == 3 else pooled[:, 0]
         if len(tokens) == 1:
             return attention_pool(tokens, scaled, key, value, bias, self.heads, mask, place)[0]  # (Q, H)
         if len(query) == 1:
@@ -184,6 +190,10 @@ def fresh_positions(dim: int) -> Positions:
 def stretched_positions(learned: Positions, grid: tuple[int, int, int]) -> Positions:
     """Learned positions stretched to the frames, rows and columns of a clip: `(frames, D)`, `(rows * columns, D)`."""
     time, space = learned
+    if torch.compiler.is_exporting():  # also for clips like the learned ones: the graph is one for all
+        frames, rows, columns = map(resampling_weights, POSITIONS, grid)
+        image = space.unflatten(0, POSITIONS[1:])  # (16, 16, D)
+        return Positions(frames @ time, torch.einsum("rg,ch,ghd->rcd", rows, columns, image).flatten(0, 1))
     if grid[0] != POSITIONS[0]:
         time = F.interpolate(time.T[None], size=grid[0], mode="linear")[0].T  # (frames, D)
     if grid[1:] != POSITIONS[1:]:

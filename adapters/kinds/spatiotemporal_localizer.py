@@ -104,8 +104,12 @@ class SpatiotemporalLocalizer(Adapter):
             parts.append(tokens.flatten(0, -2))
         self.pooling.scale.measure(parts)
 
-    def forward(self, features: Tensor, mask: Tensor | None = None, in_frames: Sequence[Tensor] = ()) -> Tensor:
+    def forward(
+        self, features: Tensor, mask: Tensor | None = None, in_frames: Sequence[Tensor] | Tensor = ()
+    ) -> Tensor:
         """Logits `(R, K)` of all boxes, sample after sample; tokens `(B, T, N, D)`, boxes `(Q, T, 4)` of each sample.
+
+        In a traced graph boxes are a tensor `(B, Q, T, 4)`, and logits `(B, Q, K)`.
 
         Raises:
             InputError: tokens of another shape.
@@ -114,6 +118,9 @@ class SpatiotemporalLocalizer(Adapter):
             raise InputError(f"{self.kind} wants features (B, T, N, {self.dim}), not {tuple(features.shape)}")
         frames, patches = features.shape[1:3]
         rows, columns = self.context.patch_grid(patches)
+        if torch.compiler.is_exporting():
+            assert isinstance(in_frames, Tensor)
+            return self._traced(features, mask, in_frames, (frames, rows, columns))
         found = [features.new_zeros(0, self.query.out_features, dtype=torch.float32)]
         for b, boxes in enumerate(in_frames):
             if not len(boxes):
@@ -126,6 +133,15 @@ class SpatiotemporalLocalizer(Adapter):
             token_mask = None if real is None else real.repeat_interleave(patches, 1)  # (1, T*N)
             found.append(self.pooling(query, tokens.flatten(1, 2), (frames, rows, columns), token_mask).float())
         return self.classifier(self.dropout(self.norm(torch.cat(found))))  # (R, K)
+
+    def _traced(self, features: Tensor, mask: Tensor | None, boxes: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        """`forward` for graphs that fit every size: as many boxes in each sample, `(B, Q, T, 4)`, asked at once."""
+        bins = roi_pool(features.unflatten(2, grid[1:]), boxes, self.config.bins, mask=mask).flatten(2, 3)
+        pooled = bins.amax(2) if self.config.pool == "max" else bins.mean(2)  # (B, Q, D)
+        query = self.query(self.pooling.scale(pooled))  # (B, Q, H)
+        token_mask = None if mask is None else mask.repeat_interleave(features.shape[2], 1)  # (B, T*N)
+        found = self.pooling(query, features.flatten(1, 2), grid, token_mask)  # (B, Q, H)
+        return self.classifier(self.norm(found.float()))  # (B, Q, K)
 
     def loss(self, batch: Batch) -> Loss:
         """The mean loss of the boxes; in one-of-K training of those that are somebody's."""

@@ -69,10 +69,17 @@ class RelativeDistances(nn.Module):
     def forward(self, level: Level, number: int) -> Tensor:
         scores = self.boundaries(level).masked_fill(~level.mask[..., None], -1e4)  # (B, T, start and end)
         own = self.offsets(level).unflatten(-1, (2, self.bins + 1))  # (B, T, 2, bins + 1)
-        before = F.pad(scores[..., 0], (self.bins, 0), value=-1e4).unfold(1, self.bins + 1, 1).flip(-1)  # t, t - 1, ...
-        after = F.pad(scores[..., 1], (0, self.bins), value=-1e4).unfold(1, self.bins + 1, 1)  # t, t + 1, ...
+        before = _windows(F.pad(scores[..., 0], (self.bins, 0), value=-1e4), self.bins + 1).flip(-1)  # t, t - 1, ...
+        after = _windows(F.pad(scores[..., 1], (0, self.bins), value=-1e4), self.bins + 1)  # t, t + 1, ...
         weights = (torch.stack([before, after], 2) + own).softmax(-1)  # (B, T, 2, bins + 1)
         return weights @ torch.arange(self.bins + 1, device=weights.device, dtype=weights.dtype)  # (B, T, 2)
+
+
+def _windows(row: Tensor, size: int) -> Tensor:
+    """Every window of so many neighbours: `(B, T)` -> `(B, T - size + 1, size)`."""
+    if torch.compiler.is_exporting():  # ONNX has no `unfold` for a length that stays open
+        return row[:, torch.arange(row.shape[1] - size + 1)[:, None] + torch.arange(size)]
+    return row.unfold(1, size, 1)
 
 
 class BoundaryHead(nn.Module):

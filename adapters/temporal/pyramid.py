@@ -31,8 +31,11 @@ class MaskedConv(nn.Module):
         self.step = step
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        kept = mask[:, :: self.step]
-        out = self.conv((x * mask[..., None]).transpose(1, 2)).transpose(1, 2)  # (B, T / step, out)
+        kept, shown = mask[:, :: self.step], (x * mask[..., None]).transpose(1, 2)  # (B, T / step), (B, C, T)
+        if torch.compiler.is_exporting():  # as long as the mask also by the rules of a length that stays open
+            out = F.conv1d(shown, self.conv.weight, self.conv.bias, padding=1)[..., :: self.step].transpose(1, 2)
+        else:
+            out = self.conv(shown).transpose(1, 2)  # (B, T / step, out)
         return out * kept[..., None], kept
 
 
@@ -47,6 +50,8 @@ class LocalAttention(nn.Module):
         self.distance_bias = nn.Parameter(torch.zeros(heads, 2 * reach + 1))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():
+            return self._traced(x, mask)
         length = x.shape[1]
         block = self.reach  # queries come in blocks: each sees its own block and the two beside it
         blocks = -(-length // block)
@@ -68,6 +73,19 @@ class LocalAttention(nn.Module):
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=logits.to(q.dtype))
         mixed = mixed.flatten(2, 3)[:, :, :length].transpose(1, 2).flatten(2)  # (B, T, H)
         return self.out(mixed) * mask[..., None]
+
+    def _traced(self, x: Tensor, mask: Tensor) -> Tensor:
+        """The same, each place with a copy of its neighbours: how many blocks there are would fix the length."""
+        length, reach = x.shape[1], self.reach
+        near = torch.arange(length)[:, None] + torch.arange(2 * reach + 1)  # (T, 2 reach + 1), from `reach` before on
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, h, T, d) each
+        k, v = (F.pad(one, (0, 0, reach, reach))[:, :, near] for one in (k, v))  # (B, h, T, 2 reach + 1, d)
+        seen = F.pad(mask.to(x.dtype), (reach, reach))[:, near] > 0  # (B, T, 2 reach + 1)
+        seen = (seen | ~mask[..., None])[:, None]  # a place in padding sees anything: it is zeroed below
+        logits = (q[..., None, :] * k).sum(-1) * q.shape[-1] ** -0.5 + self.distance_bias[:, None]
+        weights = logits.masked_fill(~seen, -torch.inf).softmax(-1)  # (B, h, T, 2 reach + 1)
+        mixed = (weights[..., None] * v).sum(-2)  # (B, h, T, d)
+        return self.out(mixed.transpose(1, 2).flatten(2)) * mask[..., None]
 
 
 class Block(nn.Module):

@@ -40,7 +40,7 @@ def coarsen(values: Tensor, given: FeatureKind, wanted: FeatureKind, mask: Tenso
         if mask is None:
             return values.float().mean(-2)  # (..., D)
         weights = mask / mask.sum(1, keepdim=True)  # (B, T)
-        weights = weights.reshape(len(mask), *[1] * (values.ndim - 3), -1, 1)
+        weights = weights.reshape(mask.shape[0], *[1] * (values.ndim - 3), -1, 1)
         return (values.float() * weights).sum(-2)  # (..., D)
     return values
 

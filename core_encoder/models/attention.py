@@ -31,6 +31,8 @@ def soft_capped_attention(q: Tensor, k: Tensor, v: Tensor, cap: float | None, ma
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     if mask is not None:
         mask = mask[(None,) * (4 - mask.ndim)]
+    if torch.compiler.is_exporting():
+        return _traced(q, k, v, cap, mask)
     if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
         out: Tensor = _SoftCappedAttention.apply(q, k, v, cap, mask)
         return out
@@ -91,6 +93,15 @@ def _softmax_(capped: Tensor, cap: float, mask: Tensor | None) -> Tensor:
         capped -= capped.amax(-1, keepdim=True).clamp_min_(-cap)
     total = capped.exp_().sum(-1, keepdim=True)
     return capped.div_(total if mask is None else total.masked_fill_(total == 0, 1.0))
+
+
+def _traced(q: Tensor, k: Tensor, v: Tensor, cap: float, mask: Tensor | None) -> Tensor:
+    """All logits at once: a graph that fits every size has no loop over blocks, whose number depends on them."""
+    logits = cap * torch.tanh(q @ k.transpose(2, 3) * (q.shape[3] ** -0.5 / cap))  # (B, H, Lq, Lk)
+    if mask is None:
+        return logits.softmax(-1) @ v
+    weights = logits.masked_fill(~mask, -torch.inf).softmax(-1)
+    return weights.masked_fill(~mask, 0.0) @ v  # a query without any key has NaN everywhere before
 
 
 def _forward(q: Tensor, k: Tensor, v: Tensor, cap: float, mask: Tensor | None) -> Tensor:

@@ -64,7 +64,8 @@ class FrameModel(nn.Module, ABC):
         mask = frames_to_mask(frame_mask, batch, frames)
         tokens, pooled = [], []
         hidden: dict[int, list[Tensor]] = {name: [] for names in wanted.values() for name in names}
-        for images in video.flatten(0, 1).split(_FRAMES_AT_ONCE):  # (b, 3, H, W)
+        every = video.flatten(0, 1)  # (B*T, 3, H, W)
+        for images in [every] if torch.compiler.is_exporting() else every.split(_FRAMES_AT_ONCE):  # (b, 3, H, W)
             seen = self.see(images, (grid[0], grid[1]), bool(wanted))
             tokens.append(seen.patches)  # (b, N, D)
             for number, names in wanted.items():
@@ -87,7 +88,7 @@ class FrameModel(nn.Module, ABC):
     def _grid(self, video: Tensor) -> tuple[int, int, int, int]:
         """`patch_grid`; of frames as trained, what is left over beside whole patches is never looked at."""
         if video.ndim == 5 and video.shape[2:] == (3, self.image_size, self.image_size):
-            return len(video), video.shape[1], *(self.image_size // self.patch_size,) * 2
+            return video.shape[0], video.shape[1], *(self.image_size // self.patch_size,) * 2
         return patch_grid(video, self.patch_size)
 
     def encode_spatial(self, video: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ class TransformerLayer(nn.Module):
         if causal:
             past = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
             mask = past[None, None] if mask is None else mask & past
-        if groups is not None or self._records_gradients(x):
+        if groups is not None or torch.compiler.is_exporting() or self._records_gradients(x):
             return self._transform(x, mask, groups)
         step = self._samples_at_once(x)
         parts = (slice(first, first + step) for first in range(0, len(x), step))
@@ -102,7 +102,8 @@ class TransformerLayer(nn.Module):
         if self.activation == "relu":
             return F.relu(hidden)
         # A second tensor this size would cost as much in memory traffic as the activation itself.
-        return F.gelu(hidden) if hidden.requires_grad else torch.ops.aten.gelu_(hidden)
+        in_place = not (hidden.requires_grad or torch.compiler.is_exporting())
+        return torch.ops.aten.gelu_(hidden) if in_place else F.gelu(hidden)
 
     def _records_gradients(self, x: Tensor) -> bool:
         return torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters()))

@@ -42,38 +42,55 @@ def attention_pool(
     and gradients are those of the textbook form; the arithmetic per token falls from `4 D^2` to `4 D H Q`.
 
     Shapes: tokens `(B, L, D)` in any float dtype (half-precision caches are read as they are); query `(Q, H*hd)`
-    already projected and scaled; key_weight `(H*hd, D)`; value_weight `(H*hd_v, D)`; value_bias `(H*hd_v,)`;
-    mask `(B, L)` boolean, True = attend; positions of `L = T*N` tokens are added to those of every sample
-    -> `(B, Q, H*hd_v)` in the dtype of the query. A sample without any token gives the value bias.
+    already projected and scaled, in a traced graph also `(B or 1, Q, H*hd)`, of each sample its own; key_weight
+    `(H*hd, D)`; value_weight `(H*hd_v, D)`; value_bias `(H*hd_v,)`; mask `(B, L)` boolean, True = attend; positions of
+    `L = T*N` tokens are added to those of every sample -> `(B, Q, H*hd_v)` in the dtype of the query. A sample without
+    any token gives the value bias.
     Raises ValueError when the shapes do not fit together.
     """
-    if tokens.ndim != 3 or query.ndim != 2 or query.shape[1] != key_weight.shape[0]:
+    traced = torch.compiler.is_exporting()
+    if tokens.ndim != 3 or query.ndim > 2 + traced or query.shape[-1] != key_weight.shape[0]:
         raise ValueError(
             f"attention_pool wants tokens (B, L, D), query (Q, H*hd) and key_weight (H*hd, D), "
             f"not {(*tokens.shape,)}, {(*query.shape,)} and {(*key_weight.shape,)}"
         )
     if mask is not None and (mask.dtype is not torch.bool or mask.shape != tokens.shape[:2]):
         raise ValueError(f"mask is boolean {(*tokens.shape[:2],)}, not {mask.dtype} {(*mask.shape,)}")
-    per_head = query.unflatten(1, (heads, -1))  # (Q, H, hd)
-    folded = torch.einsum("qhc,hcd->hqd", per_head, key_weight.unflatten(0, (heads, -1)))  # (H, Q, D)
-    folded = folded.flatten(0, 1)  # (M, D)
+    per_head = query.unflatten(-1, (heads, -1))  # (Q, H, hd)
+    folded = torch.einsum("...qhc,hcd->...hqd", per_head, key_weight.unflatten(0, (heads, -1)))  # (H, Q, D)
+    folded = folded.flatten(-3, -2)  # (M, D)
     bias = None
     if positions is not None:
         time, space = positions
-        if len(time) * len(space) != tokens.shape[1] or {time.shape[1], space.shape[1]} != {tokens.shape[2]}:
+        places = (time.shape[0], space.shape[0])
+        if places[0] * places[1] != tokens.shape[1] or {time.shape[1], space.shape[1]} != {tokens.shape[2]}:
             raise ValueError(
                 f"positions (T, D) and (N, D) are of {tokens.shape[1]} tokens of width {tokens.shape[2]}, "
                 f"not {(*time.shape,)} and {(*space.shape,)}"
             )
-        bias = (folded @ time.T)[:, :, None] + (folded @ space.T)[:, None]  # (M, T, N)
-        bias = bias.flatten(1)  # (M, L)
-    pooled, weights = _PoolTokens.apply(tokens, folded, mask, bias)  # (B, M, D), (B, M, L)
+        bias = (folded @ time.T)[..., None] + (folded @ space.T)[..., None, :]  # (M, T, N)
+        bias = bias.flatten(-2)  # (M, L)
+    pool = _traced_pool if traced else _PoolTokens.apply
+    pooled, weights = pool(tokens, folded, mask, bias)  # (B, M, D), (B, M, L)
     if positions is not None:
-        shares = weights.unflatten(2, (len(time), len(space)))  # (B, M, T, N)
+        shares = weights.unflatten(2, places)  # (B, M, T, N)
         pooled = pooled + shares.sum(3) @ time + shares.sum(2) @ space
     values = torch.einsum("bhqd,hcd->bqhc", pooled.unflatten(1, (heads, -1)), value_weight.unflatten(0, (heads, -1)))
     values = values.flatten(2)  # (B, Q, H*hd_v)
     return values if value_bias is None else values + value_bias
+
+
+def _traced_pool(tokens: Tensor, folded: Tensor, mask: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """What `_PoolTokens` computes, all samples at once, also for queries `(B, M, D)`: graphs fit every size."""
+    tokens = tokens.to(folded.dtype)
+    logits = torch.matmul(tokens, folded.mT).transpose(1, 2)  # (B, M, L)
+    if bias is not None:
+        logits = logits + bias
+    if mask is None:
+        weights = logits.softmax(-1)
+    else:
+        weights = logits.masked_fill(~mask[:, None], -torch.inf).softmax(-1).masked_fill(~mask[:, None], 0.0)
+    return torch.matmul(weights, tokens), weights
 
 
 class _PoolTokens(torch.autograd.Function):

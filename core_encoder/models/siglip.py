@@ -95,8 +95,8 @@ def text_vectors(text_model: Any, ids: Tensor, mask: Tensor, pad_id: int) -> Ten
     text = text_model.config
     length = int(text.max_position_embeddings)
     check_token_ids(ids, mask, int(text.vocab_size), length)
-    whole = ids.new_full((len(ids), length), pad_id)
-    whole[:, : ids.shape[1]] = ids.masked_fill(~mask, pad_id)
+    filled = ids.masked_fill(~mask, pad_id)
+    whole = torch.cat([filled, ids.new_full((ids.shape[0], length - ids.shape[1]), pad_id)], 1)  # (B, length)
     vectors: Tensor = text_model(input_ids=whole, return_dict=True).pooler_output
     return vectors
 
@@ -150,8 +150,8 @@ class SiglipTokenizer:
         config = folder / "tokenizer_config.json"
         given = read_config_json(config) if config.is_file() else {}
         name = str(given.get("tokenizer_class", ""))
-        self._punctuated = "Gemma" in name or "Siglip2" in name
-        self._pads_left = given.get("padding_side") == "left"
+        self.punctuated = "Gemma" in name or "Siglip2" in name
+        self.pads_left = given.get("padding_side") == "left"
         pad = given.get("pad_token")
         pad = pad.get("content") if isinstance(pad, dict) else pad
         known = self._backend.token_to_id(pad) if isinstance(pad, str) else pad_id
@@ -171,13 +171,13 @@ class SiglipTokenizer:
         for i, row in enumerate(rows):
             if len(row) > self.max_length:
                 row = [*row[: self.max_length - 1], row[-1]]  # the end token stays
-            place = slice(self.max_length - len(row), None) if self._pads_left else slice(len(row))
+            place = slice(self.max_length - len(row), None) if self.pads_left else slice(len(row))
             ids[i, place], mask[i, place] = torch.tensor(row, dtype=torch.long), True
         return ids, mask
 
     def _spelled(self, text: str) -> str:
         text = text.encode("utf-8", "replace").decode("utf-8").lower()
-        return text if self._punctuated else re.sub(r"\s+", " ", text.translate(_PUNCTUATION)).strip()
+        return text if self.punctuated else re.sub(r"\s+", " ", text.translate(_PUNCTUATION)).strip()
 
     def save(self, folder: Path) -> None:
         """Copy the tokenizer files into `folder`."""

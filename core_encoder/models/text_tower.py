@@ -53,13 +53,16 @@ class TextTower(nn.Module):
             ValueError: a shape that does not fit, more tokens than positions, or an id outside the vocabulary.
         """
         check_token_ids(ids, mask, self.config.vocab_size, self.config.max_length)
-        length = int(mask.any(0).nonzero().max()) + 1 if bool(mask.any()) else 0
-        ids, mask = ids[:, :length], mask[:, :length]  # what all samples pad is never attended to
+        if torch.compiler.is_exporting():
+            length = ids.shape[1]
+        else:
+            length = int(mask.any(0).nonzero().max()) + 1 if bool(mask.any()) else 0
+            ids, mask = ids[:, :length], mask[:, :length]  # what all samples pad is never attended to
         scale = math.sqrt(self.config.width)
         x = self.token_embedding(ids) * scale  # (B, L, D)
         x = x + self.positions[:length].to(x.dtype)
-        x = torch.cat([x, (self.class_embedding * scale).expand(len(ids), -1, -1)], dim=1)  # (B, L+1, D)
-        attend = torch.cat([mask, mask.new_ones(len(ids), 1)], dim=1)  # (B, L+1)
+        x = torch.cat([x, (self.class_embedding * scale).expand(ids.shape[0], -1, -1)], dim=1)  # (B, L+1, D)
+        attend = torch.cat([mask, mask.new_ones(ids.shape[0], 1)], dim=1)  # (B, L+1)
         for layer in self.layers:
             x = layer(x, mask=attend, causal=True)
         return self.norm(x[:, -1])  # (B, D)
@@ -78,6 +81,8 @@ def check_token_ids(ids: Tensor, mask: Tensor, vocab_size: int, max_length: int)
         )
     if ids.shape[1] > max_length:
         raise ValueError(f"at most {max_length} tokens fit, not {ids.shape[1]}")
+    if torch.compiler.is_exporting():
+        return  # a graph has no branch that depends on values
     if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < vocab_size:
         raise ValueError(f"token ids must lie in 0 to {vocab_size - 1}")
 

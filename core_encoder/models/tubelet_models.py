@@ -22,6 +22,7 @@ from core_encoder.models.checkpoints import Checkpoint
 from core_encoder.models.foreign_folders import open_model, write_model
 from core_encoder.models.frame_models import IMAGENET, numbers
 from core_encoder.models.processor_config import read_preprocessing
+from core_encoder.models.resampling import resampling_weights
 from core_encoder.models.text_tower import Tokenizer
 from core_encoder.models.trunk import Trunk
 from core_encoder.models.vivit import frames_to_mask, patch_grid, resolve_layers
@@ -148,6 +149,9 @@ class VideoMae(TubeletModel):
         grid, trained = self.image_size // self.patch_size, self.num_frames // self.tubelet
         table = self.videomae.embeddings.position_embeddings[0].float()  # (T'*N, D)
         table = table.T.unflatten(1, (trained, grid, grid))  # (D, T', g, g)
+        if torch.compiler.is_exporting():  # also for the trained number of steps: the graph is one for all
+            time, down, across = map(resampling_weights, (trained, grid, grid), (steps, rows, columns))
+            return torch.einsum("tu,rg,ch,dugh->dtrc", time, down, across, table)
         if (steps, rows, columns) == (trained, grid, grid):
             return table
         return F.interpolate(table[None], size=(steps, rows, columns), mode="trilinear", align_corners=False)[0]

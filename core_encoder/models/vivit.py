@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from core_encoder.models.attention import TokenGroups
 from core_encoder.models.layers import LayerNorm, TransformerLayer
 from core_encoder.models.model_configs import ViViTConfig
+from core_encoder.models.resampling import resampling_weights
 
 
 class ViViT(nn.Module):
@@ -165,12 +166,18 @@ class ViViT(nn.Module):
         grid = self.config.grid
         if (rows, columns) == (grid, grid):
             return self.spatial_positions
+        if torch.compiler.is_exporting():
+            down, across = (resampling_weights(grid, count, antialias=True) for count in (rows, columns))
+            table = self.spatial_positions.float().unflatten(0, (grid, grid))  # (grid, grid, D)
+            return torch.einsum("rg,ch,ghd->rcd", down, across, table).flatten(0, 1)  # (N, D)
         image = self.spatial_positions.float().T.reshape(1, -1, grid, grid)  # (1, D, grid, grid)
         image = F.interpolate(image, size=(rows, columns), mode="bilinear", antialias=True)  # (1, D, gh, gw)
         return image.flatten(2)[0].T  # (N, D)
 
     def _temporal_positions(self, frames: int) -> Tensor:
         """Learned positions (T, D), resized when the frame count differs from the trained one."""
+        if torch.compiler.is_exporting():  # also for the trained number of frames: the graph is one for all
+            return resampling_weights(self.config.num_frames, frames, antialias=True) @ self.temporal_positions.float()
         if frames == self.config.num_frames:
             return self.temporal_positions
         # The width is an axis of this image, kept as it is: torch 2.13 resamples wrongly when an image is 1 pixel wide.
@@ -233,8 +240,8 @@ def frames_to_mask(frame_mask: Tensor | None, batch: int, frames: int) -> Tensor
     Raises:
         ValueError: the mask is not bool (B, T), or a sample has no real frame.
     """
-    if frame_mask is None:
-        return None
+    if frame_mask is None or torch.compiler.is_exporting():  # a graph has no branch that depends on values
+        return frame_mask
     if frame_mask.dtype != torch.bool or frame_mask.shape != (batch, frames):
         raise ValueError(f"frame_mask must be bool {(batch, frames)}, not {frame_mask.dtype} {tuple(frame_mask.shape)}")
     if not bool(frame_mask.any(1).all()):

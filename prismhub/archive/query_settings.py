@@ -1,4 +1,4 @@
-"""Options of the commands that read an archive: `search`, `label`, `export`. No NumPy and no torch."""
+"""Options of the commands that search an archive: `search`, `label`. No NumPy and no torch."""
 
 from __future__ import annotations
 
@@ -74,19 +74,3 @@ class LabelSettings(QuerySettings):
             raise InputError("near asks an adapter, not a text or an example: give one of them, and --where beside it")
         if self.near is None and self.text is None and self.label is None:
             raise InputError("label says what the scenes are called where no text says so: give it")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportSettings:
-    """Options of `prismhub export`."""
-
-    archive: Path = option(help="Folder of the archive, which `prismhub index` made.", positional=True)
-    out: Path = option(help="File to write, .parquet.")
-    where: str | None = option(None, "Only scenes of which this holds, such as \"label = 'goal'\".")
-    vectors: bool = option(True, "With the vector of every scene.")
-    thumbnails: bool = option(False, "With the thumbnail of every scene, as JPEG.")
-    output: OutputSettings = group()
-
-    def __post_init__(self) -> None:
-        if self.out.suffix.lower() != ".parquet":
-            raise InputError(f"{self.out}: an archive is exported to a .parquet file")

@@ -1,101 +1,130 @@
-"""`prismhub export`: an archive as one Parquet file, a row a scene, for tools of your own."""
+"""`prismhub export`: an archive as a Parquet file, or a model that leaves PyTorch; what is named decides."""
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from adapters.card import CONFIG_FILE, AdapterInfo
 from core_encoder.errors import InputError
-from core_encoder.files.storage import atomic_path
-from prismhub.archive.query_settings import ExportSettings
+from core_encoder.files.hub import HUB_ID
+from core_encoder.files.storage import expanded, is_folder, nearest
+from core_encoder.models.known_encoders import encoder_path, encoders
+from prismhub.archive.schema import DATABASE
+from prismhub.exporting.export_settings import ExportSettings, not_exported
 from prismhub.printing import print_json
+from prismhub.progress import SILENT, Show
+from prismhub.settings import RunningSettings, refuse_given
 
 if TYPE_CHECKING:
-    from prismhub.archive.folder_reader import FolderReader
+    from prismhub.exporting.model_folder import ExportedModel
+    from prismhub.exporting.subjects import Subject
 
-_AT_ONCE = 5000  # scenes of a row group
 
-
-def export(settings: ExportSettings) -> int:
-    """Write every scene of an archive to a Parquet file, whole or not at all; how many they are.
+def export(settings: ExportSettings, show: Show = SILENT) -> int | ExportedModel:
+    """Write an archive to a Parquet file, and return how many scenes; or a model to a folder. Whole or not at all.
 
     Raises:
-        InputError: no such archive, a filter that cannot be read, pyarrow is not installed, or the disk is full.
+        InputError: nothing of this name, options that mean nothing for it, a package that is missing, a place that
+            holds something else, a model that has no graph or gives other numbers as one, or the disk is full.
     """
-    if importlib.util.find_spec("pyarrow") is None:
-        raise InputError(f"{settings.out}: .parquet needs pyarrow, which is not installed: pip install pyarrow")
-    from pyarrow import parquet
+    if is_folder(settings.source) and (expanded(settings.source) / DATABASE).is_file():
+        from prismhub.archive.parquet import write_parquet
 
-    from prismhub.archive.filters import parse_filter
-    from prismhub.archive.folder_reader import FolderReader
-
-    where = None if settings.where is None else parse_filter(settings.where)
-
-    with FolderReader.open(settings.archive) as index, index.snapshot(), atomic_path(settings.out) as aside:
-        schema = _schema(settings, index.record.width).with_metadata({"archive": repr(index.record)})
-        ids = index.every_scene(where)
-        with parquet.ParquetWriter(aside, schema) as writer:
-            for table in _tables(settings, index, ids, schema):
-                writer.write_table(table)
-    return len(ids)
+        refuse_given(settings.model, f"{settings.source}: is an archive, not a model")
+        return write_parquet(expanded(settings.source), settings.out, settings.archive)
+    if settings.out.suffix.lower() == ".parquet":
+        raise InputError(f"{settings.source}: is no archive, which alone becomes a .parquet file")
+    return _export_model(settings, show)
 
 
-def _schema(settings: ExportSettings, width: int) -> Any:
-    import pyarrow as pa
+def _export_model(settings: ExportSettings, show: Show) -> ExportedModel:
+    from prismhub.exporting.formats import check_installed
+    from prismhub.exporting.target_folder import check_folder
 
-    said = [("adapter", pa.string()), ("label", pa.string()), ("score", pa.float32()), ("text", pa.string())]
-    finding = pa.struct([*said, ("start", pa.float64()), ("end", pa.float64())])
-    cue = pa.struct([("start", pa.float64()), ("end", pa.float64()), ("text", pa.string())])
-    columns = [(name, pa.string()) for name in ("root", "video", "recorded")]
-    columns += [(name, pa.float64()) for name in ("start", "end", "video_duration", "fps")]
-    columns += [(name, pa.int32()) for name in ("place", "width", "height")]
-    columns += [("findings", pa.list_(finding)), ("speech", pa.list_(cue))]
-    columns += [("vector", pa.list_(pa.float32(), width))] if settings.vectors else []
-    columns += [("thumbnail", pa.binary())] if settings.thumbnails else []
-    return pa.schema(columns)
+    refuse_given(settings.archive, f"{settings.source}: is no archive")
+    adapter = _find_adapter(settings.source)
+    if adapter is None:
+        refuse_given(settings.model, f"{settings.source}: is an encoder, not an adapter", but=("format", "int8"))
+    elif adapter.targets.kind == "text":
+        raise not_exported(adapter.kind)
+    name, out = settings.model.format or "onnx", expanded(settings.out)
+    check_installed(name)
+    check_folder(out)
 
+    from prismhub.exporting.model_folder import write_model
 
-def _tables(settings: ExportSettings, index: FolderReader, ids: list[int], schema: Any) -> Iterator[Any]:
-    import pyarrow as pa
-
-    for start in range(0, len(ids), _AT_ONCE):
-        some = ids[start : start + _AT_ONCE]
-        rows: list[dict[str, Any]] = []
-        for one in index.scenes(some, settings.thumbnails):
-            video, scene = one.video, one.scene
-            findings = [
-                {"adapter": said.adapter, "label": said.label, "score": said.score, "text": said.text}
-                | {"start": said.start_s, "end": said.end_s}
-                for said in scene.findings
-            ]
-            cues = [{"start": cue.start_s, "end": cue.end_s, "text": cue.text} for cue in scene.speech]
-            rows.append(
-                {"root": _as_utf8(video.root), "video": _as_utf8(video.path), "recorded": video.recorded}
-                | {"start": scene.start_s, "end": scene.end_s, "video_duration": video.duration_s, "fps": video.fps}
-                | {"place": one.place, "width": video.width, "height": video.height}
-                | {"findings": findings, "speech": cues, "thumbnail": scene.thumbnail or None}
-            )
-        columns = {name: [row.get(name) for row in rows] for name in schema.names if name != "vector"}
-        arrays = {name: pa.array(values, schema.field(name).type) for name, values in columns.items()}
-        if settings.vectors:
-            values = pa.array(index.vectors(some).reshape(-1))
-            arrays["vector"] = pa.FixedSizeListArray.from_arrays(values, index.record.width)
-        yield pa.table([arrays[name] for name in schema.names], schema=schema)
+    return write_model(_subject(settings, adapter), out, name, settings.model.int8, show.note)
 
 
-def _as_utf8(path: str) -> str:
-    """A path that is no UTF-8 with `\\xff` for each such byte, as `prismhub embed` writes it."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def _find_adapter(source: str) -> AdapterInfo | None:
+    """What the adapter called `source` records; None where it is an encoder.
+
+    Raises:
+        InputError: there is neither.
+    """
+    from adapters.registry import describe_adapter, registry_folder
+
+    registered = {path.name for path in registry_folder().glob("*")}
+    if (expanded(source) / CONFIG_FILE).is_file() or source.partition("@")[0] in registered:
+        return describe_adapter(source)
+    known = [one.name for one in encoders()]
+    looks_like_path = source.startswith(("/", ".", "~")) or source.count("/") > 1
+    if not (is_folder(source) or looks_like_path or "/" in source or source in known or source.endswith(".npz")):
+        raise InputError(
+            f"no adapter, encoder or archive is called {source!r}{nearest(source, registered.union(known))}"
+        )
+    path = encoder_path(source)
+    if path is not None and path.is_dir() and not (path / "config.json").is_file():
+        raise InputError(f"{source}: holds no archive ({DATABASE}), adapter ({CONFIG_FILE}) or encoder (config.json)")
+    if path is None and source not in known and HUB_ID.fullmatch(source):
+        try:
+            return describe_adapter(source)
+        except InputError:  # an encoder, or nothing, which opening it will say
+            return None
+    return None
+
+
+def _subject(settings: ExportSettings, info: AdapterInfo | None) -> Subject:
+    """What is exported, loaded in float32 on the CPU."""
+    from prismhub.exporting.subjects import adapter_subject, encoder_subject
+    from prismhub.features import open_encoder
+
+    if info is None:
+        return encoder_subject(open_encoder(settings.source, "cpu"))
+    from adapters.registry import load_adapter
+    from prismhub.questions import section_names
+    from prismhub.saved import moved_parts, recorded_encoder
+
+    options = settings.model
+    running = RunningSettings(encoder=options.encoder, accelerator="cpu", text_tower=options.text_tower)
+    moved, encoder = moved_parts([info], running)[0], None
+    if options.with_encoder:
+        if info.features is None:
+            raise InputError(f"adapter {settings.source!r} does not record which encoder it was trained on")
+        encoder = recorded_encoder([info], running, replace(info.features, precision="fp32"))
+    adapter = load_adapter(settings.source, encoder, moved=moved)
+    own = adapter.find_encoder() if options.with_encoder else None  # with its LoRA, where it has one
+    return adapter_subject(adapter, section_names([settings.source])[0], own)
 
 
 def print_export(settings: ExportSettings) -> None:
-    """Write an archive to one Parquet file, a row a scene: for tools of your own.
+    """Write an archive to one Parquet file, or an adapter or encoder to a folder that runs without PyTorch.
 
-    Example: prismhub export archive --out scenes.parquet
+    Example: prismhub export my-adapter --with-encoder --format onnx --out exported
     """
-    count = export(settings)
+    done = export(settings, Show(settings.output.quiet))
+    if isinstance(done, int):
+        if settings.output.json:
+            print_json({"file": str(settings.out), "scenes": done})
+        else:
+            print(f"{settings.out}: {done} scenes")
+        return
     if settings.output.json:
-        print_json({"file": str(settings.out), "scenes": count})
-    else:
-        print(f"{settings.out}: {count} scenes")
+        differs = {} if done.int8_difference is None else {"int8_difference": done.int8_difference}
+        graphs = [one.describe() for one in done.graphs]
+        print_json({"folder": str(done.folder), "bytes": done.bytes, "graphs": graphs, **differs})
+        return
+    if done.int8_difference is not None:
+        print(f"int8 weights change what comes out by {done.int8_difference:.2g} of its largest value")
+    print(f"{done.folder}: {', '.join(one.file for one in done.graphs)}; README.md says how to use it")

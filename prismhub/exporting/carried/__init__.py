@@ -1,0 +1,1 @@
+"""Scripts that are copied into the folder of an exported model; they need neither torch nor prismhub."""

@@ -165,9 +165,9 @@ def test_search_and_serve(demo: Any, installed: Installed) -> None:
         lines = iter(server.stderr.readline, "")
         url = next(match[1] for line in lines if (match := re.match(r"serving at (http://[\w.]+:[0-9]+)", line)))
         connection = Connection(url)
-        assert [one["name"] for one in connection.adapters()["adapters"]] == ["demo@v1"]
+        assert [one["name"] for one in connection.adapters()["adapters"]] == ["demo"]
         scenes = connection.search(demo["search"]["text"], top=3)
-        assert [one.start_s for one in scenes] == [one["start_s"] for one in found]
+        assert [Path(one["video"]).as_posix().endswith(said.video) for one, said in zip(found, scenes, strict=True)]
         server.send_signal(signal.SIGINT)
         server.communicate(timeout=60)
     finally:

@@ -21,6 +21,7 @@ def run_notebook(path: Path, folder: Path) -> Any:
     """
     notebook = nbformat.read(path, as_version=4)
     home = {"PRISMHUB_HOME": str(folder / "home"), "PYTHONPATH": str(NOTEBOOKS.parent)}
+    home["PYTHONWARNINGS"] = "ignore:IProgress not found"  # tqdm would like its bars to be widgets
     where = {"metadata": {"path": str(folder)}}
     client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources=where)
     client.execute(env=os.environ | home)

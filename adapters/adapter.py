@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,8 @@ from core_encoder.files.hub import named_elsewhere
 
 if TYPE_CHECKING:
     from adapters.lightning_adapter import LightningAdapter
+    from adapters.tuning.encoder_lora import EncoderLora
+    from adapters.tuning.own_encoder import OwnEncoder
     from core_encoder.encoder import Encoder
     from core_encoder.features.feature_spec import FeatureKind
 
@@ -94,6 +96,7 @@ class Adapter(nn.Module, ABC):
         )
         self._saved_names: frozenset[str] | None = None
         self._encoder: tuple[Encoder, ...] = ()  # in a tuple, so that it never becomes a submodule
+        self.tuning: EncoderLora | OwnEncoder | None = None  # what became of the encoder where it trained, too
 
     @classmethod
     def build(cls, config: Any, context: Context, *, seed: int = 0) -> Self:
@@ -242,6 +245,15 @@ class Adapter(nn.Module, ABC):
         `context.assets`.
         """
 
+    @property
+    def trained_kind(self) -> type[Adapter]:
+        """The kind whose defaults of training hold."""
+        return type(self)
+
+    def finished(self) -> Adapter:
+        """What is kept when training is over; by default the adapter itself."""
+        return self
+
     # What comes for free
 
     def saved_state(self) -> dict[str, Tensor]:
@@ -324,10 +336,14 @@ class Adapter(nn.Module, ABC):
     def use_encoder(self, encoder: Encoder) -> None:
         """Predict with this encoder from now on, instead of loading the recorded one.
 
+        An adapter with a LoRA of its own takes the encoder that it was tuned from, too, and makes its own of it.
+
         Raises:
             EncoderMismatch: the adapter was trained on another one.
         """
         self.info.check_encoder(encoder.name, encoder.fingerprint)
+        if self.info.features is not None and encoder.fingerprint != self.info.features.fingerprint:
+            encoder = cast("EncoderLora", self.tuning).merged_into(encoder)
         self._encoder = (encoder,)
 
     def find_encoder(self, encoder: Encoder | None = None) -> Encoder:
@@ -340,7 +356,7 @@ class Adapter(nn.Module, ABC):
         if encoder is None and not self._encoder:
             from core_encoder.encoder import load_encoder
 
-            wanted = self.info.encoder_source or self.info.encoder
+            wanted = self.info.encoder_to_load
             try:
                 encoder = load_encoder(wanted, device=self.device)
             except InputError as error:

@@ -9,7 +9,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from adapters.context import TargetSchema
 from adapters.scores import Score, Scores
@@ -17,12 +17,15 @@ from adapters.task_scores import TaskScores, eval_results, main_first
 from core_encoder.config import config_from_dict
 from core_encoder.errors import EncoderMismatch, InputError
 from core_encoder.features.feature_spec import FeatureSpec
-from core_encoder.files.storage import read_json
+from core_encoder.fields import whole_number
+from core_encoder.files.storage import read_config_json
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 CARD_FILE = "README.md"
 SCHEMA_VERSION = 2
+MOST_DIM = 1 << 16  # no encoder is wider; a head for more would be built before its weights could say otherwise
+ENCODER_LORA_FOLDER, OWN_ENCODER_FOLDER = "encoder_lora", "encoder"  # where the encoder trained, too
 MOVABLE_PARTS = {"text_tower": "text tower", "llm": "language model"}  # those that commands have an option for
 
 
@@ -38,11 +41,23 @@ class CardText:
 
 
 @dataclass(frozen=True)
+class TunedFrom:
+    """That the encoder trained with the head: how, which one it was before, and by which options."""
+
+    how: Literal["lora", "full"]
+    encoder: str
+    fingerprint: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class AdapterInfo:
     """Everything a saved adapter records beside its weights.
 
     `features` names the encoder (with its fingerprint), clip plan, preprocessing and kind of features it was trained
-    on; `encoder_source` is what `load_encoder` was given. `assets` maps the kind's own files to their sha256.
+    on; `encoder_source` is what `load_encoder` was given. `assets` maps the kind's own files to their sha256. With
+    `tuned_from`, `features` are those of the tuned encoder: by LoRA, of that of `encoder_source` with the LoRA in the
+    adapter's folder; else of the one that lies there whole.
     """
 
     kind: str = ""
@@ -57,6 +72,7 @@ class AdapterInfo:
     card: CardText = field(default_factory=CardText)
     evaluations: tuple[Scores, ...] = ()
     results: tuple[TaskScores, ...] = ()  # on tasks beside its own data, added later
+    tuned_from: TunedFrom | None = None
     blind: Scores | None = None  # those of a twin that sees no video, beside the first evaluation
     training: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
@@ -76,13 +92,25 @@ class AdapterInfo:
         """The name of the encoder, empty when the adapter was trained on features of unknown origin."""
         return self.features.encoder if self.features else ""
 
+    @property
+    def encoder_to_load(self) -> str:
+        """What `load_encoder` is to be given; of an adapter with LoRA the encoder it was tuned from."""
+        return self.encoder_source or (self.tuned_from.encoder if self.tuned_from else self.encoder)
+
+    @property
+    def fingerprint_to_load(self) -> str:
+        """The fingerprint of that encoder; empty where it is not known."""
+        if self.tuned_from is not None and self.tuned_from.how == "lora":
+            return self.tuned_from.fingerprint
+        return self.features.fingerprint if self.features else ""
+
     def check_encoder(self, name: str, fingerprint: str, who: str = "this adapter") -> None:
-        """Refuse an encoder the adapter was not trained on.
+        """Refuse an encoder the adapter was not trained on; with LoRA, the one that it was tuned from will do.
 
         Raises:
             EncoderMismatch: the fingerprints differ.
         """
-        if self.features and self.features.fingerprint != fingerprint:
+        if self.features and fingerprint not in (self.features.fingerprint, self.fingerprint_to_load):
             raise EncoderMismatch(
                 f"{who} was trained on features of encoder {self.encoder!r} ({self.features.fingerprint[:12]}), "
                 f"not of {name!r} ({fingerprint[:12]}): load that encoder, or train an adapter for this one"
@@ -109,6 +137,10 @@ class AdapterInfo:
     def to_json(self) -> dict[str, Any]:
         """The content of `adapter_config.json`."""
         whole: dict[str, Any] = {"schema_version": SCHEMA_VERSION} | asdict(self)
+        if self.tuned_from is None:
+            del whole["tuned_from"]  # what is frozen reads as before
+        elif self.tuned_from.how == "full":
+            whole["encoder_source"] = ""  # it lies in the folder, wherever that is
         whole["features"] = self.features.describe() if self.features else None
         whole["label_names_sha256"] = _label_digest(self.label_names)
         return json.loads(json.dumps(whole))  # tuples become lists: what a reader will see
@@ -133,11 +165,13 @@ class AdapterInfo:
             )
         labels, features = fields.pop("label_names_sha256", None), fields.pop("features", None)
         info = config_from_dict(cls, {**fields, "features": None}, where)
-        if info.dim < 0:
-            raise InputError(f"{where}: dim must not be negative, not {info.dim}")
+        whole_number(where, "dim", info.dim, at_least=0, at_most=MOST_DIM)
         if labels != _label_digest(info.label_names):
             raise InputError(f"{where}: the label names are not the ones that were saved (their sha256 differs)")
-        return replace(info, features=FeatureSpec.from_dict(features) if features else None)
+        try:
+            return replace(info, features=FeatureSpec.from_dict(features) if features else None)
+        except InputError as error:
+            raise InputError(f"{where}: features: {error}") from error
 
 
 def read_info(folder: str | Path) -> AdapterInfo:
@@ -149,7 +183,10 @@ def read_info(folder: str | Path) -> AdapterInfo:
     file = Path(folder) / CONFIG_FILE
     if not file.is_file():
         raise InputError(f"{folder}: no adapter here (there is no {CONFIG_FILE})")
-    return AdapterInfo.from_json(read_json(file), str(file))
+    info = AdapterInfo.from_json(read_config_json(file), str(file))
+    if info.tuned_from is not None and info.tuned_from.how == "full":
+        return replace(info, encoder_source=str((Path(folder) / OWN_ENCODER_FOLDER).absolute()))
+    return info
 
 
 def current_versions() -> dict[str, str]:
@@ -174,19 +211,16 @@ def model_card(info: AdapterInfo, name: str, parts: Mapping[str, str] | None = N
     front = ModelCardData(
         license=info.license,
         library_name="prismhub",
-        base_model=info.encoder or None,
+        base_model=(info.tuned_from.encoder if info.tuned_from else info.encoder) or None,
         datasets=[info.dataset] if info.dataset else None,
         metrics=metric_names(info) or None,
         pipeline_tag=info.card.pipeline_tag or None,
-        tags=["prismhub", "video", "frozen-encoder", info.kind],
+        tags=["prismhub", "video", f"{info.tuned_from.how}-tuned" if info.tuned_from else "frozen-encoder", info.kind],
         model_name=name if results else None,
         eval_results=results or None,
     )
     paragraphs = [f"---\n{front.to_yaml()}\n---", f"# {name}"]
-    paragraphs.append(
-        f"A `{info.kind}` adapter for the frozen video encoder `{info.encoder or 'not recorded'}`. "
-        "It holds only the head; the encoder is loaded apart and is never changed."
-    )
+    paragraphs.append(_what_it_is(info))
     given = f", given={info.card.given}" if info.card.given else ""
     paragraphs.append(
         "## Use\n\n```python\nfrom adapters import load_adapter\n\n"
@@ -203,6 +237,28 @@ def model_card(info: AdapterInfo, name: str, parts: Mapping[str, str] | None = N
     limits = "The scores hold for videos like those of the data above, sampled by the protocol above."
     paragraphs.append(f"## Limits\n\n{' '.join(part for part in (limits, info.card.limits) if part)}")
     return "\n\n".join(paragraphs) + "\n"
+
+
+def _what_it_is(info: AdapterInfo) -> str:
+    tuned = info.tuned_from
+    if tuned is None:
+        return (
+            f"A `{info.kind}` adapter for the frozen video encoder `{info.encoder or 'not recorded'}`. "
+            "It holds only the head; the encoder is loaded apart and is never changed."
+        )
+    listed = {name: " and ".join(one) if isinstance(one, list) else one for name, one in tuned.options.items()}
+    options = ", ".join(f"{name} {value or 'none'}" for name, value in listed.items() if name != "tune")
+    if tuned.how == "lora":
+        kept = (
+            f"The folder holds the head and, in `{ENCODER_LORA_FOLDER}/` in PEFT's layout, the LoRA of the encoder, "
+            "which is loaded apart."
+        )
+    else:
+        kept = f"The folder holds the head and, in `{OWN_ENCODER_FOLDER}/`, the encoder that it was trained with."
+    return (
+        f"A `{info.kind}` adapter that was trained together with its video encoder, which began as `{tuned.encoder}` "
+        f"({tuned.how}: {options}). {kept}"
+    )
 
 
 def metric_names(info: AdapterInfo) -> list[str]:
@@ -270,8 +326,9 @@ def _protocol(info: AdapterInfo) -> str:
     plan = ", ".join(f"{key} {value}" for key, value in info.features.plan.describe().items())
     size = info.features.preprocessing.image_size
     layers = f" of layers {list(info.features.layers)}" if info.features.layers else ""
+    state = "Tuned" if info.tuned_from else "Frozen"
     sentence = (
-        f"Frozen `{info.features.kind}` features{layers} ({info.features.dtype}) at {size} x {size} px; "
+        f"{state} `{info.features.kind}` features{layers} ({info.features.dtype}) at {size} x {size} px; "
         f"clip plan: {plan}; seed {info.seed}."
     )
     return f"{sentence} {info.card.averaging}".rstrip()

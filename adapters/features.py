@@ -3,7 +3,8 @@
 A data set is any sized object whose item `i` is an `Example`. Two attributes spare a pass over the features when
 offered: `ids` and `targets`, sequences as long as the set. A method `read_batch(indices) -> Batch`, when offered, is
 used by adapters whose `collate` is the plain one. So is a method `addresses()`, whose strings say what the features
-were made of: a run does not go on with others.
+were made of: a run does not go on with others. A method `of_epoch(epoch, seed)`, when offered, gives the set as
+an epoch of training sees it.
 """
 
 from __future__ import annotations
@@ -178,7 +179,7 @@ class ClipFeatures:
     """The features of clips with their targets, from the cache or computed as they are asked for.
 
     With `whole_clips` an example is a clip with all its views (windows); else every view is an example of its own that
-    keeps the clip's id.
+    keeps the clip's id. `places` are the clip and the view of each example, -1 for all of them.
 
     Raises:
         ValueError: clips, targets, ids and inputs are not equally many.
@@ -205,20 +206,24 @@ class ClipFeatures:
         self._inputs = list(inputs)
         self._keys = [source.cached_keys(clip) for clip in self.clips]  # digests are of the bytes: looked up once
         if whole_clips:
-            self._places: list[tuple[int, int]] = [(clip, -1) for clip in range(len(self.clips))]
+            self.places: list[tuple[int, int]] = [(clip, -1) for clip in range(len(self.clips))]
         else:
             counts = [len(keys) or source.num_views(clip) for clip, keys in zip(self.clips, self._keys, strict=True)]
-            self._places = [(clip, view) for clip, count in enumerate(counts) for view in range(count)]
+            self.places = [(clip, view) for clip, count in enumerate(counts) for view in range(count)]
         given = _as_targets(targets)
-        chosen = [clip for clip, _ in self._places]
+        chosen = [clip for clip, _ in self.places]
         self.ids = tuple(str(ids[clip]) for clip in chosen)
         self.targets = given[chosen] if isinstance(given, Tensor) else [given[clip] for clip in chosen]
 
     @property
     def inputs(self) -> dict[str, list[Any]]:
         """What is given beside each example, by name."""
-        rows = [self._inputs[clip] for clip, _ in self._places]
+        rows = [self._inputs[clip] for clip, _ in self.places]
         return {name: [row[name] for row in rows] for name in (rows[0] if rows else {})}
+
+    def given_beside(self, clip: int) -> Mapping[str, Any]:
+        """What is given beside a clip, by the clip's place."""
+        return self._inputs[clip]
 
     def clip_seconds(self) -> list[float]:
         """How many seconds of video the views of each clip are, by what the store knows of them; cached clips alone."""
@@ -231,10 +236,10 @@ class ClipFeatures:
         return [self.source.spec.folder_name, *map(str, keys)]
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.places)
 
     def __getitem__(self, index: int) -> Example:
-        clip, view = self._places[index]
+        clip, view = self.places[index]
         if self._keys[clip] and not self.whole_clips:
             records = [self.source.store.read(self._keys[clip][view])]
         else:
@@ -246,7 +251,7 @@ class ClipFeatures:
     def read_batch(self, indices: Sequence[int]) -> Batch:
         """Samples stacked; cached ones are copied once, from the mapped shard into the batch."""
         chosen = [int(i) for i in indices]
-        places = [self._places[i] for i in chosen]
+        places = [self.places[i] for i in chosen]
         if self.whole_clips or not all(self._keys[clip] for clip, _ in places):
             return stack([self[i] for i in chosen])
         keys = [self._keys[clip][view] for clip, view in places]

@@ -1,4 +1,7 @@
-"""`Hub`: one frozen encoder and any number of adapters on it. A video is encoded once, and every adapter answers."""
+"""`Hub`: one frozen encoder and any number of adapters on it. A video is encoded once, and every adapter answers.
+
+Adapters with a LoRA of their own stand on what that makes of the encoder: of their videos each is another encoding.
+"""
 
 from __future__ import annotations
 
@@ -294,7 +297,7 @@ class Hub:
     ) -> Iterator[Answers | Failure]:
         """What adapters say of whole videos whose features come of one pass: in batches, or one after the other where
         all windows of a video are looked at together."""
-        source = self.source(specs.values())
+        source = self.source(specs.values(), self._encoder_of(adapters))
         long = any(one.reads_whole_clips for one in adapters.values())
         size = 1 if long else self._batch_size
 
@@ -330,7 +333,7 @@ class Hub:
         specs = {name: _in_windows(self.spec(one), window, step) for name, one in adapters.items()}
         windows: dict[str, list[Window]] = {name: [] for name in adapters}
         for names in _in_passes(specs):
-            source = self.source(names.values())
+            source = self.source(names.values(), self._encoder_of({name: adapters[name] for name in names}))
             stream = source.stream(clip)
             while several := list(itertools.islice(stream, self._batch_size)):
                 for name in names:
@@ -392,10 +395,14 @@ class Hub:
         """Features with the decoder and the precision of this hub."""
         return replace(spec, decoder=self._decoder, precision=PRECISIONS[self.encoder.dtype])
 
-    def source(self, specs: Iterable[FeatureSpec]) -> SharedSource:
-        """Where features come from here: read in the cache, else computed."""
-        size, workers, decoding = self._batch_size, self._workers, self._decoding
-        return SharedSource(self.encoder, list(specs), self.cache, batch_size=size, workers=workers, decoding=decoding)
+    def source(self, specs: Iterable[FeatureSpec], encoder: Encoder | None = None) -> SharedSource:
+        """Where features come from here: read in the cache, else computed; by default by the encoder of the hub."""
+        encoder, how = encoder or self.encoder, {"batch_size": self._batch_size, "workers": self._workers}
+        return SharedSource(encoder, list(specs), self.cache, **how, decoding=self._decoding)
+
+    def _encoder_of(self, adapters: Mapping[str, Adapter]) -> Encoder:
+        """What makes the features of adapters of one pass: the encoder of the hub, or what LoRA has made of it."""
+        return next(iter(adapters.values())).find_encoder()
 
     def _asked_for(self, names: Sequence[str] | Mapping[str, Adapter] | None) -> Mapping[str, Adapter]:
         if isinstance(names, Mapping):

@@ -1,10 +1,11 @@
-"""LoRA on a frozen model, by `peft`: fresh, or as saved in PEFT's own layout.
+"""LoRA on a model, by `peft`: fresh, or as saved in PEFT's own layout.
 
-Source: Hu et al., arXiv 2106.09685; alpha is twice the rank.
+Source: Hu et al., arXiv 2106.09685; alpha is twice the rank unless it is given.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,19 @@ from typing import Any
 LORA_FOLDER = "lora"
 
 
-def with_lora(model: Any, rank: int, targets: Sequence[str] | str, saved: Path | None) -> Any:
+def with_lora(
+    model: Any, rank: int, targets: Sequence[str] | str, saved: Path | None = None, alpha: float | None = None
+) -> Any:
     """The model with LoRA on the linear maps `targets`, all of them for `all-linear`; `saved` is a folder of PEFT's."""
     from peft import LoraConfig, PeftModel, get_peft_model
 
-    if saved is not None:
-        return PeftModel.from_pretrained(model, str(saved), is_trainable=True)
-    named = targets if isinstance(targets, str) else list(targets)
-    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=named))
+    with warnings.catch_warnings():  # of what `peft` asks `transformers`
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+        if saved is not None:
+            return PeftModel.from_pretrained(model, str(saved), is_trainable=True)
+        named = targets if isinstance(targets, str) else list(targets)
+        config = LoraConfig(r=rank, lora_alpha=2 * rank if alpha is None else alpha, target_modules=named)
+        return get_peft_model(model, config)
 
 
 def save_lora(model: Any, folder: Path, base: str) -> None:

@@ -201,6 +201,29 @@ def save_to_registry(adapter: Adapter, name: str) -> RegisteredAdapter:
         return _row(name, _place(aside, folder))
 
 
+def save_once(adapter: Adapter, name: str) -> RegisteredAdapter:
+    """Save as a new version, unless the newest version is this very adapter: a finished run that was run again."""
+    versions = list_adapters(name)
+    return versions[-1] if versions and _is_saved(adapter, versions[-1].path) else save_to_registry(adapter, name)
+
+
+def _is_saved(adapter: Adapter, folder: Path) -> bool:
+    """Whether `folder` holds an adapter that says and answers the same."""
+    import torch
+
+    try:
+        before = type(adapter).from_folder(folder)
+    except InputError:  # damaged, or of another kind
+        return False
+    said: tuple[str, ...] = ("config", "targets", "features", "encoder_source", "dataset", "evaluations", "tuned_from")
+    said += ("blind",) if adapter.info.blind else ()  # it may have got its twin later
+    old, new = before.info.to_json(), adapter.info.to_json()
+    if any(old.get(name) != new.get(name) for name in said):
+        return False
+    ours, theirs = adapter.saved_state(), before.saved_state()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
 def load_adapter(
     ref: str | Path,
     encoder: Encoder | None = None,

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from adapters.card import (
     CARD_FILE,
     CONFIG_FILE,
+    OWN_ENCODER_FOLDER,
     WEIGHTS_FILE,
     AdapterInfo,
     current_versions,
@@ -39,10 +40,20 @@ from adapters.task_scores import EVAL_RESULTS_FILE, TaskScores, eval_results, ev
 from core_encoder.config import config_from_dict
 from core_encoder.errors import InputError
 from core_encoder.files.hub import named_elsewhere
-from core_encoder.files.storage import check_name, offline, read_tensors, write_json, write_tensors, write_text
+from core_encoder.files.storage import (
+    check_finite,
+    check_name,
+    offline,
+    read_tensors,
+    write_json,
+    write_tensors,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
+    from adapters.tuning.encoder_lora import EncoderLora
+    from adapters.tuning.own_encoder import OwnEncoder
 
 Kind = TypeVar("Kind", bound="Adapter")
 OWN_FILES = frozenset({WEIGHTS_FILE, CONFIG_FILE, CARD_FILE, EVAL_RESULTS_FILE})
@@ -57,6 +68,8 @@ def write_adapter(adapter: Adapter, folder: Path, name: str) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     adapter.write_assets(folder)
+    if adapter.tuning is not None:
+        adapter.tuning.write(folder, adapter.info.encoder_to_load)
     assets = {path: file_sha256(folder / path) for path in sorted(_files(folder))}
     for path in assets:
         check_asset(path, f"adapter {adapter.kind!r}")
@@ -154,6 +167,7 @@ def read_adapter(cls: type[Kind], folder: str | Path, moved: Mapping[str, str] |
         raise InputError(
             f"{folder / WEIGHTS_FILE}: not the weights that were saved (their sha256 differs); fetch or train again"
         )
+    check_finite(tensors, folder / WEIGHTS_FILE)
     config: Any = config_from_dict(cls.Config, info.config | dict(moved or {}), str(folder / CONFIG_FILE))
     context = Context(info.dim, info.targets, info.features, info.grid, folder, info.encoder_source)
     adapter = cls.build(config, context)
@@ -161,7 +175,18 @@ def read_adapter(cls: type[Kind], folder: str | Path, moved: Mapping[str, str] |
     tensors |= {name: tensor for name, tensor in adapter.saved_state().items() if name in elsewhere}
     adapter.load_weights(tensors, str(folder / WEIGHTS_FILE))
     adapter.info = info
+    adapter.tuning = _read_tuning(folder, info)
     return adapter.eval()
+
+
+def _read_tuning(folder: Path, info: AdapterInfo) -> EncoderLora | OwnEncoder | None:
+    """What became of the encoder of the adapter in `folder`; None where it is frozen."""
+    if info.tuned_from is None:
+        return None
+    from adapters.tuning.encoder_lora import EncoderLora
+    from adapters.tuning.own_encoder import OwnEncoder
+
+    return EncoderLora.read(folder) if info.tuned_from.how == "lora" else OwnEncoder(folder / OWN_ENCODER_FOLDER)
 
 
 def copy_adapter(source: Path, target: Path) -> None:

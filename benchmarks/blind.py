@@ -11,7 +11,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.cell import Cell, CellFeatures, answer_samples, described_targets, save_once, train_once
+from adapters.registry import save_once
+from benchmarks.cell import Cell, CellFeatures, answer_samples, described_targets, train_once
 from benchmarks.encoding import Watch
 from benchmarks.results import Blind, write_predictions
 from core_encoder.errors import InputError
@@ -19,7 +20,7 @@ from core_encoder.errors import InputError
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
     from adapters.card import AdapterInfo
-    from adapters.features import ClipFeatures
+    from adapters.features import FeatureDataset
     from core_encoder.features.feature_source import FeatureSource
     from tasks.sample import Sample
     from tasks.task import Task
@@ -38,7 +39,7 @@ def check_blind(kind: type[Adapter]) -> None:
 def train_blind(
     cell: Cell,
     features: CellFeatures,
-    sets: Mapping[str, ClipFeatures],
+    sets: Mapping[str, FeatureDataset],
     info: AdapterInfo,
     run: Path,
     watch: Watch,

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from adapters.card import AdapterInfo
     from adapters.features import ClipFeatures, FeatureDataset
     from adapters.predictions import Prediction
-    from adapters.registry import RegisteredAdapter
     from adapters.training.train_grid import TrainingResult
     from adapters.training.training_config import TrainingConfig, TrainingProgress
+    from adapters.tuning.frame_examples import FrameExamples
+    from adapters.tuning.tuned_adapter import Tuning
     from benchmarks.results import NearClips, Result
     from core_encoder.encoder import Encoder
     from core_encoder.extraction import ExtractionReport
@@ -55,6 +56,7 @@ class Cell:
     max_unreadable: float = 0.1
     blind: bool = False  # train and judge a twin beside it that sees no video
     near_duplicates: float | None = None  # the cosine from which judged clips are counted as near to one of train
+    tuning: Tuning | None = None  # of the encoder, which is frozen without it
     record: Mapping[str, Any] = field(default_factory=dict)  # how the splits were drawn, for a later evaluation
 
     @property
@@ -193,7 +195,7 @@ def data_sets(cell: Cell, features: CellFeatures) -> dict[str, ClipFeatures]:
 def train_cell(
     cell: Cell,
     features: CellFeatures,
-    sets: Mapping[str, ClipFeatures],
+    sets: Mapping[str, ClipFeatures] | Mapping[str, FrameExamples],
     encoder: Encoder,
     info: AdapterInfo,
     run: Path,
@@ -204,7 +206,7 @@ def train_cell(
     """Train a cell, judge it and save the best adapter in the registry; the same again goes on, or finds it finished.
 
     Args:
-        features, sets: of `cell_features` and `data_sets`.
+        features, sets: of `cell_features` and `data_sets`; `frame_sets` of `benchmarks.tuned_training` where it tunes.
         info: what the adapter should record of encoder and data.
         run: the folder of the run.
         about: `config` and `command` of the result.
@@ -213,6 +215,7 @@ def train_cell(
         InputError: the run folder holds another run, or the targets do not fit.
         TrainingDiverged: the loss became NaN.
     """
+    from adapters.registry import save_once
     from benchmarks.results import write_predictions
 
     task = cell.task
@@ -227,8 +230,8 @@ def train_cell(
     info = replace(info, features=features.spec, task=task.family, dataset=task.name, card=task.card)
     trainings = [train_once(cell, sets, info, folder, seed, watch, restart) for seed, folder in folders.items()]
     judged = [
-        list(answer_samples(training.best, task, features.samples[split], features.source, watch))
-        for training in trainings
+        list(answer_samples(one.best, task, features.samples[split], source_for(one.best, features, encoder), watch))
+        for one in trainings
     ]
     seeds = tuple(
         SeedScore(seed, training.score, task.judge(predictions, split).main.value)
@@ -251,7 +254,8 @@ def train_cell(
     adapter.info = replace(adapter.info, training=adapter.info.training | record)
     also = repeated[split][0] if split in repeated else None
     about |= {"also_in_train": also, "near_train": near, "blind": blind}
-    result = judge_cell(adapter, task, split, predictions, features, encoder, cell.name, first, **about)
+    read = replace(features, spec=adapter.info.features or features.spec)
+    result = judge_cell(adapter, task, split, predictions, read, encoder, cell.name, first, **about)
     scores = result.as_scores()
     twin = replace(scores, values=blind.scores) if blind else None
     adapter.info = replace(adapter.info, evaluations=(scores,), blind=twin)
@@ -273,6 +277,15 @@ def train_cell(
         frames_decoded=features.report.frames_decoded + features.source.frames_decoded,
         seeds=seeds,
     )
+
+
+def source_for(adapter: Adapter, features: CellFeatures, encoder: Encoder) -> FeatureSource:
+    """Where an adapter's features come from: those of the cell, or what its own encoder makes of the same clips."""
+    own = adapter.info.features
+    if adapter.tuning is None or own is None:
+        return features.source
+    tuned = adapter.find_encoder().to(encoder.device, encoder.dtype)
+    return features.source.of(tuned, own)
 
 
 def _near_train(cell: Cell, features: CellFeatures, split: str, watch: Watch) -> NearClips | None:
@@ -406,12 +419,13 @@ def train_once(
             run_dir=run,
             metric=functools.partial(cell.task.metric, metric),
             info=info,
+            tuning=cell.tuning,
             progress=lambda p: bar.update(p.step, p.steps, _training_note(p, metric)),
             restart=restart,
         )
 
 
-def _clip_lengths(clips: ClipFeatures) -> dict[str, float]:
+def _clip_lengths(clips: ClipFeatures | FrameExamples) -> dict[str, float]:
     """How long the clips are that an adapter learned from, in seconds: what it is asked about should be like them."""
     seconds = clips.clip_seconds()
     return {"median": round(statistics.median(seconds), 3), "longest": round(max(seconds), 3)} if seconds else {}
@@ -421,27 +435,3 @@ def _training_note(p: TrainingProgress, metric: str) -> str:
     loss = min(p.losses.values(), default=math.nan)
     best = f", best {metric} {max(p.scores.values()):.3f}" if p.scores else ""
     return f"epoch {p.epoch} of {p.epochs}, loss {loss:.3f}{best}, {p.samples_per_s:.0f} samples/s"
-
-
-def save_once(adapter: Adapter, name: str) -> RegisteredAdapter:
-    """Save as a new version, unless the newest version is this very adapter: a finished run that was run again."""
-    from adapters.registry import list_adapters, save_to_registry
-
-    versions = list_adapters(name)
-    return versions[-1] if versions and _is_saved(adapter, versions[-1].path) else save_to_registry(adapter, name)
-
-
-def _is_saved(adapter: Adapter, folder: Path) -> bool:
-    """Whether `folder` holds an adapter that says and answers the same."""
-    import torch
-
-    try:
-        before = type(adapter).from_folder(folder)
-    except InputError:  # damaged, or of another kind
-        return False
-    said: tuple[str, ...] = ("config", "targets", "features", "encoder_source", "dataset", "evaluations")
-    said += ("blind",) if adapter.info.blind else ()  # it may have got its twin later
-    if any(getattr(before.info, name) != getattr(adapter.info, name) for name in said):
-        return False
-    ours, theirs = adapter.saved_state(), before.saved_state()
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)

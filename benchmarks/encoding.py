@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from core_encoder.cluster.cluster_settings import ClusterSettings
 
 if TYPE_CHECKING:
     from core_encoder.clip_plan import Clip
@@ -37,6 +40,7 @@ class Reading:
     root: Path
     clips_per_batch: int = 8
     workers: int = 2
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
 
 
 def state_size(
@@ -65,26 +69,29 @@ def encode_missing(
         InputError: the features cannot fit on the disk.
     """
     from core_encoder.clip_bounds import describe_overruns
-    from core_encoder.extraction import FAILURES_FILE, check_room, extract
+    from core_encoder.extraction import check_room
 
     for spec in specs:
         state_size(encoder, clips, spec, reading.root, watch)
     check_room(encoder, clips, specs, reading.root)
     with watch.bar("encoding", in_seconds=True) as bar:
-        report = extract(
+        report = _engine(reading)(
             encoder,
             clips,
             specs,
             reading.root,
             batch_size=reading.clips_per_batch,
-            workers=reading.workers,
             failures_path=failures_path,
             progress=lambda p: bar.update(p.video_s, p.total_video_s, _encoding_note(p)),
         )
     speed = f"{report.clips_per_s:.3g} clips/s, {report.times_real_time:.1f}x real time"
     rate = f" at {speed} ({report.bottleneck} is the bottleneck)" if report.n_encoded else ""
     derived = f", {report.n_derived} derived from finer ones" if report.n_derived else ""
-    listed = f", listed in {failures_path or report.folder / FAILURES_FILE}" if report.failures else ""
+    listed = f", listed in {report.failures_path}" if report.failures else ""
+    crew = report.crew
+    if crew is not None:
+        replaced = f"; {crew.replaced} died and were replaced" if crew.replaced else ""
+        watch.note(f"cluster: {crew.decoding} decoding and {crew.encoding} encoding workers{replaced}")
     watch.note(
         f"features: {report.n_cached} clips cached{derived}, {report.n_encoded} encoded{rate}, "
         f"{len(report.failures)} failed{listed}; {report.frames_decoded} frames decoded"
@@ -92,6 +99,17 @@ def encode_missing(
     if report.overruns:
         watch.note(f"note: {describe_overruns(report.overruns, report.n_clips)}")
     return report
+
+
+def _engine(reading: Reading) -> Callable[..., ExtractionReport]:
+    """`extract`, here or on a cluster."""
+    if reading.cluster.on_ray:
+        from core_encoder.cluster.ray_extraction import extract_on_ray
+
+        return partial(extract_on_ray, cluster=reading.cluster)
+    from core_encoder.extraction import extract
+
+    return partial(extract, workers=reading.workers)
 
 
 def pace_text(times_real_time: float, left_s: float | None) -> str:
@@ -104,4 +122,8 @@ def pace_text(times_real_time: float, left_s: float | None) -> str:
 
 def _encoding_note(p: ExtractionProgress) -> str:
     clips = f", {p.done}/{p.total} clips" if p.total > 1 else ""
-    return pace_text(p.times_real_time, p.eta_s) + clips + (f", {p.failed} failed" if p.failed else "")
+    note = pace_text(p.times_real_time, p.eta_s) + clips + (f", {p.failed} failed" if p.failed else "")
+    if p.crew is None:
+        return note
+    replaced = f", {p.crew.replaced} replaced" if p.crew.replaced else ""
+    return f"{p.clips_per_s:.3g} clips/s, {note}, {p.crew.decoding}+{p.crew.encoding} workers{replaced}"

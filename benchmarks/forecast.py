@@ -126,7 +126,7 @@ def _problem_of(task: Task) -> str:
     return ""
 
 
-def total_line(forecasts: Sequence[Forecast], free_bytes: int) -> str:
+def total_line(forecasts: Sequence[Forecast], free_bytes: float) -> str:
     """All cells together, in one line."""
     running = [one for one in forecasts if one.state == "to run"]
     known = [one for one in running if one.encode_s is not None and one.train_s is not None]
@@ -134,9 +134,10 @@ def total_line(forecasts: Sequence[Forecast], free_bytes: int) -> str:
     unknown = "" if len(known) == len(running) else f" and {len(running) - len(known)} cells more"
     disk = sum(one.disk_bytes for one in running)
     fits = "" if disk <= free_bytes else ": IT DOES NOT FIT"
+    room = f" ({readable_bytes(free_bytes)} free{fits})" if math.isfinite(free_bytes) else ""
     return (
         f"{len(running)} of {len(forecasts)} cells to run: {sum(one.views for one in running)} views to encode, "
-        f"{readable_bytes(disk)} of features ({readable_bytes(free_bytes)} free{fits}), "
+        f"{readable_bytes(disk)} of features{room}, "
         f"about {_duration(seconds)}{unknown}, measured on {_PROBED} clips each"
     )
 

@@ -63,7 +63,7 @@ def near_clips(features: FeatureSource, samples: Mapping[str, Sequence[Sample]],
     from core_encoder.video.video_files import video_digest
 
     coarse = features.spec if features.spec.kind == "embedding" else replace(features.spec, kind="clip")
-    source = FeatureSource(None, coarse, features.store.folder.parent)
+    source = FeatureSource(None, coarse, features.store.root)
     train, judged = (list(samples[name]) for name in ("train", split))
     ours, theirs = _means(source, judged), _means(source, train)
     centre = theirs.mean(0)

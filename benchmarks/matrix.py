@@ -146,7 +146,7 @@ def run_matrix(
             if result is None:
                 if encoded is None:
                     missing = [one for one in several[place:] if finished(one, tasks) is None]
-                    encoded = _encode_together(missing, tasks, reading, watch)
+                    encoded = encode_together(missing, tasks, reading, watch)
                 watch.note(f"[{number} of {len(cells)}] {cell.name}")
                 about = cell_fields(cell, config or {}, command)
                 result = _run_alone(cell, encoded, tasks, reading, watch, about)
@@ -184,7 +184,7 @@ def _identity(cell: MatrixCell, tasks: OpenTasks) -> str:
     return identity(cell.settings, cell.encoder.fingerprint, cell.seed, cell.benchmark, task, data)
 
 
-def _encode_together(cells: Sequence[MatrixCell], tasks: OpenTasks, reading: Reading, watch: Watch) -> Encoded:
+def encode_together(cells: Sequence[MatrixCell], tasks: OpenTasks, reading: Reading, watch: Watch) -> Encoded:
     """Encode what the cells of a batch miss, every clip once in all kinds that they read of it."""
     wanted: dict[Clip, set[FeatureSpec]] = {}
     for cell in cells:

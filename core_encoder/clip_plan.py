@@ -30,13 +30,16 @@ from core_encoder.clip_bounds import Overrun, hint
 from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.fields import finite_number, record_from_dict, set_field, whole_number
 from core_encoder.files.storage import nearest
+from core_encoder.files.urls import named
+
+_MOST = 1 << 16  # frames or views: more than memory holds, and nobody asks for so many
 
 Sampling = Literal["uniform", "fps", "stride", "dense"]
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A span of one video file, in seconds; `end_s=None` means to the end.
+    """A span of one video, in seconds; `end_s=None` means to the end. The path may be an address or lead into a tar.
 
     Raises:
         InputError: a bound is negative or not finite, or the clip ends before it starts.
@@ -47,7 +50,7 @@ class Clip:
     end_s: float | None = None
 
     def __post_init__(self) -> None:
-        set_field(self, "path", fspath(self.path))
+        set_field(self, "path", named(fspath(self.path)))
         set_field(self, "start_s", finite_number(f"{self.path}: clip", "start_s", self.start_s, at_least=0.0))
         if self.end_s is not None:
             set_field(self, "end_s", finite_number(f"{self.path}: clip", "end_s", self.end_s, at_least=0.0))
@@ -118,8 +121,8 @@ class ClipPlan:
     views: int = 1
 
     def __post_init__(self) -> None:
-        set_field(self, "num_frames", whole_number("clip plan", "num_frames", self.num_frames))
-        set_field(self, "views", whole_number("clip plan", "views", self.views))
+        set_field(self, "num_frames", whole_number("clip plan", "num_frames", self.num_frames, at_most=_MOST))
+        set_field(self, "views", whole_number("clip plan", "views", self.views, at_most=_MOST))
         rates = {"uniform": (), "fps": ("fps",), "stride": ("stride",), "dense": ("fps", "stride", "window_stride")}
         if self.sampling not in rates:
             raise InputError(f"clip plan: sampling {self.sampling!r} is unknown{nearest(str(self.sampling), rates)}")

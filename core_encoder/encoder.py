@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from core_encoder.errors import InputError
-from core_encoder.files.storage import write_text
+from core_encoder.files.storage import check_finite, write_text
 from core_encoder.models.known_encoders import FAMILIES, encoder_path
 from core_encoder.models.plug_ins import load_plugged
 from core_encoder.models.text_tower import Tokenizer
@@ -68,7 +68,7 @@ class Model(Protocol):
 
 
 class Encoder(nn.Module):
-    """A frozen encoder: always in eval mode, never with gradients.
+    """A frozen encoder: always in eval mode, and without gradients but in `with_gradients`.
 
     Videos are (B, T, 3, H, W) float RGB in [0, 1]; any T that is a multiple of `tubelet`, any H and W that are
     multiples of `patch_size`. Frame masks are bool (B, T), True for real frames; padding changes nothing for them, and
@@ -81,13 +81,14 @@ class Encoder(nn.Module):
         name: str,
         preprocessing: Preprocessing,
         tokenizer: Tokenizer | None = None,
+        fingerprint: str | None = None,
     ) -> None:
         super().__init__()
         self.model: Any = model.requires_grad_(False).eval()
         self.name = name
         self.preprocessing = preprocessing
         self.tokenizer = tokenizer
-        self._fingerprint: str | None = None
+        self._fingerprint = fingerprint  # None: of the weights, taken when it is asked for
         self.training = False
 
     num_frames = property(lambda self: int(self.model.num_frames), doc="Frames of a clip as trained; any other works.")
@@ -164,6 +165,16 @@ class Encoder(nn.Module):
             ValueError: a shape, mask or layer that does not fit.
             InputError: `embed` with an encoder that makes no embeddings.
         """
+        return self.with_gradients(video, frame_mask, layers, embed)
+
+    def with_gradients(
+        self,
+        video: Tensor,
+        frame_mask: Tensor | None = None,
+        layers: Sequence[int] = (),
+        embed: bool = False,
+    ) -> VideoFeatures:
+        """As `forward`, for whoever tunes the encoder: gradients flow to the parameters that want them."""
         if embed and self.embedding_dim is None:
             raise InputError(f"encoder {self.name!r} makes no video embeddings: use a video-text encoder")
         tokens, hidden, embedding = self.model(self._normalize(video), frame_mask, layers, embed)
@@ -294,6 +305,7 @@ def load_encoder(
         InputError: the source is unknown, missing, damaged or of a kind that is not supported.
     """
     encoder = _from_files(source, local_files_only)
+    check_finite(dict(encoder.model.named_parameters()), source)
     try:
         target = torch.device(device)
         return encoder if (encoder.device, encoder.dtype) == (target, dtype) else encoder.to(target, dtype)

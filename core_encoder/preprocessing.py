@@ -14,6 +14,8 @@ from core_encoder.errors import InputError
 from core_encoder.fields import finite_number, record_from_dict, set_field, whole_number
 from core_encoder.files.storage import nearest
 
+_MOST_SIDE = 1 << 14  # pixels: one frame of that size takes three gigabytes as floats
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -41,7 +43,7 @@ class Preprocessing:
     short_side: int | None = None  # of the scaled frame; None: `image_size`
 
     def __post_init__(self) -> None:
-        set_field(self, "image_size", whole_number("preprocessing", "image_size", self.image_size))
+        set_field(self, "image_size", whole_number("preprocessing", "image_size", self.image_size, at_most=_MOST_SIDE))
         for name, known in (("geometry", ("resize", "center_crop")), ("interpolation", ("bilinear", "bicubic"))):
             value = getattr(self, name)
             if value not in known:
@@ -118,6 +120,39 @@ class Preprocessing:
             short, side = min(height, width), self.short_side or size
             scaled = (side * height // short, side * width // short)
         return scaled, ((scaled[0] - size) // 2, (scaled[1] - size) // 2)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A part of what a preprocessing shows, enlarged to the same square: training may look closer.
+
+    `box` is `(left, top, right, bottom)` in fractions of the encoder's square.
+    """
+
+    preprocessing: Preprocessing
+    box: tuple[float, float, float, float]
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square, in pixels."""
+        return self.preprocessing.image_size
+
+    def apply(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The part of one frame `(H, W, 3)` as `(image_size, image_size, 3)`, antialiased."""
+        height, width = frame.shape[:2]
+        (rows, columns), (top, left) = self.preprocessing._placement(height, width)
+        across, down = width / columns, height / rows  # pixels of the frame for one of the scaled frame
+        x0, y0, x1, y1 = (edge * self.image_size for edge in self.box)
+        first_row, last_row = _edges((top + y0) * down, (top + y1) * down, height)
+        first_column, last_column = _edges((left + x0) * across, (left + x1) * across, width)
+        part = frame[first_row:last_row, first_column:last_column]
+        return replace(self.preprocessing, geometry="resize", short_side=None).apply(part)
+
+
+def _edges(first: float, last: float, size: int) -> tuple[int, int]:
+    """Whole pixels from `first` to `last`, at least one."""
+    start = min(max(round(first), 0), size - 1)
+    return start, max(min(round(last), size), start + 1)
 
 
 def to_video_tensor(frames: NDArray[np.uint8] | Tensor) -> Tensor:

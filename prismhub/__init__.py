@@ -206,10 +206,13 @@ def _with_videos(videos: Any, options: dict[str, Any]) -> dict[str, Any]:
 
 def _run(job: str, options: dict[str, Any]) -> Any:
     from core_encoder.config import config_from_dict
+    from prismhub.options import apply_limits
 
     module = importlib.import_module(f"prismhub.commands.{_MODULES.get(job, job)}")
     function = getattr(module, job)
-    return function(config_from_dict(getattr(module, _JOBS[job]), options, f"prismhub.{job}"))
+    settings = config_from_dict(getattr(module, _JOBS[job]), options, f"prismhub.{job}")
+    apply_limits(settings)
+    return function(settings)
 
 
 def __getattr__(name: str) -> Any:

@@ -134,40 +134,9 @@ def _encode(settings: EncodeSettings) -> None:
 
     Example: prismhub encode my_videos/ --encoder nano
     """
-    from prismhub.commands.encode import encode
-    from prismhub.progress import Show
+    from prismhub.commands.encode import print_encode
 
-    done = encode(settings, Show(settings.output.quiet))
-    if done.report is None:
-        if settings.output.json:
-            print_json(
-                [
-                    {"kind": size.spec.kind, "clips": size.num_clips, "views": size.num_views}
-                    | {"bytes": size.total_bytes, "fits": size.fits}
-                    for size in done.estimates
-                ]
-            )
-        else:
-            print("\n".join(map(str, done.estimates)))
-        return
-    report = done.report
-    if settings.output.json:
-        print_json(
-            {
-                "stores": [str(folder) for folder in report.folders],
-                "clips": report.n_clips,
-                "cached": report.n_cached,
-                "derived": report.n_derived,
-                "encoded": report.n_encoded,
-                "failed": [asdict(failure) for failure in report.failures],
-                "overruns": [asdict(overrun) for overrun in report.overruns],
-                "clips_per_s": report.clips_per_s,
-                "bottleneck": report.bottleneck,
-            }
-        )
-    else:
-        print("\n".join(map(str, report.folders)))
-    _exit_for(report.failures)
+    _exit_for(print_encode(settings))
 
 
 def _train(settings: TrainSettings) -> None:

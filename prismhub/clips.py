@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from core_encoder.array_videos import ArrayVideo, array_videos, is_array
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
+from core_encoder.files.urls import Location, Url, as_location
 
 
 def find_clips(given: Sequence[str | os.PathLike[str] | Clip]) -> list[Clip]:
-    """The clips of videos, folders of videos and manifests; a manifest needs no labels here.
+    """The clips of videos, folders of videos, tars of videos and manifests, here or elsewhere; no labels are needed.
 
     Raises:
         InputError: nothing was given, a path does not exist, or a folder holds no video.
     """
-    from core_encoder.video.video_files import find_videos
-    from tasks.readers.manifests import SUFFIXES, read_clips
+    from core_encoder.files.tar_files import shard_names
 
     if not given:
         raise InputError("no video was given; name videos, folders of videos or manifests")
@@ -27,19 +26,38 @@ def find_clips(given: Sequence[str | os.PathLike[str] | Clip]) -> list[Clip]:
     for word in given:
         if isinstance(word, Clip):
             clips.append(word)
-            continue
-        if not isinstance(word, str | os.PathLike):
-            raise InputError(f"a video is a path, a Clip or an array, not {type(word).__name__}")
-        path = Path(word).expanduser()
-        if not path.exists():
-            raise InputError(f"{word}: no such file or folder")
-        if path.is_dir():
-            clips += [Clip(str(video)) for video in find_videos(path)]
-        elif path.suffix.lower() in SUFFIXES:
-            clips += read_clips(path)
+        elif isinstance(word, str | os.PathLike):
+            for name in shard_names(os.fspath(word)):
+                clips += _clips_at(as_location(name))
         else:
-            clips.append(Clip(str(path)))
+            raise InputError(f"a video is a path, a Clip or an array, not {type(word).__name__}")
     return list(dict.fromkeys(clips))
+
+
+def _clips_at(place: Location) -> list[Clip]:
+    from core_encoder.video.tar_videos import videos_in_tar
+    from core_encoder.video.video_bytes import in_tar
+    from core_encoder.video.video_files import VIDEO_SUFFIXES, find_files, find_videos
+    from tasks.readers.manifests import SUFFIXES, read_clips
+
+    if isinstance(place, Url):
+        from core_encoder.video.remote_folders import videos_at
+
+        if place.suffix.lower() in SUFFIXES:
+            raise InputError(f"{place}: manifests are read from this machine: download it and name the file")
+        return [Clip(path) for path in videos_at(place)]
+    path = place.expanduser()
+    if not path.exists() and in_tar(str(path)) is None:
+        raise InputError(f"{place}: no such file or folder")
+    if path.is_dir():
+        tars = sorted(path.glob("*.tar"))
+        if tars:
+            loose = sorted(file for file in find_files(path) if file.suffix.lower() in VIDEO_SUFFIXES)
+            return [*(Clip(str(file)) for file in loose), *(clip for tar in tars for clip in _clips_at(tar))]
+        return [Clip(str(video)) for video in find_videos(path)]
+    if path.suffix.lower() == ".tar":
+        return [Clip(str(path / name)) for name in videos_in_tar(str(path))]
+    return read_clips(path) if path.suffix.lower() in SUFFIXES else [Clip(str(path))]
 
 
 def find_inputs(given: Sequence[Any]) -> list[Clip] | list[ArrayVideo]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_encoder.clip_plan import Clip, ClipPlan
+from core_encoder.cluster.cluster_settings import ClusterSettings
 from core_encoder.files.storage import prismhub_home
 from core_encoder.models.known_encoders import encoder_path
 from fit.device import find_device
@@ -131,11 +132,12 @@ def clip_source(encoder: Encoder, spec: FeatureSpec, settings: ReadingSettings) 
     return FeatureSource(encoder, spec, root, batch_size=size, num_workers=settings.workers)
 
 
-def reading_of(settings: ReadingSettings) -> Reading:
-    """How and where features are read and computed here."""
+def reading_of(settings: ReadingSettings, cluster: ClusterSettings | None = None) -> Reading:
+    """How and where features are read and computed here, or on a cluster."""
     from benchmarks.encoding import Reading
 
-    return Reading(settings.store or default_store(), settings.clips_per_batch, settings.workers)
+    where = settings.store or default_store()
+    return Reading(where, settings.clips_per_batch, settings.workers, cluster or ClusterSettings())
 
 
 def default_store() -> Path:

@@ -45,12 +45,21 @@ def command_signature(cls: type[Settings], run: Callable[[Settings], None]) -> C
             about = known[name].field.metadata
             if not (about.get("positional") or about.get("alone")):
                 values[name] = _values(values[name])
-        run(resolve(cls, config, values))
+        settings = resolve(cls, config, values)
+        apply_limits(settings)
+        run(settings)
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command.__doc__ = run.__doc__
     return command
+
+
+def apply_limits(settings: Any) -> None:
+    """Hold this process to what a command's settings say of remote files."""
+    reading = getattr(settings, "reading", None)
+    if reading is not None:
+        reading.apply()
 
 
 def resolve(cls: type[Settings], config: str | Path | None, given: Mapping[str, Any]) -> Settings:

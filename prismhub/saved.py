@@ -51,7 +51,7 @@ def shared_specs(
     specs = {name: recorded_spec(ref, info, running, show) for name, (ref, info) in adapters.items()}
     (first, spec), *others = specs.items()
     for name, other in others:
-        if other.fingerprint != spec.fingerprint:
+        if adapters[name][1].fingerprint_to_load != adapters[first][1].fingerprint_to_load:
             raise EncoderMismatch(
                 f"adapter {name!r} was trained on features of encoder {other.encoder!r} ({other.fingerprint[:12]}), "
                 f"adapter {first!r} on those of {spec.encoder!r} ({spec.fingerprint[:12]}): ask them apart"
@@ -67,10 +67,9 @@ def shared_specs(
 
 
 def adapter_encoder(adapter: Adapter, running: RunningSettings, spec: FeatureSpec) -> Encoder:
-    """The encoder of an adapter, given or where it was in training; the adapter uses it from now on."""
-    encoder = recorded_encoder([adapter.info], running, spec)
-    adapter.use_encoder(encoder)
-    return encoder
+    """The encoder of an adapter, given or where it was in training, with its LoRA; the adapter uses it from now on."""
+    adapter.use_encoder(recorded_encoder([adapter.info], running, spec))
+    return adapter.find_encoder()
 
 
 def recorded_encoder(infos: Sequence[AdapterInfo], running: RunningSettings, spec: FeatureSpec) -> Encoder:
@@ -83,7 +82,7 @@ def recorded_encoder(infos: Sequence[AdapterInfo], running: RunningSettings, spe
     if running.encoder:
         return open_encoder(running.encoder, running.accelerator, spec.precision)
     problem: InputError | None = None
-    for source in dict.fromkeys(info.encoder_source or info.encoder for info in infos):
+    for source in dict.fromkeys(info.encoder_to_load for info in infos):
         try:
             return open_encoder(source, running.accelerator, spec.precision)
         except InputError as error:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from adapters.training.training_config import TrainingConfig
-from core_encoder.config import config_to_dict, group, option
+from adapters.tuning.tune_config import TuneConfig
+from benchmarks.corpus_cost import CorpusSettings
+from core_encoder.cluster.cluster_settings import ClusterSettings
+from core_encoder.config import group, option
 from core_encoder.errors import InputError
+from core_encoder.files.remote import RemoteLimits, limit_remote
 from fit.device import Accelerator
 from tasks.judges import JUDGES
 
@@ -23,7 +25,9 @@ VideoInput = Any
 class DataSettings:
     """Which videos, and what is known of them."""
 
-    data: Path = option(help="Folder of videos (one per class, or with metadata), or a CSV, JSON, JSONL or list file.")
+    data: Path = option(
+        help="Folder of videos (one per class, or with metadata), a CSV, JSON, JSONL or list file, or tar shards."
+    )
     videos: Path | None = option(None, "Folder of the videos that an annotation file names (default: beside it).")
     path_column: str | None = option(None, "Column of the video's path (default: found by name).")
     label_column: str | None = option(None, "Column of the label or caption (default: found by name).")
@@ -79,10 +83,21 @@ class ReadingSettings:
 
     clips_per_batch: int = option(8, "Clips encoded at once; halved when memory runs out.")
     workers: int = option(2, "Decoding threads.")
-    store: Path | None = option(None, "Feature store (default: features/ in PRISMHUB_HOME).")
+    store: Path | None = option(None, "Feature store, a folder or s3://... (default: features/ in PRISMHUB_HOME).")
+    local_copies: float = option(4.0, "GiB of disk for copies of remote videos, and as much for remote features.")
+    remote_timeout: float = option(600.0, "Seconds that the bytes of one remote video may take to come.")
 
     def __post_init__(self) -> None:
         at_least_one(self, "clips_per_batch", "workers")
+        if self.local_copies < 0 or self.remote_timeout <= 0:
+            raise InputError(
+                f"local_copies must not be negative and remote_timeout must be above 0, not {self.local_copies:g} and "
+                f"{self.remote_timeout:g}"
+            )
+
+    def apply(self) -> None:
+        """Hold this process to the limits of remote files."""
+        limit_remote(RemoteLimits(int(self.local_copies * 2**30), self.remote_timeout))
 
 
 @dataclass(frozen=True)
@@ -127,9 +142,15 @@ class EncodeSettings:
     )
     accelerator: Accelerator = option("auto", "auto, cpu, gpu or mps.")
     reading: ReadingSettings = group()
+    cluster: ClusterSettings = group()
     failures: Path | None = option(None, "List of unreadable videos (default: failures.jsonl in the store).")
     dry_run: bool = option(False, "Only say how large the features will be.")
+    corpus: CorpusSettings = group()
     output: OutputSettings = group()
+
+    def __post_init__(self) -> None:
+        if self.corpus.corpus_clips is not None and not self.dry_run:
+            raise InputError("corpus_clips is reckoned by a dry run: give dry_run with it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,13 +165,15 @@ class TrainSettings:
     test_fraction: float = option(0.15, "Share kept for the test where the data names no split at all.")
     encoding: EncodingSettings = group()
     reading: ReadingSettings = group()
+    cluster: ClusterSettings = group()
     head: tuple[str, ...] = option((), "Options of the head, as key=value ...")
     text_tower: str | None = option(None, "Short for --head text_tower=...: encoder name, folder or Hub id.")
     llm: str | None = option(None, "Short for --head llm=...: smollm2, a folder or a Hub id of a language model.")
-    tune: str | None = option(None, "Short for --head tune=...: what of a language part trains.")
+    tune_text: str | None = option(None, "Short for --head tune=...: what of a language part trains.")
     loss: str | None = option(None, "Short for --head loss=...")
     grid: tuple[str, ...] = option((), "Settings trained side by side, as key=value,value ...; the best is kept.")
     training: TrainingConfig = group()
+    tuning: TuneConfig = group()
     seeds: int = option(1, "Train so many times with seeds from --seed on; gives mean and standard deviation.")
     metric: str | None = option(None, "Validation metric (default: the main one of the data's task).")
     blind: bool = option(False, "Captions and answers: train and judge a twin beside it that sees no video.")
@@ -169,8 +192,8 @@ class TrainSettings:
     @property
     def head_options(self) -> dict[str, str]:
         """The options of the head that have a name of their own here."""
-        names = ("text_tower", "llm", "tune", "loss")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+        given = {"text_tower": self.text_tower, "llm": self.llm, "tune": self.tune_text, "loss": self.loss}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -203,6 +226,7 @@ class EvaluateSettings:
     split: Literal["test", "val", "train", "all"] | None = option(None, "Split (default: test, val, or all there is).")
     classifier: str | None = option(None, "Adapter that names what a class-agnostic localizer finds.")
     reading: ReadingSettings = group()
+    cluster: ClusterSettings = group()
     seed: int = option(0, "Seed of the bootstrap.")
     out: Path | None = option(None, "Where to write the result (default: results/ in PRISMHUB_HOME).")
     output: OutputSettings = group()
@@ -318,6 +342,7 @@ class EmbedSettings:
     encoding: EncodingSettings = group()
     accelerator: Accelerator = option("auto", "auto, cpu, gpu or mps.")
     reading: ReadingSettings = group()
+    cluster: ClusterSettings = group()
     output: OutputSettings = group()
 
     def __post_init__(self) -> None:
@@ -399,18 +424,6 @@ class ShowSettings:
     """Options of `prismhub encoders` and `prismhub env`."""
 
     json: bool = option(False, "The result as JSON on stdout.")
-
-
-def settings_record(settings: Any) -> dict[str, Any]:
-    """The settings, ready for JSON."""
-    return {name: str(value) if isinstance(value, Path) else value for name, value in config_to_dict(settings).items()}
-
-
-def run_command() -> str | None:
-    """The command line of this process, where it is one of ours."""
-    program = Path(sys.argv[0])
-    ours = program.stem == "prismhub" or program.parts[-2:] == ("prismhub", "__main__.py")
-    return shlex.join(["prismhub", *sys.argv[1:]]) if ours else None
 
 
 def refuse_given(settings: Any, why: str, but: Sequence[str] = ()) -> None:

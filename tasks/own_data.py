@@ -10,6 +10,7 @@ from typing import Any
 
 from adapters.context import TargetSchema
 from core_encoder.errors import InputError
+from core_encoder.files.urls import as_location
 from tasks.sample import Sample
 from tasks.task import Task
 
@@ -53,7 +54,7 @@ def read_task(
     family = own_family(target_kind)
     return family.from_samples(
         family.read_samples(data, **(columns or {})),
-        Path(data).stem,
+        as_location(data).stem,
         multi_label=multi_label,
         val_fraction=val_fraction,
         test_fraction=test_fraction,
@@ -89,7 +90,7 @@ def evaluation_split(
     """
     if multi_label not in (None, targets.multi_label):
         raise InputError(f"the adapter was trained with multi_label={targets.multi_label}: leave the option out")
-    family, name = own_family(targets.kind), Path(data).stem
+    family, name = own_family(targets.kind), as_location(data).stem
     samples = family.read_samples(data, **(columns or {}))
     given = {sample.split for sample in samples} - {None}
 

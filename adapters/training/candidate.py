@@ -116,7 +116,7 @@ class Candidate:
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of `step`, from 0."""
-        return learning_rate(self.config, step, self.total_steps, type(self.adapter))
+        return learning_rate(self.config, step, self.total_steps, self.adapter.trained_kind)
 
     def diverge(self, reason: str) -> None:
         """Stop training this candidate; its best epoch, if there was one, is kept."""

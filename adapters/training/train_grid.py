@@ -32,7 +32,7 @@ from adapters.training.training_config import (
 )
 from core_encoder.config import config_to_dict
 from core_encoder.errors import InputError
-from core_encoder.files.storage import read_tensors
+from core_encoder.files.storage import check_finite
 from fit.claim import Aspect, claim
 from fit.run_log import METRICS_FILE
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
     from adapters.training.training_loop import TrainingRun
+    from adapters.tuning.tuned_adapter import Tuning
 
 
 RUN_FILE = "run.json"
@@ -50,6 +51,7 @@ _ASPECTS = (
     Aspect("training", "training"),
     *(Aspect(name, otherwise="other samples, targets or features") for name in ("train_set", "val_set")),
     Aspect("encoder"),
+    Aspect("tuning", "tuning"),
 )
 
 
@@ -95,6 +97,7 @@ def train(
     info: AdapterInfo | None = None,
     progress: ProgressCallback | None = None,
     restart: bool = False,
+    tuning: Tuning | None = None,
 ) -> TrainingResult:
     """Train a head on features; the best setting and epoch by validation are kept.
 
@@ -102,7 +105,8 @@ def train(
     head's config or a mapping; each setting of `grid` overrides options of the head or of `config`.
     Without `metric` the validation loss decides, without `val_set` the last epoch counts. `info` brings what the saved
     adapter should record of encoder, task and data. With several devices, processes are started: the data sets and
-    `metric` must be picklable. Ctrl-C keeps the step it interrupts.
+    `metric` must be picklable. Ctrl-C keeps the step it interrupts. With `tuning` the encoder trains, too, and examples
+    are frames (`adapters.tuning.frame_examples`).
 
     Raises:
         InputError: an option, target or feature is wrong, or `run_dir` holds another run (`restart` drops it).
@@ -118,7 +122,7 @@ def train(
     targets = targets or TargetSchema(cls.target_kind, tuple(label_names))
     settings = resolve_settings(cls, head, config, grid)
     info = info or AdapterInfo()
-    dim = int(train_set[0].features.shape[-1])
+    dim = tuning.dim if tuning else int(train_set[0].features.shape[-1])
     context = Context(dim, targets, info.features, info.grid, encoder_source=info.encoder_source)
     val_set = () if val_set is None else val_set
     run_dir = Path(run_dir)
@@ -137,9 +141,10 @@ def train(
         "train_set": digest_of(train_set),
         "val_set": digest_of(val_set),
         "encoder": info.features.fingerprint if info.features else "",
+        "tuning": tuning.record if tuning else {},
     }
     claim(run_dir / RUN_FILE, record, _ASPECTS, "use another folder or restart it")
-    run = TrainingRun(cls, settings, context, config, train_set, val_set, metric, run_dir)
+    run = TrainingRun(cls, settings, context, config, train_set, val_set, metric, run_dir, tuning)
     state = read_state(run_dir)
     if state is None or not state.done:
         _launch(run, progress or (lambda now: None))
@@ -189,7 +194,7 @@ def _launch(run: TrainingRun, progress: ProgressCallback) -> None:
 
 def _result(run: Any, info: AdapterInfo) -> TrainingResult:
     """Read the finished run back from its folder."""
-    from adapters.training.training_loop import CHECKPOINT_FILE, read_state, split_tensors
+    from adapters.training.training_loop import CHECKPOINT_FILE, read_split, read_state
 
     state = read_state(run.run_dir)
     assert state is not None
@@ -208,10 +213,12 @@ def _result(run: Any, info: AdapterInfo) -> TrainingResult:
         for i in order
     ]
     file = run.run_dir / CHECKPOINT_FILE
-    tensors = split_tensors(read_tensors(file))[order[0]]
+    tensors = read_split(file, len(counters))[order[0]]
+    check_finite({n: t for n, t in tensors.items() if n.startswith("best/")}, str(file))
     best = run.build(run.settings[order[0]]).eval()
-    best.calibrate(run.train_set)  # what it keeps of the training set beside its weights, such as a vocabulary
+    if run.tuning is None:  # kinds that train with their encoder keep nothing that would have to be encoded anew
+        best.calibrate(run.train_set)  # what it keeps of the training set beside its weights, such as a vocabulary
     best.load_weights({n.removeprefix("best/"): t for n, t in tensors.items() if n.startswith("best/")}, str(file))
     training = run.settings[order[0]].training
     best.described_as(replace(info, training=config_to_dict(training), seed=training.seed))
-    return TrainingResult(best, tuple(results), tuple(state.history), run.run_dir)
+    return TrainingResult(best.finished(), tuple(results), tuple(state.history), run.run_dir)

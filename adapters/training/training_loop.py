@@ -38,6 +38,7 @@ from fit.run_log import RunLog
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
+    from adapters.tuning.tuned_adapter import Tuning
     from fit.device import OneDevice
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -68,6 +69,7 @@ class TrainingRun:
     val_set: FeatureDataset  # may be empty
     metric: MetricFactory | None
     run_dir: Path
+    tuning: Tuning | None = None  # of the encoder, which is frozen without it
 
     def __call__(self, fabric: Fabric | OneDevice, interruption: Interruption, tell: Tell) -> None:
         """Train to the end, from the checkpoint in `run_dir` where there is one.
@@ -89,6 +91,8 @@ class TrainingRun:
         for setting in self.settings:
             adapter = self.build(setting)
             adapter.check_example(first)
+            if self.tuning is not None:  # the encoder is asked where it will train
+                adapter.to(fabric.device)
             adapter.calibrate(self.train_set)
             total = steps * self.config.epochs
             candidates.append(Candidate(setting.name, adapter, setting.training, total, fabric))
@@ -102,8 +106,13 @@ class TrainingRun:
         return self.config.batch_size or self.kind.batch_size
 
     def build(self, setting: Setting) -> Adapter:
-        """The fresh head of a setting."""
-        return self.kind.build(setting.head, self.context, seed=self.config.seed)
+        """The fresh head of a setting, with its encoder where that trains, too."""
+        head = self.kind.build(setting.head, self.context, seed=self.config.seed)
+        if self.tuning is None:
+            return head
+        from adapters.tuning.tuned_adapter import TunedAdapter
+
+        return TunedAdapter.around(head, self.tuning, self.config.seed)
 
 
 class TrainingLoop:
@@ -157,7 +166,9 @@ class TrainingLoop:
         even = self.run.kind.even_shares
         mine = [indices[rank : len(indices) // world * world if even else None : world] for indices in plan]
         parts = [even_batches(share, -(-len(share) // config.accumulate)) for share in mine]
-        reader = read_ahead(self.run.train_set, [part for share in parts for part in share], self.candidates[0].collate)
+        of_epoch = getattr(self.run.train_set, "of_epoch", None)
+        seen = self.run.train_set if of_epoch is None else of_epoch(state.epoch, config.seed)
+        reader = read_ahead(seen, [part for share in parts for part in share], self.candidates[0].collate)
         for indices, share in zip(plan, parts, strict=True):
             batches = [next(reader).to(self.fabric.device) for _ in share]
             for candidate in self.candidates:
@@ -284,16 +295,22 @@ def read_checkpoint(run_dir: Path, candidates: Sequence[Candidate]) -> RunState:
     state = read_state(run_dir)
     if state is None:
         return RunState()
-    tensors = split_tensors(read_tensors(run_dir / CHECKPOINT_FILE))
+    tensors = read_split(run_dir / CHECKPOINT_FILE, len(candidates))
     for index, candidate in enumerate(candidates):
         candidate.restore(tensors[index], state.candidates[index], str(run_dir / CHECKPOINT_FILE))
     return state
 
 
-def split_tensors(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    """`{"0/model/x": ...}` -> `{0: {"model/x": ...}}`."""
-    found: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
+def read_split(file: Path, count: int) -> list[dict[str, Tensor]]:
+    """The tensors of a checkpoint by setting, of which there are so many: `{"0/model/x": ...}` -> `[{"model/x": ...}]`.
+
+    Raises:
+        InputError: the file is damaged, or of another run.
+    """
+    found: list[dict[str, Tensor]] = [{} for _ in range(count)]
+    for name, tensor in read_tensors(file).items():
         index, _, rest = name.partition("/")
-        found.setdefault(int(index), {})[rest] = tensor
+        if not index.isdecimal() or int(index) >= count or rest.partition("/")[0] not in ("model", "best", "optimizer"):
+            raise InputError(f"{file}: not the checkpoint of a run of adapters ({name!r}); restart the run")
+        found[int(index)][rest] = tensor
     return found

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from torch import Tensor
 
 from core_encoder.features.feature_spec import ClipKey, FeatureKind, FeatureSpec, Record, StoredDtype
-from core_encoder.features.feature_store import SPEC_FILE, FeatureStore
+from core_encoder.features.feature_store import FeatureStore
 from core_encoder.features.shard import as_stored
+from core_encoder.features.shard_folder import shard_folder
+from core_encoder.files.urls import Location, as_location
 
 _FINER: dict[FeatureKind, tuple[FeatureKind, ...]] = {"clip": ("frames", "tokens"), "frames": ("tokens",)}
 _AS_PRECISE: dict[StoredDtype, tuple[StoredDtype, ...]] = {
@@ -47,10 +48,12 @@ def coarsen(values: Tensor, given: FeatureKind, wanted: FeatureKind, mask: Tenso
 class FinerStores:
     """The stores under `root` from which features of `spec` can be derived."""
 
-    def __init__(self, root: str | Path, spec: FeatureSpec) -> None:
+    def __init__(self, root: str | Location, spec: FeatureSpec) -> None:
         self.spec = spec
         self.stores = [
-            FeatureStore(root, finer) for finer in _finer(spec) if (Path(root) / finer.folder_name / SPEC_FILE).exists()
+            FeatureStore(root, finer)
+            for finer in _finer(spec)
+            if shard_folder(as_location(root) / finer.folder_name).read_spec() is not None
         ]
 
     def derive(self, clip: ClipKey) -> list[Record]:

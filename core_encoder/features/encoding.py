@@ -57,7 +57,20 @@ class ClipEncoded:
 
 
 Bottleneck = Literal["decoding", "encoding"]
+"""The side that the other one waits for."""
 Event = ViewEncoded | ClipEncoded | ClipDone | ClipFailed
+
+
+@dataclass(frozen=True)
+class EncodingWork:
+    """What encoding took so far."""
+
+    views_encoded: int
+    frames_decoded: int
+    decode_wait_s: float  # the encoder waiting for frames
+    encode_s: float
+    batch_size: int
+    bottleneck: Bottleneck
 
 
 class Frames(AbstractContextManager[Any], Iterable[Part], Protocol):
@@ -114,16 +127,18 @@ class EncodingRun:
         return self.encoder.events(self._workers)
 
     @property
-    def decode_wait_s(self) -> float:
-        """How long the encoder waited for frames."""
-        return self._queue.get_wait_s
-
-    @property
-    def bottleneck(self) -> Bottleneck:
-        """The side that the other one waits for; waiting for the first frames of a short run does not count."""
-        waited_s = self._queue.get_wait_s
-        decoding = waited_s > self._queue.put_wait_s / self._num_workers and waited_s > 0.1 * self.encoder.encode_s
-        return "decoding" if decoding else "encoding"
+    def work(self) -> EncodingWork:
+        """What it took so far; waiting for the first frames of a short run makes no bottleneck."""
+        waited_s, encoder = self._queue.get_wait_s, self.encoder
+        decoding = waited_s > self._queue.put_wait_s / self._num_workers and waited_s > 0.1 * encoder.encode_s
+        return EncodingWork(
+            views_encoded=encoder.views_encoded,
+            frames_decoded=encoder.frames_decoded,
+            decode_wait_s=waited_s,
+            encode_s=encoder.encode_s,
+            batch_size=encoder.batch_size,
+            bottleneck="decoding" if decoding else "encoding",
+        )
 
 
 def frame_queue(batch_size: int) -> FrameQueue:
@@ -135,6 +150,16 @@ def clip_decoder(
     encoder: Encoder, specs: Sequence[FeatureSpec], stores: Sequence[FeatureStore], batch_size: int, number: int = 0
 ) -> ClipDecoder:
     """What reads the frames of one pass: for features of `specs`, less what is in all of `stores`.
+
+    Raises:
+        EncoderMismatch, InputError: as `check_pass`.
+    """
+    check_pass(encoder, specs)
+    return pass_decoder(specs, stores, batch_size, encoder_may_share(encoder, specs), number)
+
+
+def check_pass(encoder: Encoder, specs: Sequence[FeatureSpec]) -> None:
+    """Refuse features that `encoder` cannot make in one pass over the pixels.
 
     Raises:
         EncoderMismatch: the specs are of another encoder.
@@ -153,10 +178,16 @@ def clip_decoder(
     decoder = decoder_id(spec.decoder.partition("-")[0])
     if decoder != spec.decoder:
         raise InputError(f"these are features of frames from {spec.decoder}, but {decoder} is installed")
+
+
+def pass_decoder(
+    specs: Sequence[FeatureSpec], stores: Sequence[FeatureStore], batch_size: int, may_share: bool, number: int = 0
+) -> ClipDecoder:
+    """What reads the frames of one pass, where the encoder is not at hand: `may_share` as `encoder_may_share` says."""
     return ClipDecoder(
-        spec,
-        frames_per_part=frames_per_part(spec, batch_size),
-        may_share=encoder_may_share(encoder, specs),
+        specs[0],
+        frames_per_part=frames_per_part(specs[0], batch_size),
+        may_share=may_share,
         is_cached=lambda key: bool(stores) and all(store.views(key) for store in stores),
         has_record=lambda key: bool(stores) and all(key in store for store in stores),
         number=number,
@@ -199,6 +230,11 @@ class ClipEncoder:
     def finish(self) -> Iterator[Event]:
         """What comes of the parts that waited for others."""
         yield from self._encode_waiting()
+
+    def forget(self, clip: Clip) -> None:
+        """Drop what waits of a clip of which no more parts come."""
+        self._streams.pop(clip, None)
+        self._waiting = [part for part in self._waiting if part.source.clip != clip]
 
     def _alone(self, part: ClipFrames) -> Iterator[Event]:
         self._waiting.append(part)
@@ -259,17 +295,8 @@ class ClipEncoder:
 
     def _by_view(self, features: VideoFeatures) -> list[tuple[Tensor, ...]]:
         """What every spec keeps of every view, on the CPU."""
-        kept = [self._of_spec(spec, features).cpu() for spec in self.specs]  # each (B, ...)
+        kept = [of_spec(spec, features).cpu() for spec in self.specs]  # each (B, ...)
         return list(zip(*kept, strict=True))
-
-    def _of_spec(self, spec: FeatureSpec, features: VideoFeatures) -> Tensor:
-        if spec.kind == "embedding":
-            assert features.embedding is not None
-            return features.embedding  # (B, E)
-        tokens = features.tokens  # (B, T, N, D)
-        if spec.layers:
-            tokens = torch.stack([features.hidden[layer] for layer in spec.layers], 1)  # (B, L, T, N, D)
-        return coarsen(tokens, "tokens", spec.kind, features.frame_mask)
 
     def _in_batches(
         self, items: Sequence[Item] | Tensor, run: Callable[[Any], Any], items_per_view: int = 1
@@ -298,6 +325,17 @@ class ClipEncoder:
             log.warning("out of memory: going on with batches of %d", self.batch_size)
             if self.encoder.device.type == "cuda":
                 torch.cuda.empty_cache()
+
+
+def of_spec(spec: FeatureSpec, features: VideoFeatures) -> Tensor:
+    """What a spec keeps of what an encoder says about a batch: `(B, ...)`."""
+    if spec.kind == "embedding":
+        assert features.embedding is not None
+        return features.embedding  # (B, E)
+    tokens = features.tokens  # (B, T, N, D)
+    if spec.layers:
+        tokens = torch.stack([features.hidden[layer] for layer in spec.layers], 1)  # (B, L, T, N, D)
+    return coarsen(tokens, "tokens", spec.kind, features.frame_mask)
 
 
 def frames_per_part(spec: FeatureSpec, batch_size: int) -> int:

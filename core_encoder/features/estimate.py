@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from math import isfinite
 from typing import get_args
 
 import numpy as np
@@ -14,9 +14,10 @@ from core_encoder.encoder import Encoder
 from core_encoder.errors import InputError
 from core_encoder.features.feature_spec import ClipKey, FeatureKind, FeatureSpec
 from core_encoder.features.feature_store import FeatureStore
-from core_encoder.files.storage import free_bytes, readable_bytes
+from core_encoder.files.storage import readable_bytes
+from core_encoder.files.urls import Location
 from core_encoder.video.decoders import read_facts
-from core_encoder.video.video_files import video_digest
+from core_encoder.video.video_files import known_digest
 
 _PROBED = 64  # dense plans: the durations of at most so many videos are read
 
@@ -30,7 +31,7 @@ class Estimate:
     num_cached: int
     num_views: int  # to encode
     bytes_per_view: dict[str, int]  # of every kind
-    free_bytes: int
+    free_bytes: float  # infinity where nobody says
     exact: bool  # False: some durations were not read
 
     @property
@@ -61,10 +62,14 @@ class Estimate:
         return (
             f"{self.num_clips} clips, {self.num_cached} of them cached; to encode: {about}{self.num_views} views, "
             f"{readable_bytes(self.total_bytes)} of {self.spec.kind} in {self.spec.dtype}; "
-            f"{readable_bytes(self.free_bytes)} free{overlap}"
+            f"{self._room}{overlap}"
         )
 
-    def check(self, folder: Path, beside: int = 0) -> None:
+    @property
+    def _room(self) -> str:
+        return f"{readable_bytes(self.free_bytes)} free" if isfinite(self.free_bytes) else "on an object store"
+
+    def check(self, folder: Location, beside: int = 0) -> None:
         """Refuse what cannot fit, with so many bytes of other features beside it.
 
         Raises:
@@ -86,12 +91,13 @@ class Estimate:
 
 
 def estimate(
-    encoder: Encoder, clips: Sequence[Clip], spec: FeatureSpec, root: str | Path, *, count_cached: bool = True
+    encoder: Encoder, clips: Sequence[Clip], spec: FeatureSpec, root: str | Location, *, count_cached: bool = True
 ) -> Estimate:
     """Estimate the extraction of `clips` into the store of `spec` under `root`.
 
     Only dense plans need to open videos, and then at most a few dozen, evenly chosen. Learning which clips are cached
-    takes the digest of every video: with `count_cached=False` none is taken, and the result is an upper bound.
+    takes the digest of every video: with `count_cached=False` none is taken, and the result is an upper bound. Remote
+    videos whose digest is not remembered count as not cached: none is read for an estimate.
     """
     store = FeatureStore(root, spec)
     missing = list(clips)
@@ -109,7 +115,7 @@ def estimate(
         num_cached=len(clips) - len(missing),
         num_views=num_views,
         bytes_per_view={kind: _record_bytes(spec, kind, patches, encoder) for kind in kinds},
-        free_bytes=free_bytes(store.folder),
+        free_bytes=store.files.free_bytes(),
         exact=len(probed) == len(missing),
     )
 
@@ -122,7 +128,8 @@ def _record_bytes(spec: FeatureSpec, kind: FeatureKind, patches: int, encoder: E
 
 def _is_cached(store: FeatureStore, clip: Clip) -> bool:
     try:
-        return bool(store.views(ClipKey.of(clip, video_digest(clip.path))))
+        digest = known_digest(clip.path)
+        return digest is not None and bool(store.views(ClipKey.of(clip, digest)))
     except (InputError, OSError):
         return False
 
@@ -132,9 +139,10 @@ def _num_missing(store: FeatureStore, clip: Clip) -> int:
     try:
         facts = read_facts(clip.path, store.spec.decoder.partition("-")[0])
         count = len(store.spec.plan.views_of(facts, clip))
-        if not len(store):
+        digest = known_digest(clip.path)
+        if digest is None or not len(store):
             return count
-        key = ClipKey.of(clip, video_digest(clip.path))
+        key = ClipKey.of(clip, digest)
         return count - sum(store.has([key.view(index) for index in range(count)]))
     except (InputError, OSError):
         return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from core_encoder.features.failures import Failure
 from core_encoder.features.feature_spec import ClipKey, FeatureKey, FeatureSpec, Record
 from core_encoder.features.feature_store import FeatureStore
 from core_encoder.features.shard import UnstorableFeatures, as_stored, unpack
+from core_encoder.files.urls import Location
 from core_encoder.video.decoders import open_video
 from core_encoder.video.decoding import ClipFailed
 from core_encoder.video.video_files import video_digest
@@ -35,7 +35,7 @@ class FeatureSource:
         self,
         encoder: Encoder | None,
         spec: FeatureSpec,
-        root: str | Path,
+        root: str | Location,
         *,
         compute_missing: bool = True,
         batch_size: int = 8,
@@ -61,6 +61,11 @@ class FeatureSource:
     def __getstate__(self) -> dict[str, Any]:
         """Another process gets what is stored, without the encoder."""
         return {**self.__dict__, "_encoder": None, "_last": {}}
+
+    def of(self, encoder: Encoder, spec: FeatureSpec) -> FeatureSource:
+        """Other features in the same place, made in the same way."""
+        root = self.store.folder.parent
+        return FeatureSource(encoder, spec, root, batch_size=self._batch_size, num_workers=self._num_workers)
 
     def __repr__(self) -> str:
         return f"FeatureSource({self.store!r}, computes={self._encoder is not None})"

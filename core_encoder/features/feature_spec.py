@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
@@ -195,7 +196,7 @@ class ClipKey(NamedTuple):
 
     def clip_in(self, path: str | Path) -> Clip:
         """The clip this key stands for in the file at `path`; its bounds are the key's, so key and content agree."""
-        return Clip(str(path), self.start_ms / 1000, None if self.end_ms < 0 else self.end_ms / 1000)
+        return Clip(fspath(path), self.start_ms / 1000, None if self.end_ms < 0 else self.end_ms / 1000)
 
     def view(self, index: int) -> FeatureKey:
         """The key of one view of this clip."""

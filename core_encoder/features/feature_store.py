@@ -6,7 +6,8 @@
 A record holds one view of one clip. Keys and facts are arrays inside the shards; opening a store maps them and makes
 nothing for a record. A shard exists whole or not at all, never changes, and belongs to the process that
 wrote it, so any number of processes may write at once: a key written twice holds the same features twice. A clip counts
-as cached when all its views are. No file names another place, so the folder can be copied to another machine.
+as cached when all its views are. No file names another place, so the folder can be copied to another machine; it may
+lie on an object store (`shard_folder.py`).
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ from core_encoder.features.feature_spec import (
 )
 from core_encoder.features.key_index import KeyIndex, Place
 from core_encoder.features.shard import BrokenShard, RecordBlock, Shard, unpack
-from core_encoder.files.storage import read_json, write_json
+from core_encoder.features.shard_folder import SPEC_FILE, shard_folder
+from core_encoder.files.urls import Location, Url, as_location
 
-SPEC_FILE = "spec.json"
 _LARGE_RECORD = 1 << 16  # bytes from which on records are copied one by one
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -46,32 +47,39 @@ Result = TypeVar("Result")
 class FeatureStore:
     """The features of one spec under one root folder; opening it reads headers only and creates nothing."""
 
-    def __init__(self, root: str | Path, spec: FeatureSpec) -> None:
-        """Open the store of `spec` under `root`.
+    def __init__(self, root: str | Path | Url, spec: FeatureSpec) -> None:
+        """Open the store of `spec` under `root`, a folder or an address such as `s3://bucket/features`.
 
         Raises:
             InputError: the folder's `spec.json` describes something else, or a shard may not be read.
         """
         self.spec = spec
-        self.folder = Path(root) / spec.folder_name
-        self.broken: dict[Path, str] = {}  # shards left out, and why
-        self._shards: dict[Path, Shard] = {}
+        self.root = as_location(root)
+        self.folder = self.root / spec.folder_name
+        self.files = shard_folder(self.folder)
+        self.broken: dict[Location, str] = {}  # shards left out, and why
+        self._shards: dict[Location, Shard] = {}
         self._index: KeyIndex | None = None  # made when it is asked for after the shards have changed
-        file = self.folder / SPEC_FILE
-        if file.exists() and FeatureSpec.from_dict(read_json(file)).folder_name != spec.folder_name:
+        described = self.files.read_spec()
+        if described is not None and FeatureSpec.from_dict(described).folder_name != spec.folder_name:
+            file = self.folder / SPEC_FILE
             raise InputError(f"{file}: describes other features than the folder's name; remove the folder")
         mention_old_store(root, spec)
         self.refresh()
 
     @classmethod
-    def open(cls, folder: str | Path) -> FeatureStore:
+    def open(cls, folder: str | Path | Url) -> FeatureStore:
         """Open a store by its own folder.
 
         Raises:
             InputError: there is no `spec.json`, or it belongs to a folder of another name or is of an older version.
         """
-        folder = Path(folder).absolute()
-        spec = FeatureSpec.from_dict(read_json(folder / SPEC_FILE))
+        place = as_location(folder)
+        folder = place if isinstance(place, Url) else place.absolute()
+        described = shard_folder(folder).read_spec()
+        if described is None:
+            raise InputError(f"{folder / SPEC_FILE}: no such file")
+        spec = FeatureSpec.from_dict(described)
         if spec.old_folder_name == folder.name:
             raise InputError(f"{folder}: {_is_old(folder)}")
         if spec.folder_name != folder.name:
@@ -87,15 +95,17 @@ class FeatureStore:
         Raises:
             InputError: a shard may not be read.
         """
-        present = set(self.folder.glob("shard-*.safetensors"))
+        present = self.files.shards()
         for path in self.broken.keys() - present:
             del self.broken[path]
         for path in self._shards.keys() - present:
             del self._shards[path]
             self._index = None
-        for path in sorted(present - self._shards.keys() - self.broken.keys()):
+        new = sorted(present - self._shards.keys() - self.broken.keys())
+        self.files.expect(new)
+        for path in new:
             try:
-                self._learn(Shard(path, self.spec.folder_name))
+                self._learn(self.files.open(path, self.spec.folder_name))
             except FileNotFoundError:
                 continue  # removed since the listing
             except OSError as error:
@@ -199,7 +209,7 @@ class FeatureStore:
             for index, (shard, row) in enumerate(places):
                 unpack(shard.stored(row), out[index])
             return
-        by_shard: dict[Path, list[int]] = {}
+        by_shard: dict[Location, list[int]] = {}
         for index, place in enumerate(places):
             by_shard.setdefault(place.shard.path, []).append(index)
         for indices in by_shard.values():
@@ -228,8 +238,10 @@ class FeatureStore:
         return ShardWriter(self, shard_bytes, commit_every_s)
 
 
-def mention_old_store(root: str | Path, spec: FeatureSpec) -> None:
+def mention_old_store(root: str | Path | Url, spec: FeatureSpec) -> None:
     """Warn, once, of features of `spec` that an older version left under `root` and that nobody has converted."""
+    if isinstance(as_location(root), Url):  # older versions kept none elsewhere
+        return
     old = Path(root) / spec.old_folder_name
     if (old / SPEC_FILE).exists() and not (Path(root) / spec.folder_name / SPEC_FILE).exists():
         _warn_once(f"{old}: {_is_old(old)}")
@@ -240,7 +252,7 @@ def _warn_once(message: str) -> None:
     log.warning("%s", message)
 
 
-def _is_old(folder: Path) -> str:
+def _is_old(folder: Location) -> str:
     command = f"prismhub cache convert --store {shlex.quote(str(folder.parent))}"
     return f"features of an older version, not read as they are; take them over with: {command}"
 
@@ -260,8 +272,8 @@ class ShardWriter:
         # passing tensors of the encoder, would fragment the heap.
         self._block = RecordBlock(store.spec.dtype, shard_bytes)
         self._oldest = 0.0
-        if not (store.folder / SPEC_FILE).exists():
-            write_json(store.folder / SPEC_FILE, store.spec.describe())
+        if store.files.read_spec() is None:
+            store.files.write_spec(store.spec.describe())
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -284,6 +296,11 @@ class ShardWriter:
         if self._block.is_full or time.monotonic() - self._oldest >= self.commit_every_s:
             self.commit()
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether records wait to be committed."""
+        return self._block.count > 0
+
     def commit(self) -> None:
         """Write what is pending as one shard.
 
@@ -292,13 +309,14 @@ class ShardWriter:
         """
         if not self._block.count:
             return
-        path = self.store.folder / f"shard-{uuid.uuid4().hex}.safetensors"
+        name, spec_name = f"shard-{uuid.uuid4().hex}.safetensors", self.store.spec.folder_name
         try:
-            self._block.write(path, self.store.spec.folder_name)
+            path = self.store.files.put(name, lambda path: self._block.write(path, spec_name))
         except OSError as error:
             if error.errno == errno.EFBIG:
+                path = self.store.folder / name
                 raise InputError(f"{path}: files may not grow this large; raise the limit and run again") from error
             raise
         finally:
             self._block.clear()  # on an error too, or leaving the context would try again
-        self.store._learn(Shard(path, self.store.spec.folder_name))
+        self.store._learn(self.store.files.open(path, spec_name))

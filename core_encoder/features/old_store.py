@@ -22,7 +22,8 @@ from core_encoder.errors import InputError
 from core_encoder.features.dtypes import TORCH_DTYPES
 from core_encoder.features.feature_spec import FeatureKey, FeatureSpec, RecordInfo
 from core_encoder.features.feature_store import SPEC_FILE, FeatureStore, ShardWriter
-from core_encoder.files.storage import read_json, write_json, writing_to
+from core_encoder.files.storage import read_config_json, write_json, writing_to
+from core_encoder.files.urls import Location, Url, as_location
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,14 @@ class _BrokenShard(Exception):
     pass
 
 
-def old_stores(root: str | Path) -> list[OldStore]:
+def old_stores(root: str | Location) -> list[OldStore]:
     """The stores of version 1 under `root`, by name; folders without a readable `spec.json` are passed over."""
-    found = []
+    found: list[OldStore] = []
+    if isinstance(as_location(root), Url):  # older versions kept none elsewhere
+        return found
     for file in sorted(Path(root).glob(f"*/{SPEC_FILE}")):
         try:
-            spec = FeatureSpec.from_dict(read_json(file))
+            spec = FeatureSpec.from_dict(read_config_json(file))
         except InputError:
             continue
         if spec.old_folder_name == file.parent.name:

@@ -29,6 +29,7 @@ from core_encoder.errors import InputError
 from core_encoder.features.dtypes import PRECISIONS, TORCH_DTYPES
 from core_encoder.features.feature_spec import FeatureKey, RecordInfo, StoredDtype
 from core_encoder.files.storage import atomic_path
+from core_encoder.files.urls import Location
 
 _DTYPES = {  # the format's names
     "F32": torch.float32,
@@ -44,6 +45,7 @@ _FACT_DTYPES = {"i8": "I64", "i4": "I32", "f8": "F64"}  # NumPy's names
 _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _FORMAT = "2"  # of the arrays above; files of the first format hold a JSON entry a record
 _LARGEST_HEADER = 100_000_000  # the format's limit
+_VALUES = ("values", "scales")  # the other arrays are keys and facts
 
 
 class BrokenShard(ValueError):
@@ -54,29 +56,83 @@ class UnstorableFeatures(InputError):
     """The features of one clip are NaN, infinite or beyond the range of the stored dtype."""
 
 
+class ShardFile:
+    """The bytes of a shard, here in a file of this machine."""
+
+    def __init__(self, path: Location) -> None:
+        self.path = path
+
+    def header(self) -> tuple[int, bytes]:
+        """The size of the shard, and its header without the eight bytes that say how long it is.
+
+        Raises:
+            BrokenShard: it is cut off.
+        """
+        with Path(self.path).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            return size, file.read(header_end(file.read(8), size) - 8)
+
+    def facts(self, tensors: dict[str, Any], start: int) -> tuple[Path, int, dict[str, int]]:
+        """A file to map that holds keys and facts: its path, its size, and where each of the arrays in it begins."""
+        return self._everything(Path(self.path), tensors, start)
+
+    def whole(self, tensors: dict[str, Any], start: int) -> tuple[Path, int, dict[str, int]]:
+        """A file to map that holds all arrays."""
+        return self._everything(Path(self.path), tensors, start)
+
+    @staticmethod
+    def _everything(path: Path, tensors: dict[str, Any], start: int) -> tuple[Path, int, dict[str, int]]:
+        places = {name: start + entry["data_offsets"][0] for name, entry in tensors.items()}
+        return path, path.stat().st_size, places
+
+    def forget_copies(self) -> None:
+        """Have the bytes read anew from where they are kept."""
+
+
+def header_end(length: bytes, size: int) -> int:
+    """Where the header of a shard ends, by its first eight bytes.
+
+    Raises:
+        BrokenShard: after the shard.
+    """
+    end = 8 + int.from_bytes(length, "little")
+    if len(length) < 8 or not 10 <= end <= min(size, 8 + _LARGEST_HEADER):
+        raise BrokenShard("its header is cut off")
+    return end
+
+
+def fact_spans(tensors: dict[str, Any]) -> list[tuple[int, int, list[str]]]:
+    """The arrays of keys and facts by spans of bytes that follow one another: begin, end, and the arrays in them."""
+    spans: list[tuple[int, int, list[str]]] = []
+    facts = [(*entry["data_offsets"], name) for name, entry in tensors.items() if name not in _VALUES]
+    for begin, end, name in sorted(facts):
+        if spans and spans[-1][1] == begin:
+            spans[-1] = (spans[-1][0], end, [*spans[-1][2], name])
+        else:
+            spans.append((begin, end, [name]))
+    return spans
+
+
 class Shard:
     """A whole shard, mapped."""
 
-    def __init__(self, path: Path, spec_name: str) -> None:
+    def __init__(self, path: Location, spec_name: str, file: ShardFile | None = None) -> None:
         """Read the header of a shard that must have been written for the store named `spec_name`.
 
         Raises:
             BrokenShard: the file is not whole, or is of another store.
         """
         self.path = path
+        self.file = file or ShardFile(path)
         self._mapped: dict[str, Tensor] = {}
         self._arrays: dict[str, NDArray[Any]] = {}
         try:
-            with path.open("rb") as file:
-                self.size = os.fstat(file.fileno()).st_size
-                length = int.from_bytes(file.read(8), "little")
-                if not 2 <= length <= min(self.size - 8, _LARGEST_HEADER):
-                    raise BrokenShard("its header is cut off")
-                self._tensors: dict[str, dict[str, Any]] = json.loads(file.read(length))
+            self.size, header = self.file.header()
+            self._tensors: dict[str, dict[str, Any]] = json.loads(header)
             metadata = self._tensors.pop("__metadata__")
             written_for, form = metadata["spec"], metadata.get("format", "1")
             self._files: list[str] = json.loads(metadata.get("files", "[]"))
-            self._start = 8 + length
+            self._start = 8 + len(header)
             whole = self._start + max((entry["data_offsets"][1] for entry in self._tensors.values()), default=0)
             if form == _FORMAT:
                 self._check_arrays()
@@ -182,17 +238,24 @@ class Shard:
 
     @property
     def _stored_names(self) -> list[str]:
-        return [name for name in ("values", "scales") if name in self._tensors]
+        return [name for name in _VALUES if name in self._tensors]
 
     def _tensor(self, name: str) -> Tensor:
-        if name not in self._mapped:
-            # unlike Python's mmap, torch's keeps no file descriptor: thousands of shards can be mapped at once
-            whole = torch.from_file(str(self.path), shared=False, size=self.size, dtype=torch.uint8)
-            for each, entry in self._tensors.items():
-                begin, end = entry["data_offsets"]
-                raw = whole[self._start + begin : self._start + end]
-                self._mapped[each] = raw.view(_DTYPES[entry["dtype"]]).view(entry["shape"])
+        if (found := self._mapped.get(name)) is not None:
+            return found
+        find = self.file.whole if name in _VALUES else self.file.facts
+        path, size, places = find(self._tensors, self._start)
+        # unlike Python's mmap, torch's keeps no file descriptor: thousands of shards can be mapped at once
+        mapped = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
+        for each, begin in places.items():
+            entry = self._tensors[each]
+            raw = mapped[begin : begin + entry["data_offsets"][1] - entry["data_offsets"][0]]
+            self._mapped[each] = raw.view(_DTYPES[entry["dtype"]]).view(entry["shape"])
         return self._mapped[name]
+
+    def forget_mapped(self) -> None:
+        """Let go of what is mapped; it is mapped again when it is asked for."""
+        self._mapped, self._arrays = {}, {}
 
 
 class RecordBlock:

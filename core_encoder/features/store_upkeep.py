@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import stat
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -19,9 +17,11 @@ from core_encoder.encoder import Encoder
 from core_encoder.errors import InputError
 from core_encoder.features.encoding import EncodingRun, ViewEncoded
 from core_encoder.features.feature_spec import FeatureKey, FeatureSpec, StoredDtype
-from core_encoder.features.feature_store import SPEC_FILE, FeatureStore
+from core_encoder.features.feature_store import FeatureStore
 from core_encoder.features.shard import Shard
-from core_encoder.files.storage import half_written
+from core_encoder.features.shard_folder import stores_under
+from core_encoder.files.storage import half_written, process_lives
+from core_encoder.files.urls import Location, Url
 from core_encoder.video.decoders import decoder_id
 from core_encoder.video.decoding import ClipFailed
 from core_encoder.video.video_files import video_digest
@@ -34,7 +34,7 @@ _TOLERANCE: dict[StoredDtype, float] = {"fp32": 1e-4, "fp16": 2e-3, "bf16": 1e-2
 class StoreInfo:
     """One row of the list of stores."""
 
-    folder: Path
+    folder: Location
     spec: FeatureSpec
     num_clips: int  # whose views are all there
     num_records: int
@@ -43,40 +43,27 @@ class StoreInfo:
     changed: float  # seconds since 1970
 
 
-def list_stores(root: str | Path) -> list[StoreInfo]:
+def list_stores(root: str | Location) -> list[StoreInfo]:
     """The stores under `root`, by name; folders without a readable `spec.json` are passed over."""
     stores = []
-    for file in sorted(Path(root).glob(f"*/{SPEC_FILE}")):
+    for folder in stores_under(root):
         try:
-            store = FeatureStore.open(file.parent)
+            store = FeatureStore.open(folder)
         except InputError:
             continue
-        files = _files(store.folder)
+        files = store.files.files()
         stores.append(
             StoreInfo(
                 folder=store.folder,
                 spec=store.spec,
                 num_clips=store.num_clips,
                 num_records=len(store),
-                num_bytes=sum(status.st_size for status in files.values()),
+                num_bytes=sum(file.size for file in files.values()),
                 num_broken=len(store.broken),
-                changed=max((status.st_mtime for status in files.values()), default=0.0),
+                changed=max((file.changed for file in files.values()), default=0.0),
             )
         )
     return stores
-
-
-def _files(folder: Path) -> dict[Path, os.stat_result]:
-    """The files below; writers beside us rename theirs, so one may be gone since the listing."""
-    found = {}
-    for path in folder.rglob("*"):
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            continue
-        if stat.S_ISREG(status.st_mode):
-            found[path] = status
-    return found
 
 
 @dataclass(frozen=True)
@@ -97,12 +84,14 @@ class Comparison:
 class VerifyReport:
     """What is right and wrong with a store."""
 
-    folder: Path
+    folder: Location
     num_shards: int = 0
     num_records: int = 0
     num_clips: int = 0
-    broken_shards: dict[Path, str] = field(default_factory=dict)  # left out when reading: their clips count as missing
-    corrupt_records: list[tuple[Path, FeatureKey]] = field(
+    broken_shards: dict[Location, str] = field(
+        default_factory=dict
+    )  # left out when reading: their clips count as missing
+    corrupt_records: list[tuple[Location, FeatureKey]] = field(
         default_factory=list
     )  # bytes changed since they were written
     incomplete_clips: int = 0  # some views missing: an encoding to be continued
@@ -118,7 +107,7 @@ class VerifyReport:
 
 
 def verify_store(
-    folder: str | Path,
+    folder: str | Location,
     encoder: Encoder | None = None,
     videos: Sequence[str | Path] = (),
     sample: int = 8,
@@ -134,9 +123,10 @@ def verify_store(
     """
     store = FeatureStore.open(folder)
     report = VerifyReport(store.folder, len(store.shards), len(store), store.num_clips, dict(store.broken))
-    report.corrupt_records = [
-        (shard.path, shard.key(row)) for shard in store.shards for row in range(len(shard)) if not shard.intact(row)
-    ]
+    for shard in store.shards:
+        shard.file.forget_copies()  # it is the store that is looked at
+        corrupt = [row for row in range(len(shard)) if not shard.intact(row)]
+        report.corrupt_records += [(shard.path, shard.key(row)) for row in corrupt]
     report.incomplete_clips = store.num_incomplete_clips
     if encoder is not None:
         _compare(store, encoder, _sampled_clips(store, videos, sample, seed), report)
@@ -179,13 +169,13 @@ def _largest(values: Tensor) -> float:
 class PruneReport:
     """The files that were removed, or would be."""
 
-    removed: tuple[Path, ...]
+    removed: tuple[Location, ...]
     num_bytes: int
     dry_run: bool
 
 
 def prune_store(
-    folder: str | Path, *, everything: bool = False, check_bytes: bool = False, dry_run: bool = False
+    folder: str | Location, *, everything: bool = False, check_bytes: bool = False, dry_run: bool = False
 ) -> PruneReport:
     """Remove what no reader misses: broken shards, shards whose records are all in others, leftovers of killed writers.
 
@@ -196,26 +186,25 @@ def prune_store(
         InputError: `folder` is no store.
     """
     store = FeatureStore.open(folder)
+    files = store.files.files()
     if everything:
-        doomed = list(_files(store.folder))
+        doomed = list(files)
     else:
         sound = store.shards
         if check_bytes:
             sound = [shard for shard in sound if all(shard.intact(row) for row in range(len(shard)))]
         unsound = [shard.path for shard in store.shards if shard not in sound]
         doomed = [*store.broken, *unsound, *_leftovers(store.folder), *_spare(sound)]
-    sizes = {path: status.st_size for path, status in _files(store.folder).items()}
-    num_bytes = sum(sizes.get(path, 0) for path in doomed)
+    num_bytes = sum(files[path].size for path in doomed if path in files)
     if not dry_run:
-        for path in doomed:
-            path.unlink(missing_ok=True)
-        if everything:
+        store.files.remove(doomed)
+        if everything and isinstance(store.folder, Path):
             shutil.rmtree(store.folder, ignore_errors=True)
     return PruneReport(tuple(sorted(doomed)), num_bytes, dry_run)
 
 
 def prune_stores(
-    root: str | Path,
+    root: str | Location,
     *,
     older_than_days: float | None = None,
     encoder: str | None = None,
@@ -249,32 +238,22 @@ def prune_stores(
     return PruneReport(removed, sum(report.num_bytes for report in reports), dry_run)
 
 
-def _leftovers(folder: Path) -> list[Path]:
+def _leftovers(folder: Location) -> list[Path]:
     """Half-written files whose writer is gone; on a shared disk it may live on another machine, so young ones stay."""
-    found = []
+    found: list[Path] = []
+    if isinstance(folder, Url):  # there are none where files are put as a whole
+        return found
     for path, writer in half_written(folder):
         try:
             age_s = time.time() - path.stat().st_mtime
         except FileNotFoundError:
             continue  # finished since the listing
-        if age_s > _YOUNG_S and (age_s > 86400 or not _alive(writer)):
+        if age_s > _YOUNG_S and (age_s > 86400 or not process_lives(writer)):
             found.append(path)
     return found
 
 
-def _alive(process: int) -> bool:
-    if os.name == "nt":  # there, asking would end it
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _spare(shards: Sequence[Shard]) -> list[Path]:
+def _spare(shards: Sequence[Shard]) -> list[Location]:
     """Shards that can go, smallest first: each of their keys is in a shard that stays."""
     holders = Counter(key for shard in shards for key in shard.keys)
     spare = []

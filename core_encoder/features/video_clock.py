@@ -27,11 +27,18 @@ class VideoClock:
         done_s, _ = self._open.get(source.key, (0.0, span_s))
         self._open[source.key] = max(done_s, min(part_s, span_s)), span_s
 
-    def close(self, key: ClipKey | None) -> None:
-        """A clip is done, or has failed."""
+    def close(self, key: ClipKey | None, span_s: float | None = None) -> None:
+        """A clip is done, or has failed; of one whose views were not told, `span_s` says how long it is."""
         if key in self._open:
-            self._closed_s += self._open.pop(key)[1]
+            span_s = self._open.pop(key)[1]
+        if span_s is not None:
+            self._closed_s += span_s
             self._num_closed += 1
+
+    def reopen(self, span_s: float) -> None:
+        """A clip of so many seconds that was closed is to be done again."""
+        self._closed_s -= span_s
+        self._num_closed -= 1
 
     @property
     def done_s(self) -> float:

@@ -14,6 +14,7 @@ from core_encoder.models.checkpoints import Checkpoint
 from core_encoder.models.foreign_folders import open_model, write_model
 from core_encoder.models.processor_config import read_preprocessing
 from core_encoder.models.text_tower import Tokenizer
+from core_encoder.models.trunk import Trunk
 from core_encoder.models.video_text import l2_normalize
 from core_encoder.models.vivit import frames_to_mask, patch_grid, resolve_layers
 from core_encoder.preprocessing import Preprocessing
@@ -125,6 +126,10 @@ class FrameDino(FrameModel):
             keys += ["image_size", "mlp_ratio", "use_swiglu_ffn"]
             keys += ["num_register_tokens"] if self._before > 1 else []
         return {"kind": self.dino.config.model_type, **numbers(self.dino.config, keys)}
+
+    def trunk(self) -> Trunk:
+        inside = self.dino.model if self.dino.config.model_type == "dinov3_vit" else self.dino.encoder
+        return Trunk(self.dino, self.dino, tuple(inside.layer))
 
     def see(self, images: Tensor, grid: tuple[int, int], with_hidden: bool) -> Seen:
         seen = self.dino(images, output_hidden_states=with_hidden, return_dict=True)

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from core_encoder.errors import InputError
-from core_encoder.files.storage import read_json, write_json, write_tensors
+from core_encoder.files.storage import read_config_json, write_json, write_tensors
 from core_encoder.models.checkpoints import CONFIG, WEIGHTS, Checkpoint, assign, copy_files, read_weights
 from core_encoder.models.foreign_folders import read_sizes
 from core_encoder.models.frame_models import FrameModel, Seen
 from core_encoder.models.processor_config import IMAGE_FILE, describe_processor, read_preprocessing
 from core_encoder.models.text_tower import Tokenizer, check_token_ids
 from core_encoder.models.transformers_format import Source
+from core_encoder.models.trunk import Trunk
 from core_encoder.models.video_text import l2_normalize
 from core_encoder.preprocessing import Preprocessing
 from core_encoder.said_once import warn_once
@@ -65,6 +66,10 @@ class FrameClip(FrameModel):
         )
         hidden = [one[:, 1:] for one in seen.hidden_states[1:]] if with_hidden else []
         return Seen(seen.last_hidden_state[:, 1:], hidden, self.clip.visual_projection(seen.pooler_output))
+
+    def trunk(self) -> Trunk:
+        vision = self.clip.vision_model
+        return Trunk(self.clip, vision, tuple(vision.encoder.layers))
 
     def embed_token_ids(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Token ids (B, L) with CLIP's begin and end tokens, mask (B, L), True = real -> unit vectors (B, E).
@@ -124,7 +129,7 @@ def read_clip_folder(folder: Path) -> Checkpoint:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import CLIPConfig, CLIPModel
 
-    given = read_sizes(read_json(folder / CONFIG), folder / CONFIG)
+    given = read_sizes(read_config_json(folder / CONFIG), folder / CONFIG)
     try:
         with torch.device("meta"):
             clip = CLIPModel(CLIPConfig.from_dict(given))

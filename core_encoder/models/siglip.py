@@ -15,12 +15,13 @@ from torch import Tensor
 
 from core_encoder.errors import InputError
 from core_encoder.fields import whole_number
-from core_encoder.files.storage import read_json
+from core_encoder.files.storage import read_config_json
 from core_encoder.models.checkpoints import Checkpoint, copy_files
 from core_encoder.models.foreign_folders import open_model, write_model
 from core_encoder.models.frame_models import FrameModel, Seen, numbers
 from core_encoder.models.processor_config import processor_settings, read_preprocessing
 from core_encoder.models.text_tower import Tokenizer, check_token_ids
+from core_encoder.models.trunk import Trunk
 from core_encoder.models.video_text import l2_normalize
 from core_encoder.preprocessing import Preprocessing
 from core_encoder.said_once import warn_once
@@ -67,6 +68,10 @@ class FrameSiglip(FrameModel):
             images, interpolate_pos_encoding=resized, output_hidden_states=with_hidden, return_dict=True
         )
         return Seen(seen.last_hidden_state, seen.hidden_states[1:] if with_hidden else (), seen.pooler_output)
+
+    def trunk(self) -> Trunk:
+        vision = self.siglip.vision_model
+        return Trunk(self.siglip, vision, tuple(vision.encoder.layers))
 
     def embed_token_ids(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Token ids (B, L) with the end token, mask (B, L), True = real -> unit vectors (B, E).
@@ -143,7 +148,7 @@ class SiglipTokenizer:
         self._backend.no_truncation()
         self._backend.no_padding()
         config = folder / "tokenizer_config.json"
-        given = read_json(config) if config.is_file() else {}
+        given = read_config_json(config) if config.is_file() else {}
         name = str(given.get("tokenizer_class", ""))
         self._punctuated = "Gemma" in name or "Siglip2" in name
         self._pads_left = given.get("padding_side") == "left"

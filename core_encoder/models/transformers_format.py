@@ -78,6 +78,13 @@ def transformers_sources(model: VideoTextModel, vision_prefix: str) -> dict[str,
     return sources
 
 
+def vision_prefix(config: VideoTextConfig) -> str:
+    """What the names of vision tensors begin with in the class of `transformers` that has all parts of a model."""
+    if config.text is not None:
+        return "video_model.vision_model."
+    return "" if config.video_head is None else "vision_model."
+
+
 def read_config(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> tuple[VideoTextConfig, str, tuple[str, ...]]:

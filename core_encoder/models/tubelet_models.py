@@ -23,6 +23,7 @@ from core_encoder.models.foreign_folders import open_model, write_model
 from core_encoder.models.frame_models import IMAGENET, numbers
 from core_encoder.models.processor_config import read_preprocessing
 from core_encoder.models.text_tower import Tokenizer
+from core_encoder.models.trunk import Trunk
 from core_encoder.models.vivit import frames_to_mask, patch_grid, resolve_layers
 from core_encoder.preprocessing import Preprocessing
 
@@ -134,6 +135,9 @@ class VideoMae(TubeletModel):
         keys += ["layer_norm_eps", "qv_bias", "use_mean_pooling", "image_size", "patch_size", "num_frames"]
         return {"kind": "videomae", **numbers(self.videomae.config, [*keys, "tubelet_size"])}
 
+    def trunk(self) -> Trunk:
+        return Trunk(self.videomae, self.videomae, tuple(self.videomae.encoder.layer))
+
     def patches(self, video: Tensor) -> Tensor:
         x = self.videomae.embeddings.patch_embeddings.projection(video.transpose(1, 2))  # (B, D, T', gh, gw)
         positions = self._positions(x.shape[2], x.shape[3], x.shape[4]).to(x)  # (D, T', gh, gw)
@@ -179,6 +183,9 @@ class Vjepa2(TubeletModel):
         keys = ["hidden_size", "mlp_ratio", "num_hidden_layers", "num_attention_heads", "hidden_act", "layer_norm_eps"]
         keys += ["qkv_bias", "crop_size", "patch_size", "frames_per_clip", "tubelet_size"]
         return {"kind": "vjepa2", **numbers(self.vjepa2.config, keys)}
+
+    def trunk(self) -> Trunk:
+        return Trunk(self.vjepa2, self.vjepa2.encoder, tuple(self.vjepa2.encoder.layer))
 
     def patches(self, video: Tensor) -> Tensor:
         x = self.vjepa2.encoder.embeddings.patch_embeddings.proj(video.transpose(1, 2))  # (B, D, T', gh, gw)

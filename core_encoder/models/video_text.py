@@ -13,6 +13,7 @@ from core_encoder.models.layers import LayerNorm, TransformerLayer
 from core_encoder.models.model_configs import VideoHeadConfig, VideoTextConfig, ViViTConfig
 from core_encoder.models.pooling import AttentionPooling
 from core_encoder.models.text_tower import TextTower
+from core_encoder.models.trunk import Trunk
 from core_encoder.models.vivit import ViViT, frames_to_mask
 
 
@@ -89,6 +90,17 @@ class VideoTextModel(nn.Module):
     def describe(self) -> dict[str, Any]:
         """All numbers of the architecture, ready for JSON."""
         return asdict(self.config)
+
+    def trunk(self) -> Trunk:
+        """The video encoder: tokens come of nothing else."""
+        from core_encoder.models.transformers_format import transformers_sources, vision_prefix
+
+        theirs = {
+            name.removesuffix(".weight"): tuple(one.removesuffix(".weight") for one in source.names)
+            for name, source in transformers_sources(self, vision_prefix(self.config)).items()
+            if name.endswith(".weight")
+        }
+        return Trunk(self, self.vision, (*self.vision.spatial_layers, *self.vision.temporal_layers), theirs)
 
     def forward(
         self, video: Tensor, frame_mask: Tensor | None = None, layers: Sequence[int] = (), embed: bool = False

@@ -30,7 +30,7 @@ from core_encoder.video.decord_reader import DecordReader, decord_module, has_de
 from core_encoder.video.pyav_reader import PyAVReader
 from core_encoder.video.reader import VideoReader
 from core_encoder.video.timeline import Timeline
-from core_encoder.video.video_files import check_file
+from core_encoder.video.video_bytes import Identity, identity_of, open_bytes
 
 Decoder = Literal["auto", "decord", "pyav"]
 _REMEMBERED = 64
@@ -73,12 +73,16 @@ def open_video(
     """
     _check_decoder(decoder)
     path = os.fspath(path)
-    reader = PyAVReader(path, num_threads, _timelines.get(_identity(path)))
-    exact = reader.timeline.decord_is_exact and _is_utf8(path)
+    video = open_bytes(path, whole=decoder == "decord")  # which opens files by their path
+    timeline = _timelines.get(_identity(path, video.identity))
+    if timeline is None:  # all packets are read for it
+        video.prefer_copy()
+    reader = PyAVReader(video, num_threads, timeline)
+    exact = reader.timeline.decord_is_exact and video.local is not None and _is_utf8(video.local)
     if decoder == "pyav" or not has_decord() or (decoder == "auto" and (read_through or not exact)):
         return reader
-    reader.close()
-    return DecordReader(path, num_threads, reader.timeline)
+    reader.close_container()
+    return DecordReader(video, num_threads, reader.timeline)
 
 
 def read_facts(path: str | Path, decoder: str = "auto") -> VideoFacts:
@@ -96,7 +100,8 @@ def read_timeline(path: str | Path, decoder: str = "auto") -> KnownTimeline:
     Raises:
         UnreadableVideo, InputError: as `open_video`.
     """
-    identity = _identity(path)
+    path = os.fspath(path)
+    identity = _identity(path, identity_of(path))
     with open_video(path, decoder) as video:
         known = KnownTimeline(identity, video.timeline)
     remember_timeline(known)
@@ -110,9 +115,9 @@ def remember_timeline(known: KnownTimeline) -> None:
     _timelines[known.file] = known.timeline
 
 
-def _identity(path: str | Path) -> tuple[str, int, int]:
-    status = check_file(os.fspath(path))
-    return os.fspath(path), status.st_size, status.st_mtime_ns
+def _identity(path: str, identity: Identity | None) -> tuple[str, int, int]:
+    size, changed, _ = identity or (-1, -1, -1)
+    return path, size, changed
 
 
 def read_clip(

@@ -75,6 +75,13 @@ class ClipFrames:
     last: bool  # no other part of this clip follows
     number: int = 0  # of the pass that they are read for, where a run has several
 
+    def __getstate__(self) -> dict[str, Any]:
+        """To another process frames go as an array, which need not be copied on the way."""
+        return {**self.__dict__, "frames": self.frames.numpy()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state | {"frames": torch.from_numpy(state["frames"])})
+
 
 @dataclass(frozen=True)
 class ClipDone:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -13,16 +12,29 @@ from core_encoder.errors import UnreadableVideo
 from core_encoder.video.frames import ArrayFrame, DecodedFrame
 from core_encoder.video.reader import VideoReader
 from core_encoder.video.timeline import Timeline
+from core_encoder.video.video_bytes import VideoBytes
 
 
 class DecordReader(VideoReader):
     decoder = "decord"
 
-    def __init__(self, path: str, num_threads: int, timeline: Timeline) -> None:
-        super().__init__(path, timeline)
+    def __init__(self, video: VideoBytes, num_threads: int, timeline: Timeline) -> None:
+        super().__init__(video.path, timeline)
+        self._bytes = video
+        self._num_threads = num_threads
+        try:
+            self._check()
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(self) -> None:
+        """Open the file, and refuse it where its frames cannot be had by their numbers."""
+        path, timeline = self.path, self.timeline
         if timeline.decord_trouble:
             raise UnreadableVideo(path, f"decord {timeline.decord_trouble}; use decoder 'pyav'")
-        self._num_threads = num_threads
+        if self._bytes.local is None:
+            raise UnreadableVideo(path, "decord opens whole files, and this lies inside of one; use decoder 'pyav'")
         self._open()
         if len(self._video) != self.facts.num_frames:
             raise UnreadableVideo(
@@ -36,7 +48,7 @@ class DecordReader(VideoReader):
         try:
             # The tolerance makes decord raise where it would hand out another frame for one that it cannot decode.
             self._video = decord.VideoReader(
-                Path(self.path).absolute().as_posix(), ctx=decord.cpu(0), num_threads=self._num_threads, fault_tol=1e-9
+                str(self._bytes.opened()), ctx=decord.cpu(0), num_threads=self._num_threads, fault_tol=1e-9
             )
         except (decord.DECORDError, RuntimeError, AssertionError, UnicodeEncodeError) as error:
             raise self._unreadable(error) from error
@@ -75,6 +87,7 @@ class DecordReader(VideoReader):
 
     def close(self) -> None:
         self._video = None
+        self._bytes.close()
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core_encoder.errors import UnreadableVideo
-from core_encoder.video.video_files import check_file
+from core_encoder.video.video_bytes import check_file
 
 _ASS_FIELDS = 8  # commas before the text of an event as libav gives it
 _ASS_MARKUP = re.compile(r"\{\\[^}]*\}")

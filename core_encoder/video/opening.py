@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core_encoder.errors import UnreadableVideo
+
+if TYPE_CHECKING:
+    from core_encoder.files.range_file import RangeFile
 
 _NAMING_OTHERS = frozenset(
     {"applehttp", "avisynth", "concat", "dash", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp"}
@@ -27,6 +30,7 @@ class VideoLimits:
 
     pixels: int | None = None  # of one picture
     frames: int | None = None  # of the whole file
+    remote: bool = True  # whether addresses are opened beside files
 
     def check_picture(self, path: str, width: int, height: int) -> None:
         """Refuse a picture before a decoder makes room for it.
@@ -62,8 +66,8 @@ def video_limits() -> VideoLimits:
     return _limits
 
 
-def open_container(path: str) -> Any:
-    """A file as PyAV's container; broken metadata does not cost the pixels.
+def open_container(file: str | RangeFile) -> Any:
+    """A file, by its path or open, as PyAV's container; broken metadata does not cost the pixels.
 
     Raises:
         av.error.FFmpegError, OSError, ValueError: it is no video, or names other files.
@@ -72,7 +76,7 @@ def open_container(path: str) -> Any:
 
     only = {"protocol_whitelist": "file", "format_whitelist": _formats()}
     options = {} if _limits.pixels is None else {"max_pixels": str(_limits.pixels)}
-    return av.open(path, metadata_errors="ignore", options=options, container_options=only)
+    return av.open(file, metadata_errors="ignore", options=options, container_options=only)
 
 
 @functools.cache

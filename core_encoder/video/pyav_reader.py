@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from core_encoder.video.opening import open_container, video_limits
 from core_encoder.video.reader import VideoReader
 from core_encoder.video.stream_facts import Packet, Picture, StreamFacts, upright
 from core_encoder.video.timeline import Timeline, build_timeline, check_whole, must_be_counted, shown_packets
-from core_encoder.video.video_files import check_file, not_a_video
+from core_encoder.video.video_bytes import VideoBytes, not_a_video
 
 _SKIPPING = ("h264",)  # codecs in which a frame that is no reference is one for no other frame at all
 _WHOLE_FRAMES = ("mp4", "matroska")  # formats in which a packet holds both fields of an interlaced frame
@@ -27,17 +26,17 @@ _WHOLE_FRAMES = ("mp4", "matroska")  # formats in which a packet holds both fiel
 class PyAVReader(VideoReader):
     decoder = "pyav"
 
-    def __init__(self, path: str, num_threads: int, timeline: Timeline | None = None) -> None:
+    def __init__(self, video: VideoBytes, num_threads: int, timeline: Timeline | None = None) -> None:
         """Open a file; its `timeline` is read unless it is given by whoever opened this very file before."""
-        check_file(path)
+        self._bytes = video
         self._num_threads = num_threads
         self._container: Any = None
         self._keys_back = 0  # how many keyframes before the right one seeks must aim
         self._expected: frozenset[int] = frozenset()  # their timestamps; empty: every frame is decoded
-        self.path = path
+        self.path = video.path
         try:
             self._restart()
-            super().__init__(path, timeline or self._read_timeline())
+            super().__init__(video.path, timeline or self._read_timeline())
         except BaseException:
             self.close()
             raise
@@ -46,11 +45,13 @@ class PyAVReader(VideoReader):
         """Open the file afresh: the only seek to the first frame that works in every container."""
         import av
 
-        self.close()
+        self.close_container()
         try:
-            self._container = open_container(Path(self.path).absolute().as_posix())  # no protocol begins with a slash
+            self._container = open_container(self._bytes.opened())
+        except UnreadableVideo:
+            raise
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            mistaken = not_a_video(self.path)
+            mistaken = not_a_video(self._bytes)
             raise (UnreadableVideo(self.path, mistaken) if mistaken else self._unreadable(error)) from error
         moving = self._moving_streams()
         if not moving:
@@ -94,6 +95,8 @@ class PyAVReader(VideoReader):
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: Exception) -> UnreadableVideo:
+        if isinstance(error, UnreadableVideo):  # its bytes did not come
+            return error
         log = getattr(error, "log", None)
         reason = getattr(error, "strerror", None) or str(error)
         return UnreadableVideo(self.path, f"cannot be decoded: {reason}" + (f" ({log[2].strip()})" if log else ""))
@@ -108,8 +111,6 @@ class PyAVReader(VideoReader):
                 if p.size:
                     packets.append(Packet(p.pts, p.duration or 0, p.is_keyframe, p.is_discard, p.is_corrupt))
                     video_limits().check_frames(self.path, len(packets))
-        except UnreadableVideo:
-            raise
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._unreadable(error) from error
         check_whole(self.path, packets, stream)
@@ -248,6 +249,11 @@ class PyAVReader(VideoReader):
         return None
 
     def close(self) -> None:
+        self.close_container()
+        self._bytes.close()
+
+    def close_container(self) -> None:
+        """Let go of the container, not of the bytes that it was read from."""
         if self._container is not None:
             self._container.close()
             self._container = None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from core_encoder.clip_plan import VideoFacts
 from core_encoder.errors import UnreadableVideo
-from core_encoder.preprocessing import Preprocessing
+from core_encoder.preprocessing import Crop, Preprocessing
 from core_encoder.video.frames import DecodedFrame
 from core_encoder.video.timeline import Timeline
 
@@ -36,7 +36,7 @@ class VideoReader(ABC):
     def read(
         self,
         indices: Sequence[int],
-        preprocessing: Preprocessing | None = None,
+        preprocessing: Preprocessing | Crop | None = None,
         out: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.uint8]:
         """Decode the frames at `indices`, in that order, to uint8 `(T, H, W, 3)`; a repeated index is decoded once.

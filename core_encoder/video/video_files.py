@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import hashlib
 import logging
 import os
 import sqlite3
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from core_encoder.errors import InputError, UnreadableVideo
+from core_encoder.errors import InputError
 from core_encoder.files.storage import prismhub_home
+from core_encoder.files.urls import Url, named
+from core_encoder.video.video_bytes import Identity, check_file, identity_of, in_tar, open_bytes
 
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm"}
@@ -25,7 +25,6 @@ _DIGESTS = """
 CREATE TABLE IF NOT EXISTS files
 (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, digest TEXT) WITHOUT ROWID
 """
-_PLAYLISTS = (b"#EXTM3U", b"ffconcat version")
 _COARSEST_CLOCK_NS = 2_000_000_000  # of all file systems' times (FAT)
 
 log = logging.getLogger(__name__)
@@ -71,79 +70,68 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def check_file(path: str) -> os.stat_result:
-    """The file's size and times.
-
-    Raises:
-        UnreadableVideo: missing, a folder, a pipe, empty or not permitted.
-    """
-    try:
-        status = os.stat(path)  # noqa: PTH116 (a Path would lose a trailing slash)
-        openable = stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
-        if openable:  # a pipe might keep us waiting for ever
-            with open(path, "rb"):  # noqa: PTH123
-                pass
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reasons: dict[type, str] = {FileNotFoundError: "no such file", IsADirectoryError: "a folder, not a video file"}
-        reason = "a link that leads back to itself" if getattr(error, "errno", 0) == errno.ELOOP else None
-        reason = reason or reasons.get(type(error), f"cannot be opened: {error}")
-        raise UnreadableVideo(path, reason) from error
-    if not openable:
-        raise UnreadableVideo(path, "a pipe, socket or device, not a video file")
-    if status.st_size == 0:
-        raise UnreadableVideo(path, "the file is empty (0 bytes)")
-    return status
-
-
-def not_a_video(path: str) -> str | None:
-    """What a file that no decoder opens is instead, by how it begins; None where that does not tell."""
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123
-            begins = file.read(512)
-    except OSError:
-        return None
-    if begins.startswith(b"version https://git-lfs"):
-        return "a pointer of Git LFS, not the video: fetch that with `git lfs pull`"
-    if begins.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        return "a web page, not a video: what was downloaded is an error page or a link"
-    if not begins.strip(b"\0"):
-        return "it begins with zeros, no video: a download or copy that was never finished"
-    if begins.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(_PLAYLISTS) or b"<MPD" in begins:
-        return "a playlist: it names other files, name those"
-    try:
-        begins.decode()
-    except UnicodeDecodeError:
-        return None
-    return None if b"\0" in begins else "text, not a video"
-
-
 def video_digest(path: str | Path) -> str:
-    """The sha256 of a video's bytes, in hexadecimal: its address in every feature store.
+    """The sha256 of a video's bytes, in hexadecimal: its address in every feature store, wherever the video lies.
 
     Remembered in `PRISMHUB_HOME` by path, size and times, so that a second run reads no video. The time of the last
     change of status counts too: unlike that of modification, nobody can set it back. Several processes may ask at once;
-    a broken or locked memory only costs the hashing.
+    a broken or locked memory only costs the hashing. Of a remote video what the server says of its bytes stands for
+    size and times; where the store keeps such a digest itself, no byte is read.
 
     Raises:
-        UnreadableVideo: the file is missing, a folder or empty.
+        UnreadableVideo: the file is missing, a folder or empty, or does not come.
     """
+    path = named(os.fspath(path))
+    if isinstance(path, Url) or in_tar(path) is not None:
+        return _digest_elsewhere(path if isinstance(path, Url) else str(Path(path).absolute()))
     path = str(Path(path).absolute())
     status = check_file(path)
-    known = _remembered(path, status)
+    known = _remembered(path, Identity.of_file(status))
     if known:
         return known
     with open(path, "rb") as file:  # noqa: PTH123
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         after = os.fstat(file.fileno())
-    # What was written to a moment ago may be again, unseen, before the file system's clock ticks.
-    settled = time.time_ns() - status.st_mtime_ns > _COARSEST_CLOCK_NS
-    if settled and _identity(after) == _identity(status):
-        _remember(path, status, digest)
+    if _is_settled(Identity.of_file(status)) and Identity.of_file(after) == Identity.of_file(status):
+        _remember(path, Identity.of_file(status), digest)
     return digest
 
 
-def _identity(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+def known_digest(path: str | Path) -> str | None:
+    """`video_digest` where nothing has to be read for it but files of this machine; None for other bytes not seen yet.
+
+    Raises:
+        UnreadableVideo: the file is missing, a folder or empty, or its server cannot be reached.
+    """
+    path = named(os.fspath(path))
+    if not isinstance(path, Url):
+        return video_digest(path)
+    return _hashed_here.get(path.whole) or _remembered(path, identity_of(path))
+
+
+_hashed_here: dict[str, str] = {}  # of remote files whose servers do not say whether they have changed
+
+
+def _digest_elsewhere(path: str) -> str:
+    """The digest of what is no file of its own here, read where it has to be."""
+    whole = path.whole if isinstance(path, Url) else path
+    if whole in _hashed_here:
+        return _hashed_here[whole]
+    with open_bytes(path) as video:
+        known = _remembered(path, video.identity)
+        if known:
+            return known
+        digest = video.digest()
+        if video.identity is None:
+            _hashed_here[whole] = digest
+        elif isinstance(path, Url) or _is_settled(video.identity):
+            _remember(path, video.identity, digest)
+    return digest
+
+
+def _is_settled(identity: Identity) -> bool:
+    """What was written to a moment ago may be again, unseen, before the file system's clock ticks."""
+    return time.time_ns() - identity.mtime_ns > _COARSEST_CLOCK_NS
 
 
 def _as_text(path: str) -> str:
@@ -163,12 +151,14 @@ def _memory() -> sqlite3.Connection:
     return connection
 
 
-def _remembered(path: str, status: os.stat_result) -> str | None:
+def _remembered(path: str, identity: Identity | None) -> str | None:
+    if identity is None:
+        return None
     try:
         with closing(_memory()) as memory:
             row = memory.execute(
                 "SELECT digest FROM files WHERE path = ? AND size = ? AND mtime_ns = ? AND ctime_ns = ?",
-                (_as_text(path), *_identity(status)),
+                (_as_text(path), *identity),
             ).fetchone()
     except (sqlite3.Error, OSError) as error:
         log.debug("digest memory cannot be read: %s", error)
@@ -176,12 +166,12 @@ def _remembered(path: str, status: os.stat_result) -> str | None:
     return str(row[0]) if row and len(str(row[0])) == 64 else None
 
 
-def _remember(path: str, status: os.stat_result, digest: str) -> None:
+def _remember(path: str, identity: Identity, digest: str) -> None:
     try:
         with closing(_memory()) as memory, memory:
             memory.execute(
                 "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
-                (_as_text(path), *_identity(status), digest),
+                (_as_text(path), *identity, digest),
             )
     except (sqlite3.Error, OSError) as error:
         _say_forgetful(prismhub_home() / "video_digests.sqlite", str(error))

@@ -6,15 +6,15 @@ import csv
 import json
 import logging
 import os
-import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from core_encoder.errors import InputError
+from core_encoder.files.tar_files import TarSample, tar_samples
 from pretrain.corpus.manifest import Tier
-from pretrain.corpus.rows import Member, Row, RowColumns
+from pretrain.corpus.rows import Row, RowColumns
 
 log = logging.getLogger(__name__)
 
@@ -120,13 +120,13 @@ def _shard_rows(tier: Tier) -> Iterator[Row]:
     media = IMAGE_SUFFIXES if tier.media == "image" else SHARD_VIDEO_SUFFIXES
     without = 0
     for file in files:
-        for name, members, texts in _samples(file):
-            clip = next((m for m in members if PurePosixPath(m.name).suffix.lower() in media), None)
+        for sample in _samples(file):
+            clip = next((m for m in sample.members if PurePosixPath(m.name).suffix.lower() in media), None)
             if clip is None:
                 without += 1
                 continue
-            where = f"{file}: sample {name!r}"
-            values = _annotation(texts, where)
+            where = f"{file}: sample {sample.name!r}"
+            values = _annotation(sample.texts, where)
             columns = RowColumns(tier, values, where, needs_video=False)
             yield replace(columns.row(values, where, video=str(file.relative_to(base))), member=clip)
     if without:
@@ -147,30 +147,9 @@ def _annotation(texts: Mapping[str, bytes], where: str) -> dict[str, Any]:
     return values | told
 
 
-def _samples(file: Path) -> Iterator[tuple[str, list[Member], dict[str, bytes]]]:
-    """Runs of members that share a base name: the name, the members, and the bytes of .txt and .json."""
-    name, members, texts = "", list[Member](), dict[str, bytes]()
+def _samples(file: Path) -> Iterator[TarSample]:
     try:
-        with file.open("rb") as archive, tarfile.open(fileobj=archive, mode="r:") as tar:
-            while (entry := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined]  # it would remember every header
-                if not entry.isfile():
-                    continue
-                path = PurePosixPath(entry.name)
-                base = str(path.parent / path.name.partition(".")[0])
-                if base != name:
-                    if members:
-                        yield name, members, texts
-                    name, members, texts = base, [], {}
-                members.append(Member(entry.name, entry.offset_data, entry.size))
-                if path.suffix.lower() in (".txt", ".json"):
-                    content = tar.extractfile(entry)
-                    texts[path.suffix.lower()] = content.read() if content else b""
-            # Where a header is missing or damaged tarfile stops as at the end, which two blocks of zeros mark.
-            archive.seek(tar.offset)
-            if archive.read(2 * tarfile.BLOCKSIZE) != bytes(2 * tarfile.BLOCKSIZE):
-                raise tarfile.ReadError(f"no end of archive at byte {tar.offset}, where its members end")
-    except (tarfile.TarError, OSError, EOFError) as error:
+        with file.open("rb") as archive:
+            yield from tar_samples(archive, str(file))
+    except OSError as error:
         raise InputError(f"{file}: not a whole, uncompressed tar ({error})") from error
-    if members:
-        yield name, members, texts

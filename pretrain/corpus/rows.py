@@ -12,6 +12,7 @@ from typing import Any
 from core_encoder.errors import InputError
 from core_encoder.fields import seconds_of
 from core_encoder.files.storage import nearest
+from core_encoder.files.tar_files import Member
 from pretrain.corpus.manifest import Tier
 
 _ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -20,15 +21,6 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     "end": ("end", "end_s"),
     "caption": ("caption", "text"),
 }
-
-
-@dataclass(frozen=True)
-class Member:
-    """A file inside a tar: its name and where its bytes lie."""
-
-    name: str
-    offset: int
-    size: int
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.files.storage import writing_to
 from core_encoder.preprocessing import Preprocessing
 from core_encoder.video.decoders import open_video
-from core_encoder.video.video_files import check_file
+from core_encoder.video.video_bytes import check_file
 from pretrain.corpus.clip_index import ClipIndex
 from pretrain.corpus.clip_order import keyed
 from pretrain.corpus.manifest import Media, SyntheticSpec, Tier

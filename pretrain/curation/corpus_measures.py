@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core_encoder.cluster.cluster_settings import ClusterSettings
 from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.files.storage import prismhub_home
 from pretrain.corpus.manifest import Tier
@@ -89,19 +90,20 @@ class TierMeasures:
         workers: int = 2,
         clips_per_batch: int = 8,
         progress: Progress = lambda done, total, note: None,
+        cluster: ClusterSettings | None = None,
     ) -> None:
         """Measure the clips of these rows (rising numbers; default: all) that are not measured yet.
 
         Durable batch by batch: a killed run goes on where it stopped. A clip that cannot be read is noted, with the
-        reason, and measured again when its file changes.
+        reason, and measured again when its file changes. On a cluster, its processes measure and this one writes.
 
         Raises:
             InputError: the disk is full.
         """
         chosen: Sequence[int] = range(len(self.source)) if numbers is None else numbers
-        known, failed, started = 0, 0, time.monotonic()
+        known, taken, failed, started = 0, 0, 0, time.monotonic()
 
-        def missing() -> Iterator[_Task]:
+        def missing() -> Iterator[Task]:
             nonlocal known
             for block, group in itertools.groupby(chosen, lambda number: number // BLOCK):
                 pixels = self._pixels.read(block)
@@ -114,25 +116,41 @@ class TierMeasures:
                     if not plain and pixels[number].get("reason"):
                         encode = False
                     if plain or encode:
-                        yield _Task(number, row, key, plain, encode)
+                        yield Task(number, row, key, plain, encode)
                     else:
                         known += 1
 
+        def tell(where: str = "") -> None:
+            rate = taken / max(time.monotonic() - started, 1e-9)
+            progress(known + taken, len(chosen), f"{rate:.3g} clips/s, {failed} unreadable{where}")
+
         chunk = clips_per_batch if self.encoder else _PIXEL_CHUNK
+        if cluster is not None and cluster.on_ray:
+            from pretrain.curation.measuring_worker import measure_on_ray
+
+            measured = measure_on_ray(self, missing(), chunk, workers, cluster, tell)
+        else:
+            measured = self.measured(missing(), chunk, workers)
+        for lines in measured:
+            self._pixels.append(lines.pixels)
+            if self._encoded is not None:
+                self._encoded.append(lines.encoded)
+            taken += lines.count
+            failed += lines.failed
+            tell()
+        tell()
+
+    def measured(self, tasks: Iterable[Task], chunk: int, workers: int) -> Iterator[Lines]:
+        """What is known of clips once they are looked at, and encoded where that was asked for, some at a time."""
         pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="measure")
         try:
-            tasks, taken = missing(), 0
+            left = iter(tasks)
             waiting: list[Future[_Taken]] = []
             while True:
                 # The next chunk is decoded while this one is encoded and written.
-                coming = [pool.submit(self._look, task) for task in itertools.islice(tasks, chunk)]
+                coming = [pool.submit(self._look, task) for task in itertools.islice(left, chunk)]
                 if waiting:
-                    done = [future.result() for future in waiting]
-                    self._write(done)
-                    taken += len(done)
-                    failed += sum(one.reason is not None for one in done)
-                rate = taken / max(time.monotonic() - started, 1e-9)
-                progress(known + taken, len(chosen), f"{rate:.3g} clips/s, {failed} unreadable")
+                    yield self._lines([future.result() for future in waiting])
                 waiting = coming
                 if not waiting:
                     return
@@ -181,7 +199,7 @@ class TierMeasures:
             None if vector is None else np.frombuffer(base64.b64decode(vector), dtype="<f2"),
         )
 
-    def _look(self, task: _Task) -> _Taken:
+    def _look(self, task: Task) -> _Taken:
         """What a worker thread does: read one file."""
         encoder = self.encoder if task.encode else None
         preprocessing = encoder.preprocessing if encoder else None
@@ -204,18 +222,27 @@ class TierMeasures:
             return _Taken(task, None, None, " ".join(f"{type(error).__name__}: {error}".split()))
         return _Taken(task, look, digest, None)
 
-    def _write(self, taken: Sequence[_Taken]) -> None:
-        encoded: list[dict[str, Any]] = []
+    def _lines(self, taken: Sequence[_Taken]) -> Lines:
         seen = [one for one in taken if one.task.encode and one.look is not None]
-        if seen and self.encoder is not None and self._encoded is not None:
-            encoded = _encode(self.encoder, seen)
-        self._pixels.append([one.line() for one in taken if one.task.plain or one.reason is not None])
-        if self._encoded is not None:
-            self._encoded.append(encoded)
+        encoded = _encode(self.encoder, seen) if seen and self.encoder is not None else []
+        pixels = [one.line() for one in taken if one.task.plain or one.reason is not None]
+        return Lines(pixels, encoded, len(taken), sum(one.reason is not None for one in taken))
 
 
 @dataclass(frozen=True)
-class _Task:
+class Lines:
+    """What is to be written of some clips: lines of pixels, and of the encoder."""
+
+    pixels: list[dict[str, Any]]
+    encoded: list[dict[str, Any]]
+    count: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """A clip that is to be measured."""
+
     number: int
     row: Row
     key: str
@@ -225,7 +252,7 @@ class _Task:
 
 @dataclass(frozen=True)
 class _Taken:
-    task: _Task
+    task: Task
     look: ClipLook | None
     digest: str | None
     reason: str | None

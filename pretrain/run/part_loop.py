@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint as recompute
 
 from core_encoder.errors import InputError
 from core_encoder.files.storage import read_json, write_text, writing_to
@@ -23,6 +22,7 @@ from core_encoder.models.layers import TransformerLayer
 from core_encoder.models.video_text import VideoTextModel
 from fit.checkpoint import full_tensor
 from fit.launch import Interruption, Tell
+from fit.recompute import recompute_activations
 from fit.run_log import RunLog
 from pretrain.corpus.batch import ClipBatch, Skipped
 from pretrain.run.checkpoint import checkpoints, latest_checkpoint, load_checkpoint, read_about, save_checkpoint
@@ -380,14 +380,6 @@ def prepare_layers(module: nn.Module, activation_checkpointing: bool, compiled: 
     for layer in module.modules():
         if isinstance(layer, TransformerLayer):
             if activation_checkpointing:
-                layer.forward = _recomputed(layer.forward)  # type: ignore[method-assign]
+                recompute_activations([layer])
             if compiled:
                 layer.compile()
-
-
-def _recomputed(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def run(*args: Any, **kwargs: Any) -> Tensor:
-        out: Tensor = recompute(forward, *args, use_reentrant=False, **kwargs)
-        return out
-
-    return run

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from core_encoder.cluster.cluster_settings import ClusterSettings
 from core_encoder.config import group, option
 from core_encoder.errors import InputError
 from fit.device import Accelerator
@@ -57,6 +58,7 @@ class IndexSettings(PartsSettings):
         None, "Precision the encoder runs in (default: as in the archive or in training, else fp32)."
     )
     reading: ReadingSettings = group()
+    cluster: ClusterSettings = group()
     output: OutputSettings = group()
 
     def __post_init__(self) -> None:

@@ -19,18 +19,24 @@ from typing import TYPE_CHECKING, Any
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError, UnreadableVideo, one_line
 from core_encoder.files.storage import locked, writing_to
-from core_encoder.video.file_facts import FileFacts, read_file_facts
+from core_encoder.video.file_facts import read_file_facts
 from core_encoder.video.video_files import video_digest
 from prismhub.archive.scene_cuts import SceneCuts
-from prismhub.archive.scenes import ArchivedVideo, ArchiveRecord, Cue, Finding, Scene, SceneIndex
-from prismhub.archive.subtitles import cue_of, read_subtitles, speech_digest, spoken_in
+from prismhub.archive.scenes import ArchivedVideo, ArchiveRecord, SceneIndex
+from prismhub.archive.subtitles import speech_digest, spoken_in
 from prismhub.archive.video_folders import FoundVideo, FoundVideos
+from prismhub.archive.video_scenes import (
+    SceneFailed,
+    SceneMade,
+    SceneMaking,
+    VideoBegun,
+    VideoScenes,
+    VideoUnread,
+    speech,
+)
 
 if TYPE_CHECKING:
-    from core_encoder.clip_plan import VideoFacts
-    from core_encoder.cut_extraction import CutClip, CutExtraction
     from core_encoder.features.failures import Failure
-    from core_encoder.video.cutting import Cutter
     from prismhub.archive.scene_answers import SceneAnswers
     from prismhub.settings import ReadingSettings
 
@@ -82,13 +88,16 @@ class Ingestion:
         store: Path,
         reading: ReadingSettings,
         progress: Callable[[IngestProgress], None] = lambda told: None,
+        make_scenes: Callable[[Sequence[FoundVideo]], SceneMaking] | None = None,
     ) -> None:
+        """Prepare a run; `make_scenes` says who makes the scenes of videos, by default this process."""
         from core_encoder.features.failures import FailureLog
 
         self._index, self._answers, self._cuts = index, answers, cuts
         self._store, self._reading = store, reading
         self._listed = FailureLog(folder / FAILURES_FILE)
         self._progress = progress
+        self._make_scenes = make_scenes or self._scenes_here
         self._space = answers.space_digest()
         self.done = Ingested()
 
@@ -148,99 +157,51 @@ class Ingestion:
 
     # New and changed videos
 
+    def _scenes_here(self, videos: Sequence[FoundVideo]) -> SceneMaking:
+        size, workers = self._reading.clips_per_batch, self._reading.workers
+        return VideoScenes(videos, self._answers, self._cuts, self._store, size, workers)
+
     def _cut(self, videos: Sequence[FoundVideo], known: Mapping[Key, Any]) -> None:
         if not videos:
             return
-        from core_encoder.cut_extraction import CutClip, CutExtraction, CutFailed
-        from core_encoder.video.cutting import VideoFailed, VideoOpened
-
         by_file = {video.file: video for video in videos}
-        opened: dict[str, _OpenVideo] = {}
         clock = _Clock(videos)
-
-        def cutter(path: str, facts: VideoFacts) -> Cutter:  # in the thread that decodes
-            video = by_file[path]
-            extras = read_file_facts(path)
-            opened[path] = _OpenVideo(video, facts, extras, _speech(video, extras), speech_digest(video.subtitles))
-            return self._cuts.cutter(path, facts)
-
-        size, workers = self._reading.clips_per_batch, self._reading.workers
-        with CutExtraction(
-            self._answers.encoder,
-            list(by_file),
-            cutter,
-            self._answers.all_specs,
-            self._store,
-            batch_size=size,
-            workers=workers,
-        ) as run:
-            batch = _Batch(self._index, run)
-            asked: list[CutClip] = []
+        with self._make_scenes(videos) as made:
+            batch = _Batch(self._index, made)
             try:
-                for event in run:
-                    if isinstance(event, VideoOpened):
-                        opened[event.path].digest = event.digest
-                        clock.opened(event.path, event.facts.duration_s)
-                    elif isinstance(event, CutClip):
-                        asked.append(event)
+                for event in made:
+                    if isinstance(event, VideoBegun):
+                        clock.opened(event.path, event.duration_s)
+                    elif isinstance(event, SceneMade):
                         clock.at(event.clip)
-                        if len(asked) >= size:
-                            self._ask(asked, opened)
-                    elif isinstance(event, CutFailed):
+                    elif isinstance(event, SceneFailed):
                         self._fail(event.clip, event.reason)
-                    elif isinstance(event, VideoFailed):
-                        opened.pop(event.path, None)
-                        asked = [one for one in asked if one.clip.path != event.path]
+                    elif isinstance(event, VideoUnread):
                         self._fail(Clip(event.path), event.reason)
                         if (key := by_file[event.path].key) in known:  # its scenes are of a file that is no more
                             self._index.delete([key])
                         clock.close(event.path)
                     else:
-                        self._ask(asked, opened)
-                        whole = opened.pop(event.path)
+                        video = event.video
                         clock.close(event.path)
-                        if whole.scenes:
-                            batch.add(whole.archived(self._wanted_of(whole)))
-                            self._count(whole, known)
-                        elif whole.video.key in known:
-                            self._index.delete([whole.video.key])
+                        if video.scenes:
+                            batch.add(video)
+                            self._count(video, known)
+                        elif video.key in known:
+                            self._index.delete([video.key])
                     self._progress(clock.told(len(self.done.failures)))
             except KeyboardInterrupt:  # what was finished is kept
                 batch.flush()
                 raise
             batch.flush()
 
-    def _wanted_of(self, one: _OpenVideo) -> dict[str, str]:
-        made_of = {"video": one.digest, "cuts": self._cuts.digest(one.video.file), "space": self._space}
-        answered = {f"adapter {name}": digest for name, digest in self._answers.fingerprints.items()}
-        return made_of | {"speech": one.speech_digest} | answered
-
-    def _count(self, one: _OpenVideo, known: Mapping[Key, Any]) -> None:
-        if one.video.key in known:
+    def _count(self, video: ArchivedVideo, known: Mapping[Key, Any]) -> None:
+        if video.key in known:
             self.done.changed += 1
         else:
             self.done.added += 1
-        self.done.scenes += len(one.scenes)
-        self.done.video_s += one.facts.duration_s
-
-    def _ask(self, clips: list[CutClip], opened: Mapping[str, _OpenVideo]) -> None:
-        """Make scenes of clips that are encoded, and forget their features."""
-        asked = [(one.clip, one.records) for one in clips]
-        if not asked:
-            return
-        size = self._reading.clips_per_batch
-        vectors = self._answers.vectors(asked, size)
-        findings: list[tuple[Finding, ...]] = [() for _ in asked]
-        for name in self._answers.adapters:
-            said = self._answers.findings(name, asked, size)
-            findings = [before + now for before, now in zip(findings, said, strict=True)]
-        for one, vector, found in zip(clips, vectors, findings, strict=True):
-            video = opened[one.clip.path]
-            start_s, end_s = one.clip.start_s, round(video.facts.duration_s, 3)
-            end_s = end_s if one.clip.end_s is None else min(one.clip.end_s, end_s)
-            speech = spoken_in(video.cues, start_s, end_s)
-            video.scenes.append(Scene(start_s, end_s, vector, found, speech, one.picture or b""))
-        clips.clear()
+        self.done.scenes += len(video.scenes)
+        self.done.video_s += video.duration_s
 
     # Videos whose scenes are as they were
 
@@ -248,7 +209,7 @@ class Ingestion:
         """Hear the subtitles of a video anew, which were added, changed or removed."""
         kept = self._index.video(*video.key)
         assert kept is not None
-        cues = _speech(video, read_file_facts(video.file))
+        cues = speech(video, read_file_facts(video.file))
         scenes = tuple(replace(one, speech=spoken_in(cues, one.start_s, one.end_s)) for one in kept.scenes)
         made_of = dict(kept.made_of) | {"speech": speech_digest(video.subtitles)}
         self._index.upsert([replace(kept, scenes=scenes, made_of=made_of)])
@@ -306,37 +267,10 @@ class Ingestion:
         self._listed.forget(clip for clip in listed if clip.path in here or not Path(clip.path).exists())
 
 
-@dataclass
-class _OpenVideo:
-    """A video under way."""
-
-    video: FoundVideo
-    facts: VideoFacts
-    extras: FileFacts
-    cues: Sequence[Cue]
-    speech_digest: str
-    digest: str = ""
-    scenes: list[Scene] = field(default_factory=list)
-
-    def archived(self, made_of: Mapping[str, str]) -> ArchivedVideo:
-        facts = self.facts
-        return ArchivedVideo(
-            root=self.video.root,
-            path=self.video.path,
-            made_of=made_of,
-            duration_s=facts.duration_s,
-            width=facts.width,
-            height=facts.height,
-            fps=facts.fps,
-            recorded=self.extras.recorded,
-            scenes=tuple(sorted(self.scenes, key=lambda scene: (scene.start_s, scene.end_s))),
-        )
-
-
 class _Batch:
     """Whole videos that go into the index together, after their features are durable."""
 
-    def __init__(self, index: SceneIndex, run: CutExtraction) -> None:
+    def __init__(self, index: SceneIndex, run: SceneMaking) -> None:
         self._index, self._run = index, run
         self._videos: list[ArchivedVideo] = []
         self._since = time.monotonic()
@@ -414,13 +348,6 @@ def locked_for_writing(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise InputError(f"{folder}: another prismhub index is writing to this archive; wait for it") from error
         yield
-
-
-def _speech(video: FoundVideo, extras: FileFacts) -> list[Cue]:
-    """All that is said in a video: in its files of subtitles, and in its own streams."""
-    cues = [cue for file in video.subtitles for cue in read_subtitles(file)]
-    cues += [cue_of(start_s, end_s, text) for start_s, end_s, text in extras.cues]
-    return sorted(cues, key=lambda cue: (cue.start_s, cue.end_s))
 
 
 def _in_turn(

@@ -189,7 +189,7 @@ def open_answers(settings: IndexSettings, known: ArchiveRecord | None, show: Sho
     )
     specs = shared_specs({name: (refs[name], infos[name]) for name in refs}, running, show) if infos else {}
     moved = dict(zip(refs, moved_parts(list(infos.values()), running), strict=True)) if infos else {}
-    source = running.encoder or next((info.encoder_source or info.encoder for info in infos.values()), "nano")
+    source = running.encoder or next((info.encoder_to_load for info in infos.values()), "nano")
     source = _lasting_encoder(source) if settings.encoder else source
 
     def load() -> Loaded:
@@ -276,6 +276,11 @@ def _describe(name: str, ref: str, settings: IndexSettings) -> AdapterInfo:
         ) from error
     if info.targets.kind == "boxes":
         raise InputError(f"adapter {name!r} answers about boxes that it is given: an archive has none, leave it out")
+    if info.fingerprint_to_load != (info.features.fingerprint if info.features else ""):
+        raise InputError(
+            f"adapter {name!r} has a LoRA of its own, and an archive encodes every scene once, for all adapters: "
+            "ask it by predict, or tune the whole encoder"
+        )
     return info
 
 

@@ -71,6 +71,10 @@ class ArchivedVideo:
     recorded: str
     scenes: tuple[Scene, ...]
 
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.root, self.path
+
 
 @dataclass(frozen=True)
 class AdapterRecord:

@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from core_encoder.errors import InputError
-from core_encoder.files.storage import writing_to
+from core_encoder.files.storage import free_bytes, writing_to
 
 DATABASE = "scenes.sqlite"
 VERSION = 1
 TOKENIZER = "porter unicode61 remove_diacritics 2"
 _MARK = int.from_bytes(b"pris", "big")
 PATH = "CAST(? AS TEXT)"  # for a path, given `as_stored`: it need not be UTF-8
+_PAGE_BYTES = 1 << 16  # several, and those of the log and its index
 BUSY_S = 60.0  # how long one writer waits for another
 
 _TABLES = f"""
@@ -141,6 +142,11 @@ def as_stored(path: str) -> bytes:
     return path.encode("utf-8", "surrogateescape")
 
 
+def _is_full(path: Path) -> bool:
+    """Whether there is no room for another page: what SQLite maps beside its file fails as an I/O error then."""
+    return free_bytes(path.parent) < _PAGE_BYTES
+
+
 @contextmanager
 def saying_what_is_wrong(path: Path) -> Iterator[None]:
     """Say in one line what SQLite cannot do with the file at `path`.
@@ -152,7 +158,7 @@ def saying_what_is_wrong(path: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         said = str(error)
-        if "disk is full" in said:
+        if "disk is full" in said or ("disk I/O" in said and _is_full(path)):
             raise InputError(f"{path}: the disk is full; free space and run the same command again") from error
         if "locked" in said:
             raise InputError(f"{path}: another process writes to this archive; try again when it is done") from error

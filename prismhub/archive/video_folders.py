@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core_encoder.errors import InputError
+from core_encoder.files.urls import Url, as_location
 from core_encoder.video.video_files import VIDEO_SUFFIXES, find_files
 from prismhub.archive.subtitles import sidecars
 
@@ -56,6 +57,8 @@ def find_archived(given: Sequence[str], known_roots: Sequence[str]) -> FoundVide
     """
     roots, looked, files, subtitles = list(known_roots), [], [], []
     for word in given:
+        if isinstance(url := as_location(word), Url):
+            raise InputError(f"{url}: archives are of folders of this machine: copy the videos here first")
         place = Path(os.path.abspath(Path(word).expanduser()))  # noqa: PTH100 (links stay as they are named)
         if not place.exists():
             raise InputError(f"{word}: no such file or folder")

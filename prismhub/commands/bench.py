@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
 from adapters.training.training_config import TrainingConfig
+from core_encoder.cluster.cluster_settings import ClusterSettings
 from core_encoder.config import group, option, parse_grid
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest
 from prismhub.heads import head_assignments, portable_head, portable_source
 from prismhub.printing import print_json, print_table
 from prismhub.progress import SILENT, Show
-from prismhub.settings import OutputSettings, ReadingSettings, at_least_one, run_command, settings_record
+from prismhub.provenance import run_command, settings_record
+from prismhub.settings import OutputSettings, ReadingSettings, at_least_one
 
 if TYPE_CHECKING:
     from benchmarks.forecast import Forecast
-    from benchmarks.matrix_cells import AdapterChoice, Column
+    from benchmarks.matrix_cells import AdapterChoice, Column, MatrixCell
     from benchmarks.rescoring import Rejudged
     from benchmarks.results import Result
     from tasks.benchmark import Benchmark
@@ -57,6 +61,7 @@ class BenchSettings:
     decoder: Literal["auto", "decord", "pyav"] = option("auto", "Video decoder; part of the cache key.")
     encoder_dtype: Literal["fp32", "bf16", "fp16"] = option("fp32", "Precision the encoder runs in.")
     reading: ReadingSettings = group()
+    cluster: ClusterSettings = group()
     shard: str = option("1/1", "Run part i of n, as in 2/4: machines that share the output folder do one each.")
     dry_run: bool = option(False, "Only say what is to be done: clips, disk, and about how long.")
     show: OutputSettings = group()
@@ -119,6 +124,45 @@ def bench(settings: BenchSettings, show: Show = SILENT) -> Benched | list[Foreca
     Raises:
         InputError: a suite, benchmark, encoder, adapter or option is unknown, or there is no data of any benchmark.
     """
+    settings.cluster.check()
+    matrix = open_matrix(settings)
+    from prismhub.features import reading_of
+
+    reading = reading_of(settings.reading)
+    if settings.dry_run:
+        from benchmarks.forecast import forecast
+
+        return forecast(matrix.own, reading, show)
+    from benchmarks.matrix import recorded, run_matrix
+
+    root = settings.data_root.expanduser()
+    places = {"data_root": str(root.absolute()), "task": [_from_anywhere(name) for name in settings.task]}
+    about = settings_record(settings) | places, run_command()
+    on_ray = settings.cluster.on_ray
+    found = _on_cluster(settings, matrix.own, show, about) if on_ray else run_matrix(matrix.own, reading, show, *about)
+    results = dict(zip((cell.path for cell in matrix.own), found, strict=True))
+    for cell in matrix.cells:  # what other shards have done by now
+        if cell.path not in results and (result := recorded(cell)) is not None:
+            results[cell.path] = result
+    return Benched(matrix.columns, matrix.benchmarks, results)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix that is open: its columns, its distinct cells, and those of this shard."""
+
+    benchmarks: list[Benchmark]
+    columns: list[Column]
+    cells: list[MatrixCell]
+    own: list[MatrixCell]
+
+
+def open_matrix(settings: BenchSettings) -> Matrix:
+    """The matrix that the settings ask for, with its encoders in memory.
+
+    Raises:
+        InputError: as `bench`.
+    """
     benchmarks = find_benchmarks(settings.suite, settings.task)
     root = settings.data_root.expanduser()
     if not root.is_dir():
@@ -131,7 +175,7 @@ def bench(settings: BenchSettings, show: Show = SILENT) -> Benched | list[Foreca
     check_encoders(settings.encoder)
 
     from benchmarks.matrix_cells import MatrixOptions, check_options, distinct_cells, matrix_columns, shard_of
-    from prismhub.features import open_encoder, reading_of
+    from prismhub.features import open_encoder
 
     options = MatrixOptions(
         data_root=root,
@@ -153,21 +197,77 @@ def bench(settings: BenchSettings, show: Show = SILENT) -> Benched | list[Foreca
     ]
     columns = matrix_columns(encoders, benchmarks, choices, options)
     cells = distinct_cells(columns)
-    own = shard_of(cells, settings.part)
-    reading = reading_of(settings.reading)
-    if settings.dry_run:
-        from benchmarks.forecast import forecast
+    return Matrix(benchmarks, columns, cells, shard_of(cells, settings.part))
 
-        return forecast(own, reading, show)
-    from benchmarks.matrix import recorded, run_matrix
 
-    places = {"data_root": str(root.absolute()), "task": [_from_anywhere(name) for name in settings.task]}
-    found = run_matrix(own, reading, show, settings_record(settings) | places, run_command())
-    results = dict(zip((cell.path for cell in own), found, strict=True))
-    for cell in cells:  # what other shards have done by now
-        if cell.path not in results and (result := recorded(cell)) is not None:
-            results[cell.path] = result
-    return Benched(columns, benchmarks, results)
+def _on_cluster(
+    settings: BenchSettings, cells: Sequence[MatrixCell], show: Show, about: tuple[dict[str, Any], str | None]
+) -> Iterator[Result]:
+    """Encode what the cells miss on a cluster, then run each there; results in the order of the cells."""
+    from benchmarks.matrix import OpenTasks, encode_together, finished
+    from benchmarks.scoring import cell_fields, without_scores
+    from core_encoder.cluster.actor_calls import Gone
+    from core_encoder.cluster.cluster_size import ClusterSize
+    from core_encoder.cluster.jobs import run_jobs
+    from core_encoder.cluster.ray_session import ray_session
+    from prismhub.features import reading_of
+
+    reading = reading_of(settings.reading, settings.cluster)
+    tasks = OpenTasks(settings.data_root.expanduser())
+    found = {cell.path: result for cell in cells if (result := finished(cell, tasks)) is not None}
+    missing = {str(cell.path): cell for cell in cells if cell.path not in found}
+    with ray_session(settings.cluster) as ray, show.bar("cells") as bar:
+        for _, group in itertools.groupby(missing.values(), key=lambda cell: cell.batch):
+            encode_together(list(group), tasks, reading, show)
+        size = ClusterSize.of(ray, settings.cluster)
+        given = (ray.put((replace(settings, cluster=ClusterSettings()), os.getcwd(), about)),)  # noqa: PTH109
+        tell = lambda workers: bar.update(len(found), len(cells), f"{workers} workers")  # noqa: E731
+        done = run_jobs(
+            ray,
+            CellWorker,
+            given,
+            list(missing),
+            count=min(size.encoding, len(missing)),
+            num_cpus=size.num_cpus,
+            num_gpus=size.num_gpus,
+            tick=tell,
+        )
+        for path, result in done:
+            cell = missing[path]
+            if isinstance(result, Gone):
+                reason = f"three processes died of it: {result.reason[:200]}"
+                result = without_scores(cell, "failed", reason, cell_fields(cell, *about))
+                result.write(cell.path)
+            found[cell.path] = result
+            show.note(f"[{len(found)} of {len(cells)}] {cell.name}: {result.state} {result.reason or ''}".rstrip())
+    for cell in cells:
+        yield found[cell.path]
+
+
+class CellWorker:
+    """Runs cells of a matrix in a process of a cluster; what they miss was encoded before."""
+
+    def __init__(self, given: tuple[BenchSettings, str, tuple[dict[str, Any], str | None]]) -> None:
+        self._settings, self._folder, self._about = given
+
+    def ready(self) -> None:
+        """Open the matrix.
+
+        Raises:
+            InputError: the data or the encoders are not on this machine.
+        """
+        from core_encoder.cluster.workers import enter
+
+        enter(self._folder)
+        self._settings.reading.apply()
+        self._cells = {str(cell.path): cell for cell in open_matrix(self._settings).own}
+
+    def run(self, path: str) -> Result:
+        """Run the cell of a result's file, and write that."""
+        from benchmarks.matrix import run_matrix
+        from prismhub.features import reading_of
+
+        return next(run_matrix([self._cells[path]], reading_of(self._settings.reading), SILENT, *self._about))
 
 
 def _from_anywhere(task: str) -> str:
@@ -269,7 +369,7 @@ def print_bench(settings: BenchSettings) -> None:
 
 def _print_forecast(found: Sequence[Forecast], settings: BenchSettings) -> None:
     from benchmarks.forecast import FORECAST_HEADER, total_line
-    from core_encoder.files.storage import free_bytes
+    from core_encoder.features.shard_folder import shard_folder
     from prismhub.features import reading_of
 
     if settings.show.json:
@@ -279,7 +379,7 @@ def _print_forecast(found: Sequence[Forecast], settings: BenchSettings) -> None:
     for one in found:
         if one.reason:
             print(f"{one.cell}: {one.state}: {one.reason}")
-    print(total_line(found, free_bytes(reading_of(settings.reading).root)))
+    print(total_line(found, shard_folder(reading_of(settings.reading).root).free_bytes()))
 
 
 @dataclass(frozen=True, kw_only=True)

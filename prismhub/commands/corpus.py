@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from core_encoder.cluster.cluster_settings import ClusterSettings
+from core_encoder.cluster.ray_session import cluster_session
 from core_encoder.config import group, option
 from core_encoder.errors import InputError
 from fit.device import Accelerator
@@ -53,6 +55,7 @@ class CorpusStatsSettings:
     """Options of `prismhub corpus stats`."""
 
     measuring: MeasuringSettings = group()
+    cluster: ClusterSettings = group()
     out: Path | None = option(None, "Folder of the page (default: MANIFEST-stats beside it).")
     sample: int | None = option(None, "Measure so many clips of each tier (default: all).")
     output: OutputSettings = group()
@@ -66,6 +69,7 @@ class CorpusFilterSettings:
     """Options of `prismhub corpus filter`."""
 
     measuring: MeasuringSettings = group()
+    cluster: ClusterSettings = group()
     out: Path = option(help="Folder of the new manifest, its tables and what was dropped.")
     min_grounding: float | None = option(None, "Least cosine of clip and caption.")
     min_motion: float | None = option(None, "Least motion magnitude; static clips have about 0.")
@@ -82,6 +86,7 @@ class CorpusDedupSettings:
     """Options of `prismhub corpus dedup`."""
 
     measuring: MeasuringSettings = group()
+    cluster: ClusterSettings = group()
     out: Path = option(help="Folder of the new manifest, its tables and what was dropped.")
     near: float | None = option(None, "Cosine of embeddings from which two clips count as one (needs --encoder).")
     against: tuple[str, ...] = option((), "Evaluation sets: folders of videos, or manifests.")
@@ -98,6 +103,7 @@ def corpus_stats(settings: CorpusStatsSettings) -> None:
     from pretrain.curation.corpus_stats import choose, tier_stats
     from prismhub.pages.corpus_report import HEADER, table_rows, write_corpus_report
 
+    settings.cluster.check()
     show, measuring = Show(settings.output.quiet), settings.measuring
     manifest, encoder = measuring.manifest, measuring.encoder
     corpus = Manifest.load(manifest)
@@ -105,11 +111,12 @@ def corpus_stats(settings: CorpusStatsSettings) -> None:
     model = _video_text_encoder(encoder, measuring.accelerator) if encoder else None
     folder = settings.out or manifest.with_name(f"{manifest.stem}-stats")
     found = []
-    for tier, source in zip(corpus.tiers, sources, strict=True):
-        part = TierMeasures(tier, source, model, measuring.measures)
-        numbers = choose(len(source), settings.sample)
-        _take([part], numbers, measuring, show)
-        found.append(tier_stats(tier, len(source), part.read(numbers)))
+    with cluster_session(settings.cluster):
+        for tier, source in zip(corpus.tiers, sources, strict=True):
+            part = TierMeasures(tier, source, model, measuring.measures)
+            numbers = choose(len(source), settings.sample)
+            _take([part], numbers, settings, show)
+            found.append(tier_stats(tier, len(source), part.read(numbers)))
     command = shlex.join(["prismhub", *sys.argv[1:]]) if sys.argv[1:2] == ["corpus"] else "prismhub corpus stats"
     fingerprint = model.fingerprint if model else ""
     page = write_corpus_report(folder / "index.html", manifest, found, encoder or "", fingerprint, command)
@@ -131,6 +138,7 @@ def corpus_filter(settings: CorpusFilterSettings) -> None:
     from pretrain.curation.corpus_filter import Limits
     from pretrain.curation.curated_corpus import write_corpus
 
+    settings.cluster.check()
     measuring, out, encoder = settings.measuring, settings.out, settings.measuring.encoder
     limits = Limits(**{field.name: getattr(settings, field.name) for field in fields(Limits)})
     if limits.min_grounding is not None and encoder is None:
@@ -141,7 +149,7 @@ def corpus_filter(settings: CorpusFilterSettings) -> None:
     corpus = _corpus(measuring.manifest, out)
     model = _video_text_encoder(encoder, measuring.accelerator) if encoder else None
     parts = _parts(corpus, model, measuring.measures, show)
-    _take(_measured(parts), None, measuring, show)
+    _take(_measured(parts), None, settings, show)
     made_by: dict[str, Any] = {
         "command": "filter",
         "manifest": str(measuring.manifest.absolute()),
@@ -162,6 +170,7 @@ def corpus_dedup(settings: CorpusDedupSettings) -> None:
     from pretrain.curation.curated_corpus import write_corpus
     from prismhub.features import open_encoder
 
+    settings.cluster.check()
     measuring, out, encoder = settings.measuring, settings.out, settings.measuring.encoder
     if settings.near is not None and encoder is None:
         raise InputError("--near needs --encoder: its embeddings are compared")
@@ -174,8 +183,7 @@ def corpus_dedup(settings: CorpusDedupSettings) -> None:
     parts = _parts(corpus, model, measuring.measures, show)
     against = list(settings.against)
     theirs = evaluation_sets(against, model, measuring.measures)
-    _take(_measured(parts), None, measuring, show)
-    _take(theirs, None, measuring, show)
+    _take([*_measured(parts), *theirs], None, settings, show)
     found = exact_duplicates(_measured(parts), theirs)
     if model is not None:
         with show.bar("comparing blocks of clips") as bar:
@@ -230,13 +238,21 @@ def _measured(parts: Sequence[TierMeasures | Tier]) -> list[TierMeasures]:
 
 
 def _take(
-    parts: Sequence[TierMeasures], numbers: Sequence[int] | None, measuring: MeasuringSettings, show: Show
+    parts: Sequence[TierMeasures],
+    numbers: Sequence[int] | None,
+    settings: CorpusStatsSettings | CorpusFilterSettings | CorpusDedupSettings,
+    show: Show,
 ) -> None:
-    for part in parts:
-        with show.bar(f"measuring {part.tier.name}") as bar:
-            part.take(
-                numbers, workers=measuring.workers, clips_per_batch=measuring.clips_per_batch, progress=bar.update
-            )
+    with cluster_session(settings.cluster):
+        for part in parts:
+            with show.bar(f"measuring {part.tier.name}") as bar:
+                part.take(
+                    numbers,
+                    workers=settings.measuring.workers,
+                    clips_per_batch=settings.measuring.clips_per_batch,
+                    progress=bar.update,
+                    cluster=settings.cluster,
+                )
 
 
 def _report(out: Path, counts: Sequence[TierCount], show: Show, as_json: bool, failed: int = 0) -> None:

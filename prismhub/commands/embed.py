@@ -52,6 +52,9 @@ def embed(settings: EmbedSettings, show: Show = SILENT) -> Embeddings | OpenTadF
     elif settings.out is not None:
         check_target(settings.out)
     videos = find_inputs(settings.videos)
+    settings.cluster.check()
+    if settings.cluster.on_ray and isinstance(videos[0], ArrayVideo):
+        raise InputError("arrays are encoded in this process: leave engine out, or give the videos as files")
     check_encoding(settings.encoding)
     _check_windows(settings, videos)
     if settings.format is not None:
@@ -119,7 +122,7 @@ def _encode(
     """Store the features of all clips; those that can be had, and why the others cannot."""
     from benchmarks.encoding import encode_missing
 
-    report = encode_missing(encoder, clips, [spec], reading_of(settings.reading), show)
+    report = encode_missing(encoder, clips, [spec], reading_of(settings.reading, settings.cluster), show)
     failed = {failure.clip: failure for failure in report.failures}
     return [clip for clip in clips if clip not in failed], [failed[clip] for clip in clips if clip in failed]
 

@@ -11,8 +11,9 @@ from core_encoder.files.storage import plain_name, prismhub_home
 from prismhub.features import reading_of
 from prismhub.progress import SILENT, Show
 from prismhub.proposals import adapter_id, check_classes, check_classifier, classify_proposals
+from prismhub.provenance import run_command, settings_record
 from prismhub.saved import adapter_encoder, moved_parts, recorded_spec
-from prismhub.settings import EvaluateSettings, run_command, settings_record
+from prismhub.settings import EvaluateSettings
 
 if TYPE_CHECKING:
     from benchmarks.results import Result
@@ -48,6 +49,7 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
     from tasks.own_data import evaluation_split
 
     dataset = settings.dataset
+    settings.cluster.check()
     if settings.out is not None and settings.out.is_dir():
         raise InputError(f"{settings.out}: is a folder; --out wants a file such as {settings.out / 'result.json'}")
     info = describe_adapter(settings.adapter)
@@ -72,7 +74,7 @@ def evaluate(settings: EvaluateSettings, show: Show = SILENT) -> Evaluated:
     spec = recorded_spec(settings.adapter, info, settings.running, show)
     adapter = load_adapter(settings.adapter, moved=moved)
     encoder = adapter_encoder(adapter, settings.running, spec)
-    reading = reading_of(settings.reading)
+    reading = reading_of(settings.reading, settings.cluster)
     features = cell_features(task, (split,), encoder, spec, reading, show, dataset.max_unreadable)
     also = trained_on(features.samples[split], info.training)
     if also and split != "train":

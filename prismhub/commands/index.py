@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ def index(settings: IndexSettings, show: Show = SILENT) -> Indexed:
     """
     from prismhub.archive.video_folders import find_archived
 
+    settings.cluster.check()
     out = settings.out.expanduser()
     known = _known(out)
     found = find_archived(settings.videos, () if known is None else known.roots)
@@ -88,7 +90,12 @@ def index(settings: IndexSettings, show: Show = SILENT) -> Indexed:
                 bar.update(told.done_s, told.total_s, note + (f", {told.failed} failed" if told.failed else ""))
 
             store = settings.reading.store or default_store()
-            run = Ingestion(out, archive, answers, cuts, store, settings.reading, progress)
+            make_scenes = None
+            if settings.cluster.on_ray:
+                from prismhub.archive.scenes_on_cluster import ClusterScenes
+
+                make_scenes = partial(ClusterScenes, settings=settings, known=known, cuts=cuts, store=store)
+            run = Ingestion(out, archive, answers, cuts, store, settings.reading, progress, make_scenes)
             done = run.run(found, record)
             count, scenes = len(archive.made_of()), len(archive)
     if done.unlisted:

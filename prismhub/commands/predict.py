@@ -21,9 +21,10 @@ from prismhub.features import clip_source
 from prismhub.long_videos import asks_windows, bar_of_seconds, much_longer, window_of
 from prismhub.progress import SILENT, Show
 from prismhub.proposals import classify_proposals
+from prismhub.provenance import run_command
 from prismhub.questions import Question, read_questions
 from prismhub.saved import open_hub, shared_specs
-from prismhub.settings import PredictSettings, run_command
+from prismhub.settings import PredictSettings
 
 if TYPE_CHECKING:
     from adapters.hub import Answers, Hub
@@ -175,7 +176,7 @@ def _in_windows(
             found[one.name] = set(clips)
             continue
         longest = (one.info.training.get("clip_s") or {}).get("longest")
-        source = clip_source(hub.encoder, specs[one.name], one.settings.reading)
+        source = clip_source(hub.adapters[one.name].find_encoder(), specs[one.name], one.settings.reading)
         if long := much_longer(source, clips, longest):
             found[one.name] = set(long)
             text = f"{len(long)} of {len(clips)} videos are much longer than the clips of the training"

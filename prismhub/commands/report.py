@@ -11,7 +11,8 @@ from core_encoder.errors import InputError
 from core_encoder.files.storage import write_text
 from prismhub.printing import print_json, print_table
 from prismhub.progress import SILENT, Show
-from prismhub.settings import OutputSettings, run_command
+from prismhub.provenance import run_command
+from prismhub.settings import OutputSettings
 
 if TYPE_CHECKING:
     from benchmarks.report.comparison import Compared

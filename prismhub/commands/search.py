@@ -14,7 +14,7 @@ from core_encoder.files.storage import write_text
 from prismhub.archive.query_settings import SearchSettings
 from prismhub.printing import print_failures, print_json, print_table
 from prismhub.progress import SILENT, Show
-from prismhub.settings import run_command
+from prismhub.provenance import run_command
 
 if TYPE_CHECKING:
     from prismhub.archive.found_scenes import Found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from core_encoder.config import parse_grid
@@ -21,9 +22,11 @@ from prismhub.features import (
 )
 from prismhub.heads import head_assignments, portable_head, portable_source
 from prismhub.progress import SILENT, Show
-from prismhub.settings import TrainSettings, run_command, settings_record
+from prismhub.provenance import run_command, settings_record
+from prismhub.settings import TrainSettings
 
 if TYPE_CHECKING:
+    from adapters.context import TargetKind
     from adapters.features import ClipFeatures
     from benchmarks.cell import Trained
     from tasks.task import Task
@@ -44,9 +47,11 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     from adapters.training.grid import resolve_settings
     from benchmarks.blind import check_blind
     from benchmarks.cell import SPLITS, Cell, cell_features, data_sets, train_cell
+    from benchmarks.tuned_training import frame_sets, state_cost, tuning_of
     from tasks.own_data import read_task
 
     dataset, training = settings.dataset, settings.training
+    settings.cluster.check()
     head, grid = head_assignments(settings.head) | settings.head_options, parse_grid(settings.grid)
     if settings.name is not None:
         check_name(settings.name, "adapter name")
@@ -59,6 +64,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     if settings.encoding.layers:
         head["layers"] = settings.encoding.layers
     resolve_settings(head_options(settings.adapter), head, training, grid)
+    check_tuning(settings, learns)
     drawn = {"val_fraction": settings.val_fraction, "test_fraction": settings.test_fraction}
     task = read_task(
         dataset.data,
@@ -93,6 +99,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     source = portable_source(settings.encoding.encoder)
     encoder = open_encoder(settings.encoding.encoder, training.accelerator, settings.encoding.encoder_dtype)
     resolved = resolve_settings(kind, head, cell.training, cell.grid)
+    tuned = settings.tuning.trains_encoder
     reads = kind.feature_kind_for(resolved[0].head)
     encoding = settings.encoding
     if kind.reads_whole_clips and encoding.sampling == "uniform":
@@ -100,17 +107,23 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
         plan = clip_plan(encoding, encoder.num_frames)
         show.note(f"note: {kind.kind} looks at whole videos: {describe_windows(plan)}")
     spec = feature_spec(encoder, encoding, reads, getattr(resolved[0].head, "layers", ()))
-    for setting in resolved:
-        # it stays until the end: a language model is read from the disk once, as long as anybody uses it
-        _checked = kind.build(setting.head, Context(encoder.dim, task.schema, spec, encoder_source=source))
-    reading = reading_of(settings.reading)
-    features = cell_features(task, SPLITS, encoder, spec, reading, show, dataset.max_unreadable)
+    context = Context(encoder.dim, task.schema, spec, encoder_source=source)
+    # they stay until the end: a language model is read from the disk once, as long as anybody uses it
+    heads = [kind.build(setting.head, context) for setting in resolved]
+    reading = reading_of(settings.reading, settings.cluster)
+    if tuned:
+        cell = replace(cell, tuning=tuning_of(settings.tuning, source, spec, encoder, heads[0], show))
+    looked_at = replace(spec, kind="clip", layers=()) if tuned else spec  # one pass, to know which can be read
+    features = cell_features(task, SPLITS, encoder, looked_at, reading, show, dataset.max_unreadable)
     sets = data_sets(cell, features)
     run = settings.run or prismhub_home() / "runs" / f"{cell.name}-{_identity(settings, task, sets)}"
+    frames = frame_sets(cell.tuning, sets, reading.workers) if cell.tuning else {}
+    if cell.tuning is not None and (settings.restart or not (run / "result.json").exists()):
+        state_cost(cell.tuning, heads, frames, training, encoder.device, show)
     return train_cell(
         cell,
-        features,
-        sets,
+        replace(features, spec=spec),
+        frames or sets,
         encoder,
         AdapterInfo(encoder_source=source),
         run,
@@ -121,15 +134,31 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     )
 
 
+def check_tuning(settings: TrainSettings, learns: TargetKind) -> None:
+    """Refuse, before torch is imported, what does not go with an encoder that trains.
+
+    Raises:
+        InputError: a kind of adapter, or another option.
+    """
+    settings.tuning.check(settings.adapter, learns)
+    if settings.tuning.trains_encoder and settings.encoding.encoder_dtype != "fp32":
+        raise InputError(
+            f"encoder_dtype {settings.encoding.encoder_dtype}: weights that train are fp32; "
+            "--precision bf16-mixed computes in bf16"
+        )
+
+
 def _identity(settings: TrainSettings, task: Task, sets: Mapping[str, ClipFeatures]) -> str:
     """A short hash of all that decides a run, the bytes of the videos among it: anything else gets another folder."""
     from adapters.features import digest_of
     from adapters.training.training_config import HOW_IT_RUNS
+    from adapters.tuning.tune_config import HOW_IT_TUNES, TuneConfig
 
     decisive = settings_record(settings)
     about = ("quiet", "json", "run", "restart", "workers", "clips_per_batch", "store", "data", "max_unreadable")
     files = ("videos", "val", "test", "labels", "excluded", "detections", "train_detections")  # read into the data
-    for name in (*HOW_IT_RUNS, *about, *files, "near_duplicates", "blind"):
+    tuning = HOW_IT_TUNES if settings.tuning.trains_encoder else [one.name for one in fields(TuneConfig)]
+    for name in (*HOW_IT_RUNS, *about, *files, "near_duplicates", "blind", *tuning):
         decisive.pop(name)
     digests = {split: digest_of(features) for split, features in sets.items()}
     whole = json.dumps([decisive, task.label_names, digests], sort_keys=True)

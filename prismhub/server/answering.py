@@ -8,8 +8,8 @@ ones are answered one by one, so that nobody waits for an hour of video but who 
 
 from __future__ import annotations
 
+import math
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
@@ -21,13 +21,16 @@ from adapters.predicting import check_given
 from adapters.predictions import Segments
 from core_encoder.clip_plan import Clip, ClipPlan, VideoFacts
 from core_encoder.errors import InputError, UnreadableVideo
+from core_encoder.features.encoding import encoder_may_share
 from core_encoder.features.failures import Failure
 from core_encoder.files.storage import nearest
 from prismhub.answers import Predicted
-from prismhub.long_videos import is_much_longer, window_seconds
+from prismhub.long_videos import MUCH_LONGER, is_much_longer, window_seconds
 from prismhub.printing import answer_records
 from prismhub.progress import SILENT
-from prismhub.server.decode_pool import Ahead, DecodePool, TookTooLong
+from prismhub.server.asked import Asked
+from prismhub.server.clip_limits import check_length, seconds_of
+from prismhub.server.decode_pool import DecodePool, Soon
 from prismhub.server.given_boxes import moments_of, wants_boxes
 from prismhub.server.lane import Lane
 from prismhub.server.metrics import Metrics
@@ -42,25 +45,8 @@ if TYPE_CHECKING:
     from core_encoder.features.feature_spec import FeatureSpec, Record
     from prismhub.archive.archive_space import ArchiveSpace
 
-MOST_FRAMES_A_SECOND = 240  # of a clip: more shows nobody more
 Way = tuple[float | None, float | None]
 """Window and step in seconds of a question about windows; none of one about a whole clip."""
-
-
-@dataclass(eq=False)
-class Asked:
-    """A clip that someone waits for an answer about, what it is called there, and until when."""
-
-    clip: Clip
-    name: str
-    deadline: float  # of `time.monotonic`
-    ahead: Ahead = field(default_factory=Ahead)
-    tasks: list[Future[Any]] = field(default_factory=list)
-
-    def hear(self, clip: Clip, at_s: float) -> None:
-        """Is told how far a long video is; stops when the time is over."""
-        if time.monotonic() > self.deadline:
-            raise TookTooLong
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,8 +124,8 @@ class Answering:
         check_given(adapters.values(), given)
         if question.threshold is not None and not any(one.target_kind == "segments" for one in adapters.values()):
             raise InputError("threshold means nothing here: none of the adapters says when something happens")
-        facts = self._facts(asked)
         plain = {name: one for name, one in adapters.items() if name not in with_boxes}
+        facts = self._facts(asked, *self._soon(plain, question))
         ways = self._ways(plain, question, facts, asked.clip) if plain else {}
         parts: list[Future[Any]] = []
         for name, one in with_boxes.items():
@@ -269,21 +255,33 @@ class Answering:
                 raise InputError(f"adapter {name!r} needs {needed} beside a video: give `boxes`, as docs/serve.md says")
         return {name: here[name] for name in names}
 
-    def _facts(self, asked: Asked) -> VideoFacts:
-        """The facts of a clip that is short enough."""
-        facts = self._pool.facts(asked.clip, asked.deadline)
-        end_s = facts.duration_s if asked.clip.end_s is None else min(asked.clip.end_s, facts.duration_s)
-        seconds, limit_s = end_s - asked.clip.start_s, self._settings.max_clip_seconds
-        if seconds > limit_s:
-            raise InputError(
-                f"{asked.name}: {seconds:.1f} s are more than the {limit_s:g} s that this server looks at: "
-                "give start and end"
-            )
-        inside = (facts.timestamps >= asked.clip.start_s) & (facts.timestamps < end_s)
-        if (frames := int(inside.sum())) > MOST_FRAMES_A_SECOND * max(seconds, 1.0):
-            raise InputError(
-                f"{asked.name}: {frames} frames in {seconds:.1f} s are more than {MOST_FRAMES_A_SECOND} a second"
-            )
+    def _soon(
+        self, adapters: Mapping[str, Adapter], question: PredictQuestion
+    ) -> tuple[Sequence[Sequence[FeatureSpec]], float]:
+        """What adapters see of a clip that is not asked about in windows, and up to how many seconds it is not."""
+        if question.window is not None or question.step is not None or not adapters:
+            return (), 0.0
+        longest = [self._settings.max_clip_seconds]
+        for one in adapters.values():
+            if not one.reads_whole_clips and self.hub.spec(one).plan.sampling != "dense":
+                longest.append(MUCH_LONGER * (_longest_s(one) or math.inf))
+        return self.hub.passes_for(adapters, None, None), min(longest)
+
+    def _facts(
+        self,
+        asked: Asked,
+        passes: Sequence[Sequence[FeatureSpec]] = (),
+        longest_s: float | None = None,
+        encoder: Encoder | None = None,
+    ) -> VideoFacts:
+        """The facts of a clip that is short enough; its frames come with them where one pass shows them all."""
+        limit_s = self._settings.max_clip_seconds
+        soon = None
+        if len(passes) == 1:
+            specs, encoder = passes[0], encoder or self.hub.encoder
+            soon = Soon(specs[0], encoder_may_share(encoder, specs), limit_s if longest_s is None else longest_s)
+        facts = self._pool.facts(asked.clip, asked.deadline, soon, asked.ahead)
+        check_length(asked.name, asked.clip, facts, limit_s)
         return facts
 
     def _ways(
@@ -293,13 +291,12 @@ class Answering:
         windows_asked = question.window is not None or question.step is not None
         if windows_asked and all(one.reads_whole_clips for one in adapters.values()):
             raise InputError("these adapters look at a video as a whole: they cannot be asked window by window")
-        end_s = facts.duration_s if clip.end_s is None else min(clip.end_s, facts.duration_s)
+        seconds = seconds_of(clip, facts)
         ways: dict[Way, list[str]] = defaultdict(list)
         for name, one in adapters.items():
             spec = self.hub.spec(one)
             window_s = window_seconds(one.info, spec, question.window, question.step)
-            longest_s = (one.info.training.get("clip_s") or {}).get("longest")
-            long = is_much_longer(end_s - clip.start_s, spec, longest_s)
+            long = is_much_longer(seconds, spec, _longest_s(one))
             windowed = not one.reads_whole_clips and (windows_asked or long)
             ways[(window_s, question.step) if windowed else (None, None)].append(name)
         return ways
@@ -375,7 +372,7 @@ class Answering:
     ) -> Future[Any]:
         """The records of a clip, or what `finish` makes of them in the lane."""
         hub = hub or self.hub
-        facts = self._facts(asked)
+        facts = self._facts(asked, [(spec,)], encoder=hub.encoder)
         lane = self._lane(asked, facts, [(spec,)], windowed=False, encoder=hub.encoder)
 
         def run(items: Sequence[tuple[Asked, Any]]) -> list[Any]:
@@ -410,6 +407,11 @@ class Answering:
 
         if not self.hub.encoder.has_text:
             raise no_text_tower(self.hub.encoder.name)
+
+
+def _longest_s(adapter: Adapter) -> float | None:
+    """The longest clip that an adapter has learned from, where that is known."""
+    return (adapter.info.training.get("clip_s") or {}).get("longest")
 
 
 def _known(records: list[Record]) -> FeatureSource:

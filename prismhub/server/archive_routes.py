@@ -14,9 +14,9 @@ from prismhub.server.refusal import Refused
 from prismhub.server.request_bodies import asked_video, body_of, read_question
 
 if TYPE_CHECKING:
-    from prismhub.server.answering import Asked
     from prismhub.server.app import Served
     from prismhub.server.archives import ServedArchive
+    from prismhub.server.asked import Asked
 
 
 async def like_example(served: Served, archive: ServedArchive, question: SceneQuestion, asked: Asked) -> Any:

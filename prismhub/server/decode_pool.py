@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -28,9 +28,9 @@ from core_encoder.video.clip_decoder import ClipDecoder
 from core_encoder.video.decoders import KnownTimeline
 from core_encoder.video.decoding import ClipDone, ClipFailed, ClipFrames, FrameQueue, Part
 from core_encoder.video.opening import VideoLimits
+from prismhub.server.clip_limits import is_little
 from prismhub.server.decode_process import Bytes, End, Order, serve_decoding
 
-_AHEAD_BYTES = 16 << 20  # of a clip whose frames are kept until a batch begins
 _MOST_ORDERS = 10_000  # of one process: libav leaves a kilobyte or two behind with every file
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,15 @@ class DecodeProcess:
         self.connection.close()
 
 
+@dataclass(frozen=True)
+class Soon:
+    """For which features a clip will be decoded, if it has at most so many seconds."""
+
+    spec: FeatureSpec
+    may_share: bool
+    longest_s: float
+
+
 class Ahead:
     """The frames of a request's clip that were decoded before anyone asked for them."""
 
@@ -118,36 +127,43 @@ class DecodePool:
         for one in processes:
             one.end()
 
-    def facts(self, clip: Clip, deadline: float) -> VideoFacts:
-        """What sampling needs to know of a clip's file.
+    def facts(self, clip: Clip, deadline: float, soon: Soon | None = None, ahead: Ahead | None = None) -> VideoFacts:
+        """What sampling needs to know of a clip's file; its frames go `ahead` where they are wanted `soon`.
 
         Raises:
             UnreadableVideo: it cannot be opened, is larger than allowed, or kills the process.
             TookTooLong: it is not known in time.
         """
+        order = Order(clip)
+        if soon is not None:
+            order = replace(self._order(clip, soon.spec, self._batch_size, soon.may_share), longest_s=soon.longest_s)
         with self._process(clip, deadline) as one:
-            one.send(Order(clip))
+            one.send(order)
             found = one.receive(deadline)
+            parts = list(_parts_of(one, deadline))
         if isinstance(found, UnreadableVideo):
             raise found
         self._timelines[clip.path] = found
+        if parts and ahead is not None:
+            self._keep(ahead, order, parts)
         return found.timeline.facts
 
     def decode_ahead(
         self, clip: Clip, facts: VideoFacts, encoder: Any, specs: Sequence[FeatureSpec], ahead: Ahead, deadline: float
     ) -> bool:
         """Decode a clip for one pass where that is little; False, and nothing is done, where it is much."""
-        spec, may_share = specs[0], encoder_may_share(encoder, specs)
-        views = spec.plan.views_of(facts, clip)
-        size = 3 * spec.preprocessing.image_size**2
-        if sum(len(view.frame_indices) for view in views) * size > _AHEAD_BYTES:
-            return False
-        order = self._order(clip, spec, self._batch_size, may_share)
-        ahead.parts[_address(order)] = list(self._parts(order, deadline))
+        order = self._order(clip, specs[0], self._batch_size, encoder_may_share(encoder, specs))
+        if _address(order) not in ahead.parts:
+            if not is_little(clip, facts, specs[0]):
+                return False
+            self._keep(ahead, order, list(self._parts(order, deadline)))
+        return True
+
+    def _keep(self, ahead: Ahead, order: Order, parts: list[Part]) -> None:
+        ahead.parts[_address(order)] = parts
         with self._changing:
             if not ahead.given_up and ahead not in self._ahead:
                 self._ahead.append(ahead)
-        return True
 
     def forget(self, path: str, ahead: Ahead) -> None:
         """Let go of what is known of a file, and of frames, whose request is over."""
@@ -185,8 +201,7 @@ class DecodePool:
         try:
             with self._process(order.clip, deadline) as one:
                 one.send(replace(order, timeline=self._timelines.get(order.clip.path)))
-                while not isinstance(part := one.receive(deadline), End):
-                    yield part
+                yield from _parts_of(one, deadline)
         except UnreadableVideo as error:
             yield ClipFailed(order.clip, None, error.reason)
 
@@ -260,6 +275,12 @@ def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["prismhub.server.decode_process"])
     return context
+
+
+def _parts_of(one: DecodeProcess, deadline: float) -> Iterator[Part]:
+    """What a process says until its order is done."""
+    while not isinstance(part := one.receive(deadline), End):
+        yield part
 
 
 def _address(order: Order) -> Any:

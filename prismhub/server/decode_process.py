@@ -24,6 +24,7 @@ from core_encoder.video.clip_decoder import ClipDecoder
 from core_encoder.video.decoders import KnownTimeline, decoder_id, read_timeline, remember_timeline
 from core_encoder.video.decoding import ClipFrames, FrameQueue, Part
 from core_encoder.video.opening import VideoLimits, limit_videos
+from prismhub.server.clip_limits import is_soon_decoded
 
 _AHEAD_BYTES = 64 << 20  # decoded and not sent yet
 _AHEAD_PARTS = 32
@@ -35,9 +36,10 @@ _MAPPED_BYTES = 128 << 10  # such pieces go back to the system when they are let
 
 @dataclass(frozen=True)
 class Order:
-    """What the process is to do with a clip: tell its timeline, or decode it for a spec.
+    """What the process is to do with a clip: tell its timeline, decode it for a spec, or both.
 
-    `timeline` is what another process has told of the file.
+    `timeline` is what another process has told of the file; none is told then. With `longest_s` the clip is decoded
+    where that is little, and where it has no more seconds.
     """
 
     clip: Clip
@@ -45,6 +47,7 @@ class Order:
     timeline: KnownTimeline | None = None
     frames_per_part: int = 0
     may_share: bool = False
+    longest_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,13 @@ def serve_decoding(connection: Connection, limits: VideoLimits) -> None:
     try:
         while True:
             order: Order = connection.recv()
-            if order.spec is None:
-                connection.send(_timeline(order.clip))
-                continue
             if order.timeline is not None:
                 remember_timeline(order.timeline)
+            if order.spec is None or order.longest_s is not None:
+                connection.send(told := _timeline(order.clip))
+                if not _goes_on(order, told):
+                    connection.send(End())
+                    continue
             for part in _parts(order):
                 if isinstance(part, ClipFrames):
                     frames = part.frames.contiguous().numpy()
@@ -98,6 +103,16 @@ def _timeline(clip: Clip) -> KnownTimeline | UnreadableVideo:
         return error
     except (InputError, MemoryError, ValueError, ArithmeticError) as error:
         return UnreadableVideo(clip.path, f"cannot be decoded: {type(error).__name__}: {error}")
+
+
+def _goes_on(order: Order, told: KnownTimeline | UnreadableVideo) -> bool:
+    """Whether a clip whose timeline was told is decoded, too."""
+    if order.spec is None or order.longest_s is None or isinstance(told, UnreadableVideo):
+        return False
+    try:
+        return is_soon_decoded(order.clip, told.timeline.facts, order.spec, order.longest_s)
+    except UnreadableVideo:
+        return False  # whoever asks for its frames is told why
 
 
 def _parts(order: Order) -> Iterator[Part]:

@@ -15,7 +15,7 @@ from starlette.datastructures import UploadFile
 
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError, UnreadableVideo
-from prismhub.server.answering import Asked
+from prismhub.server.asked import Asked
 from prismhub.server.questions import VideoQuestion
 from prismhub.server.refusal import Refused, public_text
 from prismhub.server.served_files import upload_name

@@ -163,7 +163,7 @@ def open_served(settings: AnsweringSettings, show: Show) -> Iterator[Served]:
 
     reading, metrics, root = settings.reading, Metrics(), ServedRoot(settings.root)
     with ExitStack() as stack:
-        limits = VideoLimits(settings.max_pixels, settings.max_frames)
+        limits = VideoLimits(settings.max_pixels, settings.max_frames, remote=False)
         pool = DecodePool(reading.workers, limits, reading.clips_per_batch)
         stack.callback(pool.close)
         hub = _open_hub(settings, show, pool)

@@ -5,6 +5,8 @@
     folder/metadata.csv or .jsonl           `file_name` and `label`; also one in each of folder/train, folder/val, ...
     folder/train.csv, val.csv, test.csv     or .jsonl, .txt: one manifest per split
     list.csv, list.jsonl, list.txt          one manifest; relative paths are relative to it
+    shards-000.tar, a folder of them        as in `tasks.readers.shards`
+    s3://bucket/folder/<class>/x.mp4        a folder of an object store, or shards there
 
 Only what is written is read here: a video that is missing or broken is found, and recorded, when it is decoded.
 """
@@ -15,14 +17,16 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, TypeVar
 
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest, read_json
+from core_encoder.files.urls import Location, Url, as_location
 from core_encoder.video.video_files import find_videos
 from tasks.readers.manifests import SUFFIXES, Columns, Row, read_rows, refuse_absent
+from tasks.readers.shards import find_shards
 from tasks.sample import Sample
 from tasks.splits import SPLIT_NAMES, split_name
 
@@ -51,17 +55,10 @@ def read_samples(
     Raises:
         InputError: one line with file, line, field and the fix.
     """
-    root = Path(os.path.normpath(Path(source).expanduser().absolute()))  # links stay: ids follow the names given
     columns = Columns(path_column, label_column, split_column, start_column, end_column, id_column)
     if label_separator == "":
         raise InputError("label_separator is empty; give the character between two labels, such as '|'")
-    if not root.exists():
-        raise InputError(f"{source}: no such file or folder")
-    if root.is_file():
-        manifests: list[tuple[Path, str | None]] = [(root, None)]
-        root = root.parent
-    else:
-        manifests = manifests_in(root)
+    manifests, root = find_manifests(source)
     if not manifests:
         if columns != Columns() or label_separator is not None:
             raise InputError(f"{root}: holds no manifest (metadata.csv, train.csv, ...), so there is no column to name")
@@ -131,6 +128,29 @@ def name_labels(samples: Iterable[Sample], classes: Sequence[str]) -> list[Sampl
     return [replace(sample, labels=tuple(named(sample, label) for label in sample.labels)) for sample in samples]
 
 
+def find_manifests(source: str | Path) -> tuple[list[tuple[Location, str | None]], Location]:
+    """The manifests or shards that `source` names, each with the split that its name says, and where ids begin.
+
+    Raises:
+        InputError: there is no such place.
+    """
+    place = as_location(source)
+    if isinstance(place, Url):
+        found = find_shards(source)
+        return ([], place) if found is None else found
+    root = Path(os.path.normpath(place.expanduser().absolute()))  # links stay: ids follow the names given
+    if root.is_file() and root.suffix.lower() != ".tar":
+        return [(root, None)], root.parent
+    manifests: list[tuple[Location, str | None]] = list(manifests_in(root)) if root.is_dir() else []
+    if manifests:
+        return manifests, root
+    if (found := find_shards(source)) is not None:
+        return found
+    if not root.exists():
+        raise InputError(f"{source}: no such file or folder")
+    return [], root
+
+
 def manifests_in(folder: Path) -> list[tuple[Path, str | None]]:
     """`metadata.*` here or in the split folders, else one manifest per split; at most one for each split."""
     files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
@@ -148,13 +168,27 @@ def manifests_in(folder: Path) -> list[tuple[Path, str | None]]:
     return found
 
 
-def _read_class_folders(root: Path) -> list[Sample]:
+def _read_class_folders(root: Location) -> list[Sample]:
+    if isinstance(root, Url):
+        videos, folders = _remote_videos(root)
+        return _class_samples(root, videos, folders)
     try:
-        videos = [path.relative_to(root) for path in find_videos(root)]
+        here: list[PurePath] = [path.relative_to(root) for path in find_videos(root)]
     except InputError as error:
         lists = [path.name for path in sorted(root.iterdir()) if path.suffix.lower() in SUFFIXES]
         hint = f"to read a list give the file itself ({', '.join(lists)})" if lists else "expected <class>/<video>"
         raise InputError(f"{error}; {hint}") from error
+    return _class_samples(root, here, sorted(path.name for path in root.iterdir() if path.is_dir()))
+
+
+def _remote_videos(root: Url) -> tuple[list[PurePath], list[str]]:
+    from core_encoder.video.remote_folders import videos_at
+
+    videos: list[PurePath] = [PurePosixPath(path[len(str(root / "x")) - 1 :]) for path in videos_at(root)]
+    return videos, sorted({path.parts[0] for path in videos if len(path.parts) > 1})
+
+
+def _class_samples(root: Location, videos: Sequence[PurePath], named_folders: Sequence[str]) -> list[Sample]:
     loose = [path for path in videos if len(path.parts) == 1]
     if loose:
         raise InputError(f"{root / loose[0]}: lies in no class folder; expected {root.name}/<class>/{loose[0].name}")
@@ -164,7 +198,7 @@ def _read_class_folders(root: Path) -> list[Sample]:
             raise InputError(f"{root / videos[0]}: lies in no class folder; expected {videos[0].parts[0]}/<class>/...")
         return [_folder_sample(root, path, path.parts[0], None) for path in videos]
     folders: dict[str, str] = {}
-    for folder in sorted(path.name for path in root.iterdir() if path.is_dir()):
+    for folder in named_folders:
         split = split_name(folder)
         if split is None:
             if folder in tops:
@@ -180,11 +214,12 @@ def _read_class_folders(root: Path) -> list[Sample]:
     return [_folder_sample(root, path, path.parts[1], split_name(path.parts[0])) for path in videos]
 
 
-def _folder_sample(root: Path, path: Path, label: str, split: str | None) -> Sample:
-    return Sample(path.as_posix(), Clip(str(root / path)), (label,), split)
+def _folder_sample(root: Location, path: PurePath, label: str, split: str | None) -> Sample:
+    place = root / path
+    return Sample(path.as_posix(), Clip(place if isinstance(place, Url) else str(place)), (label,), split)
 
 
-def _sample(row: Row, root: Path, split: str | None, separator: str | None) -> Sample:
+def _sample(row: Row, root: Location, split: str | None, separator: str | None) -> Sample:
     values, clip = row.values, row.clip()
     split = row_split(row, split)
     own_id = "" if values.get("id") is None else str(values["id"]).strip()
@@ -207,9 +242,11 @@ def row_split(row: Row, split: str | None) -> str | None:
     return found
 
 
-def clip_id(clip: Clip, given: str, root: Path) -> str:
+def clip_id(clip: Clip, given: str, root: Location) -> str:
     """`walk/a.mp4#1.5-3`: the same wherever the data's folder lies, unless the manifest has paths outside of it."""
     name = _below(clip.path, root) or clip.path
+    if isinstance(name, Url):
+        return str(name) + bounds_text(clip)
     if name == clip.path and not os.path.isabs(given.strip()):  # noqa: PTH117 (a Path for each row is slow)
         name = os.path.relpath(clip.path, root)
     return name.replace(os.sep, "/") + bounds_text(clip)
@@ -222,10 +259,10 @@ def bounds_text(clip: Clip) -> str:
     return f"#{_short(clip.start_s)}-{_short(clip.end_s)}"
 
 
-def _below(path: str, root: Path) -> str | None:
+def _below(path: str, root: Location) -> str | None:
     """The part of an absolute path below `root`, None when it lies elsewhere."""
     top = os.path.join(root, "")  # noqa: PTH118 (ends in a slash)
-    return path[len(top) :] if path.startswith(top) else None
+    return str(path)[len(top) :] if path.startswith(top) else None
 
 
 def _short(time_s: float | None) -> str:
@@ -263,18 +300,18 @@ def _refuse_duplicates(placed: Sequence[tuple[Row, Sample]]) -> None:
         for key, what in ((bounds, "clip"), (sample.id, "id")):
             first = seen.setdefault(key, row)
             if first is not row:
-                where = f"line {first.line}" if first.file == row.file else f"line {first.line} of {first.file.name}"
+                where = first.where if first.file == row.file else f"{first.where} of {first.file.name}"
                 fix = "remove one, or join its labels in one row" if what == "clip" else "give each row its own"
                 raise row.error(f"the same {what} as {where} ({sample.id}); {fix}")
 
 
-def splits_from_folders(samples: list[AnySample], root: Path) -> list[AnySample]:
+def splits_from_folders(samples: list[AnySample], root: Location) -> list[AnySample]:
     """Where no split is written but every path starts with a split folder, that is the split."""
     if any(sample.split for sample in samples):
         return samples
     splits = []
     for sample in samples:
-        folder, slash, _ = (_below(sample.clip.path, root) or "").partition(os.sep)
+        folder, slash, _ = (_below(sample.clip.path, root) or "").replace(os.sep, "/").partition("/")
         splits.append(split_name(folder) if slash else None)
         if splits[-1] is None:
             return samples

@@ -11,7 +11,6 @@ A video may have several captions: a row for each of them, or a JSON list in one
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,8 @@ from typing import Any
 
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
-from tasks.readers.annotations import clip_id, manifests_in, row_split, splits_from_folders
+from core_encoder.files.urls import Location
+from tasks.readers.annotations import clip_id, find_manifests, row_split, splits_from_folders
 from tasks.readers.manifests import Columns, Row, read_rows, refuse_absent
 from tasks.readers.msr_vtt import is_msr_vtt, read_msr_vtt
 from tasks.sample import Sample
@@ -73,24 +73,19 @@ def read_captions(
     return samples
 
 
-def text_manifests(source: str | Path) -> tuple[list[tuple[Path, str | None]], Path]:
+def text_manifests(source: str | Path) -> tuple[list[tuple[Location, str | None]], Location]:
     """The manifests of a file or folder, each with the split that its name says, and the folder that ids begin at.
 
     Raises:
         InputError: there is no such place, or no manifest in it.
     """
-    root = Path(os.path.normpath(Path(source).expanduser().absolute()))
-    if not root.exists():
-        raise InputError(f"{source}: no such file or folder")
-    if not root.is_dir():
-        return [(root, None)], root.parent
-    manifests = manifests_in(root)
+    manifests, root = find_manifests(source)
     if not manifests:
         raise InputError(f"{root}: holds no manifest with captions (metadata.csv, metadata.jsonl, train.csv, ...)")
     return manifests, root
 
 
-def _sample(row: Row, root: Path, split: str | None) -> CaptionedSample:
+def _sample(row: Row, root: Location, split: str | None) -> CaptionedSample:
     clip = row.clip()
     own_id = "" if row.values.get("id") is None else str(row.values["id"]).strip()
     row.check_text(own_id, "id")

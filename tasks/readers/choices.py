@@ -48,8 +48,9 @@ def read_choices(
         InputError: one line with file, line, field and the fix.
     """
     manifests, folder = text_manifests(source)
-    if all(is_next_qa(file) for file, _ in manifests):
-        return [sample for file, split in manifests for sample in _from_next_qa(file, split, videos)]
+    official = [(file, split) for file, split in manifests if is_next_qa(file)]
+    if len(official) == len(manifests):
+        return [sample for file, split in official for sample in _from_next_qa(file, split, videos)]
     if videos is not None:
         raise InputError("videos is for files of NExT-QA; the paths in a manifest are relative to it")
     columns = Columns(path_column, None, split_column, start_column, end_column, id_column, answer=label_column)

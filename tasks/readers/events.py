@@ -13,6 +13,7 @@ from adapters.predictions import Segment, Timeline
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from core_encoder.fields import seconds_of
+from core_encoder.files.urls import Url, named
 from core_encoder.video.video_files import VIDEO_SUFFIXES, find_videos
 from tasks.sample import SegmentSample
 
@@ -161,6 +162,9 @@ class Videos:
         Raises:
             InputError: several files have this name.
         """
+        if isinstance(elsewhere := named(name), Url):
+            self.found += 1
+            return elsewhere
         plain = name.replace("\\", "/") if re.match(r"^[A-Za-z]:\\|.*\\", name) else name
         for base in dict.fromkeys((self.root, self.folder)):
             for written in dict.fromkeys((name, plain)):

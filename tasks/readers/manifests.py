@@ -21,6 +21,8 @@ from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from core_encoder.fields import seconds_of
 from core_encoder.files.storage import nearest, read_utf8
+from core_encoder.files.urls import Location, Url, named
+from core_encoder.video.video_bytes import in_tar
 from core_encoder.video.video_files import VIDEO_SUFFIXES
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".list", ".jsonl", ".ndjson")
@@ -28,8 +30,8 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".list", ".jsonl", ".ndjson")
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "path": ("path", "file_name", "video", "filename", "file", "video_path", "file_path", "filepath"),
-    "label": ("label", "labels", "class", "class_name", "category", "action", "target"),
-    "caption": ("caption", "captions", "text", "sentence", "description"),
+    "label": ("label", "labels", "class", "class_name", "category", "action", "target", "cls"),
+    "caption": ("caption", "captions", "text", "sentence", "description", "txt"),
     "question": ("question", "questions", "query"),
     "answer": ("answer", "answers"),
     "options": ("options", "choices", "candidates"),
@@ -66,14 +68,20 @@ class Columns:
 class Row:
     """One line of a manifest: the value and the column name of each role it has."""
 
-    file: Path
+    file: Location
     line: int
     values: Mapping[str, Any]
     names: Mapping[str, str]
+    sample: str | None = None  # its name, in a tar
+
+    @property
+    def where(self) -> str:
+        """What names it within its file."""
+        return f"line {self.line}" if self.sample is None else f"sample {self.sample!r}"
 
     def error(self, message: str) -> InputError:
         """An error that says where: file and line."""
-        return InputError(f"{self.file}: line {self.line}: {message}")
+        return InputError(f"{self.file}: {self.where}: {message}")
 
     def clip(self) -> Clip:
         """The clip of this row; a relative path is relative to the manifest.
@@ -92,6 +100,10 @@ class Row:
 
     def _place(self, given: str) -> str:
         """Where a path leads; one written on Windows is read with `/` where only that exists."""
+        if isinstance(place := named(given), Url):
+            return place
+        if isinstance(self.file, Url):
+            return self.file.parent / given
         path = os.path.normpath(self.file.parent / given)
         if "\\" in given and not os.path.exists(path):  # noqa: PTH110 (Path raises on names too long)
             other = os.path.normpath(self.file.parent / given.replace("\\", "/"))
@@ -132,22 +144,33 @@ def read_clips(file: str | Path, path_column: str | None = None) -> list[Clip]:
     return clips
 
 
-def refuse_absent(file: Path, clips: Sequence[Clip], hint: str = "relative paths are relative to the manifest") -> None:
+def refuse_absent(
+    file: Location, clips: Sequence[Clip], hint: str = "relative paths are relative to the manifest"
+) -> None:
     """Raise when not one of the videos a manifest names exists: then its paths are meant relative to elsewhere.
 
     Raises:
         InputError: none exists.
     """
-    if not any(os.path.exists(clip.path) for clip in clips):  # noqa: PTH110 (Path raises on names too long)
+    if not any(may_exist(clip.path) for clip in clips):
         raise InputError(f"{file}: none of its {len(clips)} videos exists, e.g. {clips[0].path}; {hint}")
 
 
-def read_rows(file: Path, columns: Columns, needed: str | None = "label", instead: str | None = None) -> list[Row]:
-    """Read every row of a manifest; beside its path a row needs the role `needed`, if any, or the role `instead`.
+def may_exist(path: str) -> bool:
+    """Whether a video is there, as far as this machine can tell without asking another."""
+    return isinstance(path, Url) or os.path.exists(path) or in_tar(path) is not None  # noqa: PTH110 (Path raises on names too long)
+
+
+def read_rows(file: Location, columns: Columns, needed: str | None = "label", instead: str | None = None) -> list[Row]:
+    """Read every row of a manifest or tar; beside its path it needs the role `needed`, if any, or the role `instead`.
 
     Raises:
         InputError: not a manifest, not UTF-8, no such column, a row that does not fit, or no row at all.
     """
+    if file.suffix.lower() == ".tar":
+        return _shard_rows(file, columns, needed, instead)
+    if isinstance(file, Url):
+        raise InputError(f"{file}: manifests are read from this machine: download it and name the file")
     if file.suffix.lower() not in SUFFIXES:
         raise InputError(f"{file}: not a manifest; take a folder of videos or a file ending in {', '.join(SUFFIXES)}")
     text = read_utf8(file)
@@ -157,6 +180,18 @@ def read_rows(file: Path, columns: Columns, needed: str | None = "label", instea
         rows = _delimited_rows(file, text, columns, needed, instead)
     if not rows:
         raise InputError(f"{file}: holds no samples; add rows or remove the file")
+    return rows
+
+
+def _shard_rows(file: Location, columns: Columns, needed: str | None, instead: str | None) -> list[Row]:
+    from tasks.readers.shards import shard_records
+
+    rows = []
+    for number, sample, record in shard_records(file):
+        names = _names(record, columns, f"{file}: sample {sample!r}", needed, instead)
+        rows.append(Row(file, number, {role: record[name] for role, name in names.items()}, names, sample))
+    if not rows:
+        raise InputError(f"{file}: holds no videos; a sample is a video and what is told of it, such as .cls or .json")
     return rows
 
 

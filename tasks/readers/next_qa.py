@@ -13,10 +13,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TypeGuard
 
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from core_encoder.files.storage import read_json
+from core_encoder.files.urls import Location, Url
 from tasks.readers.dataset_folder import DatasetFolder
 from tasks.readers.official_lists import read_list
 from tasks.readers.official_tables import TableRow, columns_of, read_table
@@ -41,9 +43,9 @@ class AskedVideo:
     kind: str = ""  # the type: CW, CH (causal), TN, TC, TP (temporal), DC, DL, DO (descriptive), DB (yes or no)
 
 
-def is_next_qa(file: Path) -> bool:
+def is_next_qa(file: Location) -> TypeGuard[Path]:
     """Whether a file begins with NExT-QA's columns."""
-    if file.suffix.lower() != ".csv":
+    if isinstance(file, Url) or file.suffix.lower() != ".csv":
         return False
     with file.open(encoding="utf-8-sig", errors="replace") as lines:
         return set(lines.readline().strip().split(",")) >= _COLUMNS

@@ -23,7 +23,7 @@ from tasks.readers.activitynet import read_activitynet
 from tasks.readers.bento import is_bento, read_bento
 from tasks.readers.boris import is_boris, read_boris
 from tasks.readers.events import VideoEvents, Videos, sample_of
-from tasks.readers.manifests import Columns
+from tasks.readers.manifests import Columns, may_exist
 from tasks.readers.segment_tables import read_segment_csv, read_segment_lines
 from tasks.sample import SegmentSample
 from tasks.splits import split_name
@@ -55,7 +55,7 @@ def read_segments(
             if (first := seen.setdefault(sample.clip.path, one.where)) != one.where:
                 raise InputError(f"{one.where}: the same video as in {first} ({sample.clip.path}); join their events")
             found.append(sample)
-    if not any(os.path.exists(sample.clip.path) for sample in found):  # noqa: PTH110 (Path raises on names too long)
+    if not any(may_exist(sample.clip.path) for sample in found):
         raise InputError(
             f"{source}: none of its {len(found)} videos is in {looked_in}, e.g. {found[0].clip.path}; say where they "
             "are with --videos"

@@ -20,6 +20,7 @@ from typing import Any
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError
 from core_encoder.files.storage import is_folder
+from core_encoder.files.urls import Location
 from tasks.readers.annotations import clip_id, row_split, splits_from_folders
 from tasks.readers.captions import (
     CaptionedSample,
@@ -83,8 +84,9 @@ def read_texts(
     if is_folder(source) and is_msr_vtt(Path(source).expanduser() / _CAPTIONS):
         return _both(Path(source).expanduser(), videos)
     manifests, folder = text_manifests(source)
-    if all(is_next_qa(file) for file, _ in manifests):
-        return [sample for file, split in manifests for sample in _from_next_qa(file, split, videos)]
+    official = [(file, split) for file, split in manifests if is_next_qa(file)]
+    if len(official) == len(manifests):
+        return [sample for file, split in official for sample in _from_next_qa(file, split, videos)]
     if videos is not None:
         raise InputError("videos is for files of MSR-VTT and NExT-QA; the paths in a manifest are relative to it")
     columns = Columns(path_column, None, split_column, start_column, end_column, id_column, label_column)
@@ -161,7 +163,7 @@ def _from_next_qa(file: Path, split: str | None, videos: str | Path | None) -> l
     return samples
 
 
-def _samples(row: Row, root: Path, split: str | None) -> Iterator[TextSample]:
+def _samples(row: Row, root: Location, split: str | None) -> Iterator[TextSample]:
     """What a row says: a caption, a question with its answers, or both."""
     clip = row.clip()
     has = {role: not is_empty_text(row.values.get(role)) for role in ("caption", "question", "answer")}

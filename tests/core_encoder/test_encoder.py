@@ -266,3 +266,14 @@ def test_saving_over_the_folder_it_came_from(tmp_path: Path) -> None:
     assert torch.equal(encoder(clip).tokens, before)
     assert torch.equal(load_encoder(folder)(clip).tokens, before)
     assert not list(folder.glob("*.tmp"))
+
+
+def test_gradients_flow_where_they_are_asked_for_and_nowhere_else() -> None:
+    encoder = load_encoder("nano")
+    video = torch.rand(1, 2, 3, 48, 48)
+    weight = encoder.model.vision.patch_projection.weight.requires_grad_(True)
+    assert not encoder(video).tokens.requires_grad
+    seen = encoder.train().with_gradients(video, layers=(0,))
+    assert torch.equal(seen.tokens, encoder(video).tokens) and not encoder.training
+    (seen.tokens.square().sum() + seen.hidden[0].square().sum()).backward()
+    assert weight.grad is not None and float(weight.grad.abs().max()) > 0

@@ -138,7 +138,7 @@ def test_a_long_clip_shows_progress(
     nano: Encoder, videos: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[ExtractionProgress] = []
-    monkeypatch.setattr("core_encoder.extraction._PROGRESS_S", 0.0)
+    monkeypatch.setattr("core_encoder.tally._PROGRESS_S", 0.0)
     extract(nano, videos[:1], spec_for(nano, DENSE), tmp_path, progress=seen.append)
     assert [(p.done, p.views_encoded) for p in seen[:2]] == [(0, 1), (0, 2)]
     assert (seen[-1].done, seen[-1].views_encoded) == (1, 9)
@@ -244,9 +244,9 @@ def test_the_queue_is_bounded_in_bytes(nano: Encoder, videos: list[Clip], monkey
         events = list(run)
     assert sum(isinstance(event, encoding.ClipEncoded) for event in events) == 10
     run.encoder.encode_s, run._queue.get_wait_s, run._queue.put_wait_s = 10.0, 0.5, 0.0
-    assert run.bottleneck == "encoding", "a short run only waited for its first frames"
+    assert run.work.bottleneck == "encoding", "a short run only waited for its first frames"
     run._queue.get_wait_s = 5.0
-    assert run.bottleneck == "decoding"
+    assert run.work.bottleneck == "decoding"
 
 
 def test_the_estimate_knows_the_windows_that_a_run_left(nano: Encoder, videos: list[Clip], tmp_path: Path) -> None:

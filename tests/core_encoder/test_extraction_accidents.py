@@ -192,7 +192,7 @@ def test_features_that_are_not_numbers_are_failures(nano: Encoder, videos: list[
 def test_ctrl_c_keeps_what_is_encoded(
     nano: Encoder, videos: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core_encoder.extraction._PROGRESS_S", 0.0)
+    monkeypatch.setattr("core_encoder.tally._PROGRESS_S", 0.0)
 
     def interrupt(progress: ExtractionProgress) -> None:
         if progress.done >= 4:
@@ -226,9 +226,9 @@ def test_disk_full_in_the_middle_keeps_finished_shards(nano: Encoder, videos: li
     code = f"""
         import resource, signal
         from core_encoder import Clip, InputError, load_encoder
-        from core_encoder import extraction
+        from core_encoder import tally
         from core_encoder.extraction import extract, spec_for
-        extraction._PROGRESS_S = 0.0
+        tally._PROGRESS_S = 0.0
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         nano = load_encoder("nano")
         calls = []

@@ -161,7 +161,7 @@ def test_a_long_video_goes_on_where_it_was_stopped(nano: Encoder, tmp_path: Path
         if now.views_encoded > 150:
             raise stop
 
-    import core_encoder.extraction as module
+    import core_encoder.tally as module
 
     before, module._PROGRESS_S = module._PROGRESS_S, 0.0
     try:

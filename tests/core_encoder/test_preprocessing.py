@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from core_encoder.errors import InputError
-from core_encoder.preprocessing import Preprocessing, to_video_tensor
+from core_encoder.preprocessing import Crop, Preprocessing, to_video_tensor
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -153,3 +153,26 @@ def test_boxes_that_a_crop_leaves_out_have_no_area() -> None:
     assert box[0, 2] == box[0, 0] == 0.0 and box[1].tolist() == [0.0, 0.0, 1.0, 1.0]
     with pytest.raises(ValueError, match=r"\(\.\.\., 4\)"):
         Preprocessing(96).map_boxes(np.zeros(3), 10, 10)
+
+
+@pytest.mark.parametrize(("geometry", "short_side"), [("resize", None), ("center_crop", None), ("center_crop", 32)])
+def test_a_crop_shows_the_same_place_larger(geometry: Any, short_side: int | None) -> None:
+    """A crop of a quarter is, up to interpolation, that quarter of what is shown, at twice the size."""
+    preprocessing = Preprocessing(24, geometry, short_side=short_side)
+    rows, columns = np.indices((96, 160)).astype(np.float64)
+    smooth = 127 + 60 * np.sin(columns / 25) + 50 * np.cos(rows / 20)
+    frame = np.repeat(smooth[..., None], 3, axis=2).astype(np.uint8)
+    whole = preprocessing.apply(frame).astype(float)
+    for box in ((0.0, 0.0, 0.5, 0.5), (0.5, 0.25, 1.0, 0.75)):
+        crop = Crop(preprocessing, box)
+        seen = crop.apply(frame).astype(float)
+        assert crop.image_size == 24 and seen.shape == (24, 24, 3)
+        left, top = round(box[0] * 24), round(box[1] * 24)
+        small = seen.reshape(12, 2, 12, 2, 3).mean((1, 3))
+        assert np.abs(small - whole[top : top + 12, left : left + 12]).max() < 6
+    assert np.abs(Crop(preprocessing, (0.0, 0.0, 1.0, 1.0)).apply(frame) - whole).max() < 8
+
+
+def test_a_crop_of_almost_nothing_is_a_pixel() -> None:
+    frame = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
+    assert (Crop(Preprocessing(8), (0.99, 0.99, 1.0, 1.0)).apply(frame) == frame[3, 3]).all()

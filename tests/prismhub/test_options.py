@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from core_encoder.config import Option, group, option, options_of
 from core_encoder.errors import InputError
+from prismhub import provenance
 from prismhub import settings as all_settings
 from prismhub.options import command_signature, gather_lists, resolve
 
@@ -138,6 +139,6 @@ def test_every_option_of_every_command_has_a_name_of_its_own_and_a_help(cls: typ
 @pytest.mark.parametrize("program", ["/usr/bin/prismhub", "/site/prismhub/__main__.py"])
 def test_the_recorded_command_can_be_typed_again(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [program, "bench", "--data-root", "my data"])
-    assert all_settings.run_command() == "prismhub bench --data-root 'my data'"
+    assert provenance.run_command() == "prismhub bench --data-root 'my data'"
     monkeypatch.setattr(sys, "argv", ["/site/other/__main__.py", "bench"])
-    assert all_settings.run_command() is None
+    assert provenance.run_command() is None

@@ -13,6 +13,7 @@ import pytest
 
 from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.video import video_files
+from core_encoder.video.video_bytes import Identity
 from core_encoder.video.video_files import find_videos, video_digest
 
 
@@ -61,8 +62,8 @@ def test_what_was_just_written_is_not_remembered_yet(
     """A file system whose clock ticks in seconds gives both contents the same times."""
     file = tmp_path / "a.mp4"
     file.write_bytes(b"one")
-    coarse = video_files._identity(file.stat())
-    monkeypatch.setattr(video_files, "_identity", lambda status: coarse)
+    coarse = Identity.of_file(file.stat())
+    monkeypatch.setattr(Identity, "of_file", lambda status: coarse)
     video_digest(file)
     file.write_bytes(b"two")
     assert video_digest(file) == hashlib.sha256(b"two").hexdigest()

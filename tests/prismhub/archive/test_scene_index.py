@@ -403,3 +403,13 @@ def test_a_full_disk_is_said_and_leaves_all_as_it_was(tmp_path: Path) -> None:
     assert len(index) == 6 and len(worded(index, "word3")) == 1
     index.upsert(random_videos(3))
     assert len(index) == 9
+
+
+def test_an_error_of_the_disk_is_told_as_a_full_one_where_it_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk that is full SQLite may say so, or fail at what it maps beside its file."""
+    for free, says in ((0, "the disk is full; free space and run"), (1 << 30, "cannot be opened or written")):
+        monkeypatch.setattr(schema, "free_bytes", lambda folder, free=free: free)
+        with pytest.raises(InputError, match=says), schema.saying_what_is_wrong(tmp_path / "scenes.sqlite"):
+            raise sqlite3.OperationalError("disk I/O error")

@@ -26,7 +26,7 @@ def test_msr_vtt_teaches_retrieval_and_captions(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = ("train", "--data", str(world / "MSR_VTT.json"), "--videos", str(world / "videos"), *FAST, "--epochs", "1")
-    done = read_json(capsys, *data, "--adapter", "lit_text", "--tune", "projection")["result"]
+    done = read_json(capsys, *data, "--adapter", "lit_text", "--tune-text", "projection")["result"]
     assert (done["protocol"], done["split"], done["n_total"]) == ("retrieval-v1", "test", COUNTS["test"])
     head = ("--llm", str(tiny_llm(tmp_path / "llm")), "--head", "max_new_tokens=4")
     done = read_json(capsys, *data, "--adapter", "llm_decoder", *head)["result"]

@@ -35,7 +35,7 @@ def home_of_y(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home of y")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PRISMHUB_HOME", str(home))
-        words = ["train", "--data", str(world), "--adapter", "lit_text", "--tune", "projection", *FAST]
+        words = ["train", "--data", str(world), "--adapter", "lit_text", "--tune-text", "projection", *FAST]
         assert run([*words, "--name", "y"]) == 0
     return home
 
@@ -108,8 +108,8 @@ def test_what_can_be_wrong(says: Callable[..., str], world: Path, tmp_path: Path
     assert "no caption column" in says(2, *train)
     whole = ("train", "--data", str(world), "--adapter", "lit_text")
     assert "text tower: no encoder is called 'nanno'" in says(2, *whole, "--text-tower", "nanno")
-    assert "option 'tune' cannot be 'all'" in says(2, *whole, "--tune", "all")
-    assert "unknown option 'tune'" in says(2, "train", "--data", str(world), "--adapter", "linear", "--tune", "lora")
+    assert "option 'tune' cannot be 'all'" in says(2, *whole, "--tune-text", "all")
+    assert "unknown option 'tune'" in says(2, *whole[:4], "linear", "--tune-text", "lora")
     assert "did you mean 't2v_r" in says(2, *whole, "--metric", "t2v_r2")
     (tmp_path / "one.txt").write_text("a cat\n")
     asked = ("predict", str(video), "--adapter", "x", "--candidates")
@@ -138,7 +138,20 @@ def test_long_captions_are_cut_and_said_once(
     long = [{"video": str(world / row["file_name"]), "caption": row["caption"] + " again" * 60} for row in rows]
     table.write_text("\n".join(map(json.dumps, long)))
     assert (
-        run(["train", "--data", str(table), "--adapter", "lit_text", *FAST, "--epochs", "1", "--tune", "projection"])
+        run(
+            [
+                "train",
+                "--data",
+                str(table),
+                "--adapter",
+                "lit_text",
+                *FAST,
+                "--epochs",
+                "1",
+                "--tune-text",
+                "projection",
+            ]
+        )
         == 0
     )
     said = [record.message for record in caplog.records if "are cut" in record.message]

@@ -23,7 +23,7 @@ from pretrain.curation.corpus_filter import Limits
 from pretrain.curation.corpus_measures import TierMeasures, open_tier
 from pretrain.world.synthetic_world import SyntheticWorld, write_video
 from prismhub.cli import run
-from tests import videos
+from tests import ROOT, videos
 from tests.core_encoder.checkpoint_files import clip_model, save
 from tests.core_encoder.models.test_openai_clip import write_tokenizer
 from tests.pretrain.corpora import write_tar
@@ -125,6 +125,21 @@ def test_stats(says: Callable[..., str], made: Path, encoder: str, tmp_path: Pat
     table = says(3, "stats", manifest, "--out", str(out), *QUIET)
     assert "curated" in table and "ASR" in table and "file://" in table
     assert "Grounding score" not in (out / "index.html").read_text()
+
+
+@pytest.mark.slow
+def test_stats_on_a_cluster(
+    says: Callable[..., str], made: Path, encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(made)
+    words = ("stats", "corpus.yaml", "--encoder", encoder, "--out", str(tmp_path / "out"), "--json", *QUIET)
+    here = json.loads(says(3, *words, "--measures", str(tmp_path / "here")))
+    there = json.loads(says(3, *words, "--measures", str(tmp_path / "there"), "--engine", "ray"))
+    assert there == here
+    again = json.loads(says(3, *words, "--measures", str(tmp_path / "there")))
+    assert again == here
 
 
 def test_the_grounding_score_is_the_cosine_of_clip_and_caption(made: Path, encoder: str) -> None:

@@ -180,7 +180,7 @@ def test_what_can_be_wrong(says: Callable[..., str], world: Path, tmp_path: Path
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (empty / name).unlink()
     assert "llm: holds no tokenizer" in says(2, *whole, "--llm", str(empty))
-    assert "option 'tune' cannot be 'all'" in says(2, *whole, "--llm", str(empty), "--tune", "all")
+    assert "option 'tune' cannot be 'all'" in says(2, *whole, "--llm", str(empty), "--tune-text", "all")
     assert "did you mean 'cider'" in says(2, *whole, "--metric", "cidr")
     blind = ("train", "--data", str(world), "--adapter", "lit_text", "--blind")
     assert "blind means nothing for an adapter of kind 'lit_text'" in says(2, *blind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -357,3 +358,25 @@ def test_keys_hosts_and_pages_are_checked_on_every_route(tmp_path: Path, monkeyp
     with serving(api_key="other") as server:
         assert server.served.settings.key == "other"
         assert server.request("GET", "/metrics", x_api_key="sesame").status == 401
+
+
+@pytest.mark.usefixtures("trained")
+def test_bodies_that_break_off_into_nonsense_leave_no_trace_of_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with serving(adapter=["x"]) as server:
+        log = logging.getLogger("uvicorn.error")
+        log.addHandler(caplog.handler)
+        try:
+            with socket.create_connection(("127.0.0.1", server.port)) as one:  # refused before it could be answered
+                one.sendall(head + b"zz\r\n")
+                assert one.recv(1000).startswith(b"HTTP/1.1 400")
+            with socket.create_connection(("127.0.0.1", server.port)) as one:  # answered before it was refused
+                one.sendall(head)
+                assert one.recv(1000).startswith(b"HTTP/1.1 200")
+                one.sendall(b"zz\r\n")
+                while one.recv(1000):
+                    pass
+            assert server.request("GET", "/healthz").status == 200
+        finally:
+            log.removeHandler(caplog.handler)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

@@ -1,0 +1,1 @@
+"""Tuning the encoder with a head: by LoRA or whole, on frames that are decoded and augmented as training goes."""

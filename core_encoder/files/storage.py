@@ -184,9 +184,9 @@ def locked(folder: str | Path, wait: bool = True) -> Iterator[None]:
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write `text` as UTF-8, atomically."""
+    """Write `text` as UTF-8, atomically, with the line ends it has: the same bytes on every system."""
     with atomic_path(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_bytes(text.encode())
     return Path(path)
 
 

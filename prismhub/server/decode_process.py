@@ -155,7 +155,7 @@ def _limit_memory(limits: VideoLimits) -> None:
     taken = Path("/proc/self/statm")
     if not taken.exists():  # not Linux
         return
-    now = int(taken.read_text().split()[0]) * resource.getpagesize()
+    now = int(taken.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     most = now + _SPARE_BYTES + 16 * (limits.pixels or 0)
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     if hard == resource.RLIM_INFINITY or most < hard:

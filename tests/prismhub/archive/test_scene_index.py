@@ -202,6 +202,18 @@ def test_rows_that_nobody_names_are_thrown_out(tmp_path: Path) -> None:
         assert len(nearest(reader, queries[0])) == 15
 
 
+def test_a_large_archive_without_usearch_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("prismhub.archive.scene_index.has_usearch", lambda: False)
+    make(tmp_path / "small", random_videos(4)).optimize()
+    assert not caplog.records
+    monkeypatch.setattr("prismhub.archive.scene_index.APPROXIMATE_FROM", 12)
+    monkeypatch.setattr("prismhub.archive.scene_index.MOST_BESIDE", 1)
+    make(tmp_path / "large", random_videos(4)).optimize()
+    assert "12 scenes are searched one by one" in caplog.text and "pip install 'prismhub[archive]'" in caplog.text
+
+
 def test_a_large_archive_is_searched_by_a_graph_that_finds_nearly_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -384,7 +396,7 @@ def test_names_of_files_need_not_be_utf8(tmp_path: Path) -> None:
     assert index.delete([key]) == 1 and list(index.made_of()) == [("/videos", "plain.mp4")]
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the superuser may write everywhere")
+@pytest.mark.skipif(os.access("/", os.W_OK), reason="the superuser may write everywhere")
 def test_an_archive_in_a_place_that_cannot_be_written_to_is_read(tmp_path: Path) -> None:
     make(tmp_path / "archive", random_videos(2)).close()
     (tmp_path / "archive").chmod(0o500)

@@ -135,6 +135,12 @@ def test_a_browser_finds_pages_by_words_and_asks_the_site_alone(address: str, op
     assert "load_adapter" in other.inner_text("article")
 
 
+def test_no_page_is_in_the_navigation_twice() -> None:
+    named = re.findall(r"^ +- (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert named
+    assert sorted(named) == sorted(set(named))
+
+
 def test_pages_that_the_navigation_does_not_name_come_last() -> None:
     from mkdocs.config import load_config
 

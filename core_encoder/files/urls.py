@@ -15,7 +15,10 @@ from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from core_encoder.errors import InputError
+
 _URL = re.compile(r"(?P<scheme>s3|gs|gcs|https?|hf):/{1,2}(?=[^/])", re.IGNORECASE)  # `pathlib` makes one slash of two
+_OTHER = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):/", re.IGNORECASE)  # two letters at least: C:/ is a disk
 _ANYWHERE = re.compile(r"(?<![\w+.-])(?:s3|gs|gcs|https?|hf)://[^\s'\"<>]+", re.IGNORECASE)
 _SIGNS = re.compile(
     r"x-(amz|goog)-.*|signature|expires|policy|key-pair-id|awsaccesskeyid|googleaccessid", re.IGNORECASE
@@ -96,10 +99,16 @@ Location: TypeAlias = Path | Url
 
 
 def as_location(given: str | os.PathLike[str]) -> Location:
-    """A path as a `Url` where it is one, else as a `Path`."""
+    """A path as a `Url` where it is one, else as a `Path`.
+
+    Raises:
+        InputError: an address of a kind that nothing here opens.
+    """
     if isinstance(given, Url):
         return given
     text = os.fspath(given)
+    if not _URL.match(text) and (other := _OTHER.match(text)):
+        raise InputError(f"{other['scheme']}:// is no address that is opened here: s3, gs, https and hf are")
     return Url(text) if _URL.match(text) else Path(text)
 
 

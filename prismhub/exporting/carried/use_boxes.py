@@ -8,6 +8,8 @@ import numpy as np
 from graph import open_graph
 from inputs import inputs, seen_boxes
 
+if len(sys.argv) < 6:
+    sys.exit(__doc__)
 labels = json.loads(Path(__file__).with_name("labels.json").read_text(encoding="utf-8"))
 given, corners = inputs(sys.argv[1]), seen_boxes([[float(edge) for edge in sys.argv[2:6]]], sys.argv[1])
 views, frames = given["frame_mask"].shape

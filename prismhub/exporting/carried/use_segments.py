@@ -8,6 +8,8 @@ from graph import open_graph
 from inputs import vectors
 from segments import padded, segments
 
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
 labels = json.loads(Path(__file__).with_name("labels.json").read_text(encoding="utf-8"))
 values, spans = vectors(sys.argv[1])  # (W, D), (W, 2)
 logits, distances = open_graph("model")(**padded(values))

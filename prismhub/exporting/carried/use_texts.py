@@ -7,6 +7,8 @@ from graph import open_graph
 from inputs import inputs
 from texts import HOW, text_inputs
 
+if len(sys.argv) < 3:
+    sys.exit(__doc__)
 video = open_graph("model")(**inputs(sys.argv[1]))[-1]  # (V, E), a unit vector a view
 texts = open_graph("text")(**text_inputs(sys.argv[2:]))[0]  # (N, E)
 shares = np.exp(HOW["scale"] * (video @ texts.T - (video @ texts.T).max(1, keepdims=True)))

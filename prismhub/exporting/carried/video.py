@@ -5,6 +5,7 @@ A video has one view, or several where the model averages over views or looks at
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import av
@@ -35,13 +36,18 @@ def inputs(path):
 
 
 def pictures(path):
-    with av.open(str(path)) as container:
-        yield from container.decode(video=0)
+    try:
+        with av.open(str(path)) as container:
+            yield from container.decode(video=0)
+    except (av.FFmpegError, IndexError) as error:  # IndexError: nothing to see in it
+        sys.exit(f"{path}: cannot be decoded: {getattr(error, 'strerror', None) or error}")
 
 
 def shown_at(path):
     """When each frame appears, in seconds from the first, and when the last one is gone."""
     found = [(frame.time, float((frame.duration or 0) * frame.time_base)) for frame in pictures(path)]
+    if not found:
+        sys.exit(f"{path}: has no frames")
     times = np.array([time for time, _ in found])
     times = times - times[0]
     last_s = found[-1][1] or (float(np.median(np.diff(times))) if len(times) > 1 else 0.04)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from core_encoder.clip_plan import Clip
+from core_encoder.errors import InputError
 from core_encoder.files.urls import Url, as_location, without_secrets
 
 SIGNED = "https://user:pw@host:8080/a/b.mp4?X-Amz-Signature=SECRET&X-Amz-Expires=60"
@@ -65,3 +66,9 @@ def test_places_are_here_or_elsewhere() -> None:
 def test_command_lines_are_recorded_without_secrets() -> None:
     line = f"prismhub encode {SIGNED} s3://key:pw@bucket/a.mp4 --store folder"
     assert without_secrets(line) == "prismhub encode https://host:8080/a/b.mp4 s3://bucket/a.mp4 --store folder"
+
+
+@pytest.mark.parametrize("given", ["ftp://host/a.mp4", "S3A://bucket/features", Path("file:///a.mp4")])
+def test_other_kinds_of_addresses_are_no_folders_of_this_machine(given: str | Path) -> None:
+    with pytest.raises(InputError, match=r"^(ftp|S3A|file):// is no address that is opened here"):
+        as_location(given)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -128,3 +130,33 @@ def test_texts_become_the_ids_of_the_tokenizer(source: str, tmp_path: Path) -> N
     np.testing.assert_array_equal(given["mask"], mask.numpy())
     np.testing.assert_array_equal(np.where(given["mask"], given["ids"], 0), np.where(mask, ids, 0))
     assert texts.HOW["scale"] == 20.0
+
+
+def told(module: ModuleType, path: Path) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        module.inputs(path)
+    return str(stopped.value.code)
+
+
+def test_a_wrong_file_is_told_in_one_line(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"PK not a video")
+    video = script("video", tmp_path, preprocessing=_preprocessing(ClipPlan(4), Preprocessing(16), 1))
+    assert told(video, broken).startswith(f"{broken}: cannot be decoded: ")
+    assert told(video, tmp_path / "none.mp4").endswith("none.mp4: cannot be decoded: No such file or directory")
+    features = script("features", tmp_path)
+    np.save(tmp_path / "other.npy", np.zeros(2))
+    for path in (broken, tmp_path / "none.npz", tmp_path / "other.npy"):
+        assert told(features, path).startswith(f"{path}: not a file of features: prismhub embed ")
+
+
+@pytest.mark.parametrize("place", sorted(Path(carried.__file__).parent.glob("use_*.py")), ids=lambda place: place.stem)
+def test_a_script_without_arguments_says_how_it_is_called(place: Path, tmp_path: Path) -> None:
+    for name in ("graph", "inputs", "texts", "segments"):
+        names = ("open_graph", "inputs", "seen_boxes", "vectors", "padded", "segments", "text_inputs", "HOW")
+        (tmp_path / f"{name}.py").write_text("".join(f"{one} = None\n" for one in names))
+    shutil.copyfile(place, tmp_path / "use.py")
+    done = subprocess.run([sys.executable, "use.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "python use.py" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -89,6 +89,10 @@ def _write_onnx(program: ExportedProgram, graph: Graph, path: Path) -> None:
         for value in node.outputs:
             if value.name in graph.outputs and not value.is_graph_output():  # the operator `embedding` names its own so
                 value.name = f"{value.name}_inside"
+    for name in graph.outputs.keys() & model.graph.initializers.keys():  # and what was computed beforehand
+        value = model.graph.initializers.pop(name)
+        value.name = f"{name}_inside"
+        model.graph.register_initializer(value)
     weights = sum(one.const_value.nbytes for one in model.graph.initializers.values() if one.const_value is not None)
     made.save(str(path), external_data=weights > _ONE_FILE_BYTES)
 

@@ -6,13 +6,15 @@ INSTALLED := $(VENV)/.installed
 # Two processes; each keeps to its half of the files until the other is done, so that what a file shares is made once.
 SPREAD := -n 2 --dist worksteal
 
-.PHONY: help install demo test test-all explore check format lint types clean
+.PHONY: help install demo test test-all explore check format lint types docs notebooks clean
 
 help:
 	@echo "make demo     install, then run the whole job on real video files and write demo/index.html"
 	@echo "make test     install, then run the fast tests: every command and job once, a few minutes"
 	@echo "make check    format, lint, types and all tests: what CI runs"
 	@echo "make explore  the property tests again, on examples drawn anew"
+	@echo "make docs     write the documentation site to site/index.html"
+	@echo "make notebooks  run the notebooks anew and keep what they show"
 	@echo "make install  create .venv with everything in it"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -46,7 +48,13 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	$(BIN)/mypy
 
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+notebooks: $(INSTALLED)
+	$(BIN)/python -m docsite.run_notebooks
+
 check: lint types test-all
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo build site *.egg-info .pytest_cache .mypy_cache .ruff_cache

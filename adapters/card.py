@@ -17,12 +17,14 @@ from adapters.task_scores import TaskScores, eval_results, main_first
 from core_encoder.config import config_from_dict
 from core_encoder.errors import EncoderMismatch, InputError
 from core_encoder.features.feature_spec import FeatureSpec
-from core_encoder.files.storage import read_json
+from core_encoder.fields import whole_number
+from core_encoder.files.storage import read_config_json
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 CARD_FILE = "README.md"
 SCHEMA_VERSION = 2
+MOST_DIM = 1 << 16  # no encoder is wider; a head for more would be built before its weights could say otherwise
 ENCODER_LORA_FOLDER, OWN_ENCODER_FOLDER = "encoder_lora", "encoder"  # where the encoder trained, too
 MOVABLE_PARTS = {"text_tower": "text tower", "llm": "language model"}  # those that commands have an option for
 
@@ -163,11 +165,13 @@ class AdapterInfo:
             )
         labels, features = fields.pop("label_names_sha256", None), fields.pop("features", None)
         info = config_from_dict(cls, {**fields, "features": None}, where)
-        if info.dim < 0:
-            raise InputError(f"{where}: dim must not be negative, not {info.dim}")
+        whole_number(where, "dim", info.dim, at_least=0, at_most=MOST_DIM)
         if labels != _label_digest(info.label_names):
             raise InputError(f"{where}: the label names are not the ones that were saved (their sha256 differs)")
-        return replace(info, features=FeatureSpec.from_dict(features) if features else None)
+        try:
+            return replace(info, features=FeatureSpec.from_dict(features) if features else None)
+        except InputError as error:
+            raise InputError(f"{where}: features: {error}") from error
 
 
 def read_info(folder: str | Path) -> AdapterInfo:
@@ -179,7 +183,7 @@ def read_info(folder: str | Path) -> AdapterInfo:
     file = Path(folder) / CONFIG_FILE
     if not file.is_file():
         raise InputError(f"{folder}: no adapter here (there is no {CONFIG_FILE})")
-    info = AdapterInfo.from_json(read_json(file), str(file))
+    info = AdapterInfo.from_json(read_config_json(file), str(file))
     if info.tuned_from is not None and info.tuned_from.how == "full":
         return replace(info, encoder_source=str((Path(folder) / OWN_ENCODER_FOLDER).absolute()))
     return info

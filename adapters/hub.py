@@ -82,7 +82,10 @@ class Hub:
             registry, or by their kind.
         gates: which adapters are asked only where another one found something.
         cache: folder of stored features, which are read where they are there (default: features/ in PRISMHUB_HOME).
-        decoder, batch_size, workers, decoding: how videos are read and encoded.
+        decoder: which one reads videos.
+        batch_size: clips that are encoded at once.
+        workers: threads that decode.
+        decoding: what brings frames to the encoder.
 
     Raises:
         EncoderMismatch: an adapter was trained on another encoder; it is named.
@@ -199,8 +202,9 @@ class Hub:
 
         Args:
             given: what the adapters are told beside the video, such as a question; once for all or one mapping each.
-            window, step: answer for every so many seconds of the video; adapters that look at a video as a whole are
-                asked once. By default a video is asked about as a whole.
+            window: answer for every so many seconds of the video; adapters that look at a video as a whole are asked
+                once. By default a video is asked about as a whole.
+            step: seconds from one window to the next.
 
         Raises:
             InputError: there is no adapter, none reads what is given, one is not given what it needs, or arrays are

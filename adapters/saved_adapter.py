@@ -40,7 +40,15 @@ from adapters.task_scores import EVAL_RESULTS_FILE, TaskScores, eval_results, ev
 from core_encoder.config import config_from_dict
 from core_encoder.errors import InputError
 from core_encoder.files.hub import named_elsewhere
-from core_encoder.files.storage import check_name, offline, read_tensors, write_json, write_tensors, write_text
+from core_encoder.files.storage import (
+    check_finite,
+    check_name,
+    offline,
+    read_tensors,
+    write_json,
+    write_tensors,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from adapters.adapter import Adapter
@@ -159,6 +167,7 @@ def read_adapter(cls: type[Kind], folder: str | Path, moved: Mapping[str, str] |
         raise InputError(
             f"{folder / WEIGHTS_FILE}: not the weights that were saved (their sha256 differs); fetch or train again"
         )
+    check_finite(tensors, folder / WEIGHTS_FILE)
     config: Any = config_from_dict(cls.Config, info.config | dict(moved or {}), str(folder / CONFIG_FILE))
     context = Context(info.dim, info.targets, info.features, info.grid, folder, info.encoder_source)
     adapter = cls.build(config, context)

@@ -29,7 +29,7 @@ class Stopwatch:
 def reset_peak_memory() -> None:
     """Begin to look for the most memory anew, where the system can: Linux, and on GPUs."""
     with contextlib.suppress(OSError):  # another system, or forbidden: the peak is then that of the process so far
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()

@@ -32,6 +32,8 @@ from core_encoder.fields import finite_number, record_from_dict, set_field, whol
 from core_encoder.files.storage import nearest
 from core_encoder.files.urls import named
 
+_MOST = 1 << 16  # frames or views: more than memory holds, and nobody asks for so many
+
 Sampling = Literal["uniform", "fps", "stride", "dense"]
 
 
@@ -119,8 +121,8 @@ class ClipPlan:
     views: int = 1
 
     def __post_init__(self) -> None:
-        set_field(self, "num_frames", whole_number("clip plan", "num_frames", self.num_frames))
-        set_field(self, "views", whole_number("clip plan", "views", self.views))
+        set_field(self, "num_frames", whole_number("clip plan", "num_frames", self.num_frames, at_most=_MOST))
+        set_field(self, "views", whole_number("clip plan", "views", self.views, at_most=_MOST))
         rates = {"uniform": (), "fps": ("fps",), "stride": ("stride",), "dense": ("fps", "stride", "window_stride")}
         if self.sampling not in rates:
             raise InputError(f"clip plan: sampling {self.sampling!r} is unknown{nearest(str(self.sampling), rates)}")

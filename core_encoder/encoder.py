@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from core_encoder.errors import InputError
-from core_encoder.files.storage import write_text
+from core_encoder.files.storage import check_finite, write_text
 from core_encoder.models.known_encoders import FAMILIES, encoder_path
 from core_encoder.models.plug_ins import load_plugged
 from core_encoder.models.text_tower import Tokenizer
@@ -305,6 +305,7 @@ def load_encoder(
         InputError: the source is unknown, missing, damaged or of a kind that is not supported.
     """
     encoder = _from_files(source, local_files_only)
+    check_finite(dict(encoder.model.named_parameters()), source)
     try:
         target = torch.device(device)
         return encoder if (encoder.device, encoder.dtype) == (target, dtype) else encoder.to(target, dtype)

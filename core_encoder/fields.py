@@ -40,14 +40,16 @@ def finite_number(what: str, name: str, value: Any, at_least: float = -math.inf,
     return float(value) + 0.0  # + 0.0 turns -0.0 into 0.0
 
 
-def whole_number(what: str, name: str, value: Any, at_least: int = 1) -> int:
+def whole_number(what: str, name: str, value: Any, at_least: int = 1, at_most: int | None = None) -> int:
     """`value` as an int.
 
     Raises:
-        InputError: not a whole number, or too small; the message opens with `what` and names the field.
+        InputError: not a whole number, too small or too large; the message opens with `what` and names the field.
     """
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < at_least:
         raise InputError(f"{what}: {name} must be a whole number of at least {at_least}, not {value!r}")
+    if at_most is not None and value > at_most:
+        raise InputError(f"{what}: {name} must be at most {at_most}, not {value}")
     return int(value)
 
 

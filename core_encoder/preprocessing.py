@@ -14,6 +14,8 @@ from core_encoder.errors import InputError
 from core_encoder.fields import finite_number, record_from_dict, set_field, whole_number
 from core_encoder.files.storage import nearest
 
+_MOST_SIDE = 1 << 14  # pixels: one frame of that size takes three gigabytes as floats
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -41,7 +43,7 @@ class Preprocessing:
     short_side: int | None = None  # of the scaled frame; None: `image_size`
 
     def __post_init__(self) -> None:
-        set_field(self, "image_size", whole_number("preprocessing", "image_size", self.image_size))
+        set_field(self, "image_size", whole_number("preprocessing", "image_size", self.image_size, at_most=_MOST_SIDE))
         for name, known in (("geometry", ("resize", "center_crop")), ("interpolation", ("bilinear", "bicubic"))):
             value = getattr(self, name)
             if value not in known:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from core_encoder.encoder import load_encoder
 from core_encoder.errors import InputError
 from core_encoder.files.hub import HUB_ID, snapshot
-from core_encoder.files.storage import read_json, write_json
+from core_encoder.files.storage import read_config_json, write_json
 from core_encoder.models.checkpoints import CONFIG, WEIGHTS, copy_files
 from core_encoder.models.known_encoders import FAMILIES, split_hub_id, text_source
 from core_encoder.models.model_configs import TextConfig
@@ -188,7 +188,7 @@ def build_text_encoder(folder: Path, source: str) -> TextEncoder:
     Raises:
         InputError: the files are damaged.
     """
-    about = read_json(folder / ABOUT)
+    about = read_config_json(folder / ABOUT)
     try:
         if about["kind"] == "tower":
             config = TextConfig(**about["config"])
@@ -312,7 +312,7 @@ def _siglip_from(about: dict[str, Any], folder: Path, source: str) -> TextEncode
 
 
 def _model_type(folder: Path) -> str | None:
-    config = read_json(folder / CONFIG)
+    config = read_config_json(folder / CONFIG)
     kind = config.get("model_type") if isinstance(config, dict) else None
     return kind if isinstance(kind, str) else None
 
@@ -320,7 +320,7 @@ def _model_type(folder: Path) -> str | None:
 def _pooling(folder: Path) -> Pooling:
     """How sentence-transformers pools this model, the mean where it does not say."""
     file = folder / "1_Pooling" / CONFIG
-    given = read_json(file) if file.is_file() else {"pooling_mode_mean_tokens": True}
+    given = read_config_json(file) if file.is_file() else {"pooling_mode_mean_tokens": True}
     if given.get("pooling_mode_mean_tokens"):
         return "mean"
     if given.get("pooling_mode_cls_token"):
@@ -332,7 +332,7 @@ def _max_length(folder: Path, config: Any) -> int:
     """The most tokens of a text: as sentence-transformers says, else what tokenizer and positions allow."""
     known = []
     for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
-        given = read_json(folder / name).get(key) if (folder / name).is_file() else None
+        given = read_config_json(folder / name).get(key) if (folder / name).is_file() else None
         known += [int(given)] if isinstance(given, int | float) and 0 < given < 1_000_000 else []
     positions = getattr(config, "max_position_embeddings", None)
     known += [positions] if isinstance(positions, int) and positions > 0 else []

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from core_encoder.errors import InputError
+from core_encoder.files.storage import check_regular
 
 _HEADER = "about"
 
@@ -27,6 +28,7 @@ def read_header(path: Path, advice: str) -> dict[str, Any]:
     Raises:
         InputError: the file is damaged; the line ends in `advice`.
     """
+    check_regular(path)
     try:
         with safe_open(str(path), framework="pt") as file:
             about: dict[str, Any] = json.loads((file.metadata() or {})[_HEADER])
@@ -48,7 +50,7 @@ def load_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer, tensors:
     """Put what `optimizer_tensors` gave back, sharded as the parameters are now.
 
     Raises:
-        InputError: the state is of a parameter that the module does not have.
+        InputError: the state is of a parameter that the module does not have, or of more axes than it has.
     """
     parameters = dict(module.named_parameters())
     counts_on_device = any(group.get("fused") or group.get("capturable") for group in optimizer.param_groups)
@@ -57,6 +59,8 @@ def load_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer, tensors:
         if name not in parameters:
             raise InputError(f"the checkpoint holds the state of another model ({name}); restart the run")
         parameter = parameters[name]
+        if value.ndim > parameter.ndim:  # moments have its shape, or fewer axes where they are factored
+            raise InputError(f"the checkpoint holds state of another shape ({place}); restart the run")
         if value.ndim or counts_on_device:
             value = value.to(parameter.device)
         optimizer.state[parameter][key] = sharded_like(value, parameter) if value.ndim else value

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core_encoder.errors import InputError
-from core_encoder.files.storage import read_json, write_json
+from core_encoder.files.storage import read_config_json, write_json
 
 _SHOWN = 3
 
@@ -42,7 +42,7 @@ def check_claim(file: Path, record: Mapping[str, Any], aspects: Sequence[Aspect]
     Raises:
         InputError: it holds another run; the line says what differs, and ends in `advice`.
     """
-    begun = read_json(file) if file.exists() else {}
+    begun = read_config_json(file) if file.exists() else {}
     if not isinstance(begun, dict):
         raise InputError(f"{file}: not the record of a run; {advice}")
     for aspect in aspects:

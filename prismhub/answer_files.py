@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def formatted(settings: PredictSettings, info: AdapterInfo, answers: Sequence[An
         return {"": boris_text(answers, facts, info.training.get("point_classes", ()), top, every)}
     if len(answers) > 1 and settings.out is None:
         raise InputError("subtitles of several videos are several files: give a folder with --out")
-    names = [Path(name).stem if len(answers) == 1 else name.replace("/", "-") for name in video_names(answers)]
+    names = [Path(name).stem if len(answers) == 1 else re.sub(r"[/\\:]", "-", name) for name in video_names(answers)]
     return dict(zip(names, (vtt_text(one, top, every) for one in answers), strict=True))
 
 

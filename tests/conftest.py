@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +22,25 @@ from tests.videos import moving_square, write_video
 settings.register_profile("same", derandomize=True, deadline=None)  # the same examples everywhere, as CI wants them
 settings.register_profile("explore", deadline=None, print_blob=True)  # other examples each time: `make explore`
 settings.load_profile("same")  # `--hypothesis-profile explore` comes after
+
+# What Windows has not, or means otherwise there: a test that says one of these is skipped.
+NOT_ON_WINDOWS = re.compile(
+    r"\b(SIGKILL|SIGSTOP|SIGSEGV|mkfifo|killpg|os\.kill|send_signal|setrlimit|import resource|start_new_session)\b"
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out on Windows what is about signals, pipes and limits of other systems."""
+    if os.name == "nt":
+        leave_out(items)
+
+
+def leave_out(items: list[pytest.Item]) -> None:
+    """Skip the tests whose source names what is not on Windows."""
+    for item in items:
+        found = NOT_ON_WINDOWS.search(inspect.getsource(getattr(item, "function", type(item))))
+        if found:
+            item.add_marker(pytest.mark.skip(reason=f"{found[0]} is not on Windows"))
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,7 @@ from adapters.predictions import ClassScores, Embedding, Prediction, mean_embedd
 from core_encoder.errors import InputError
 from core_encoder.features.feature_spec import FeatureKind
 from core_encoder.files.hub import named_elsewhere
-from core_encoder.files.storage import read_json, write_json
+from core_encoder.files.storage import read_config_json, write_json
 from core_encoder.models.text_tower import canonicalize
 from core_encoder.models.video_text import l2_normalize
 from core_encoder.text_encoder import TextEncoder, build_text_encoder, load_text_encoder
@@ -264,7 +264,7 @@ def _open_tower(source: str, config: LitTextConfig, assets: Path | None) -> tupl
     Raises:
         InputError: no text tower is known, it is not at hand, or it is not the one the adapter was trained with.
     """
-    known = read_json(assets / TOWER_FILE) if assets is not None else None
+    known = read_config_json(assets / TOWER_FILE) if assets is not None else None
     if known is not None and config.tune == "tower":
         return build_text_encoder(assets / TOWER_FOLDER, known["source"]), known  # type: ignore[operator]
     source = source or (known or {}).get("source", "")

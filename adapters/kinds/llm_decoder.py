@@ -34,7 +34,7 @@ from adapters.predictions import Prediction, Text, likeliest_text
 from core_encoder.errors import InputError
 from core_encoder.features.feature_spec import FeatureKind
 from core_encoder.files.hub import named_elsewhere
-from core_encoder.files.storage import read_json, write_json
+from core_encoder.files.storage import read_config_json, write_json
 
 ABOUT = "language_model.json"
 TOKENS_PER_QUERY = 16  # of a clip's tokens, by default: 4096 tokens of Base have 256 queries
@@ -221,7 +221,7 @@ def _open_llm(config: LlmDecoderConfig, assets: Path | None) -> tuple[LanguageMo
     Raises:
         InputError: it is not at hand, or it is not the one that a saved adapter was trained with.
     """
-    known = read_json(assets / ABOUT) if assets is not None else None
+    known = read_config_json(assets / ABOUT) if assets is not None else None
     try:
         folder = find_llm(config.llm)
         llm = LanguageModel(folder, _DTYPES[config.llm_dtype])

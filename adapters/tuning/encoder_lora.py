@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from adapters.card import ENCODER_LORA_FOLDER
 from core_encoder.encoder import Encoder
 from core_encoder.errors import InputError
-from core_encoder.files.storage import read_json, read_tensors, write_json, write_tensors
+from core_encoder.files.storage import check_finite, read_config_json, read_tensors, write_json, write_tensors
 from core_encoder.models.trunk import Trunk, trunk_of
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # PEFT's names
@@ -114,18 +114,20 @@ class EncoderLora:
         """Read what `write` wrote below the folder of an adapter.
 
         Raises:
-            InputError: files are missing or damaged, or not of plain LoRA.
+            InputError: files are missing or damaged, not of plain LoRA, or hold NaN.
         """
         source = folder / ENCODER_LORA_FOLDER
-        about = read_json(source / _CONFIG)
+        about = read_config_json(source / _CONFIG)
         plain = isinstance(about, dict) and about.get("peft_type") == "LORA"
         if not plain or any(about.get(name, value) != value for name, value in _PLAIN.items()):
             raise InputError(f"{source / _CONFIG}: not the configuration of plain LoRA")
         rank, alpha = about.get("r"), about.get("lora_alpha")
         if not isinstance(rank, int) or not isinstance(alpha, int | float) or rank < 1:
             raise InputError(f"{source / _CONFIG}: rank {rank!r} and alpha {alpha!r} are no numbers of LoRA")
+        tensors = read_tensors(source / _WEIGHTS)
+        check_finite(tensors, source / _WEIGHTS)
         try:
-            pairs = _pairs(read_tensors(source / _WEIGHTS))
+            pairs = _pairs(tensors)
         except KeyError as error:
             raise InputError(f"{source / _WEIGHTS}: {error.args[0]}") from error
         if any(down.ndim != 2 or up.ndim != 2 or down.shape[0] != up.shape[1] for down, up in pairs.values()):

@@ -22,7 +22,7 @@ from core_encoder.errors import InputError
 from core_encoder.features.dtypes import TORCH_DTYPES
 from core_encoder.features.feature_spec import FeatureKey, FeatureSpec, RecordInfo
 from core_encoder.features.feature_store import SPEC_FILE, FeatureStore, ShardWriter
-from core_encoder.files.storage import read_json, write_json, writing_to
+from core_encoder.files.storage import read_config_json, write_json, writing_to
 from core_encoder.files.urls import Location, Url, as_location
 
 
@@ -69,7 +69,7 @@ def old_stores(root: str | Location) -> list[OldStore]:
         return found
     for file in sorted(Path(root).glob(f"*/{SPEC_FILE}")):
         try:
-            spec = FeatureSpec.from_dict(read_json(file))
+            spec = FeatureSpec.from_dict(read_config_json(file))
         except InputError:
             continue
         if spec.old_folder_name == file.parent.name:

@@ -35,7 +35,7 @@ from core_encoder.files.remote import (
     remove,
     upload,
 )
-from core_encoder.files.storage import free_bytes, prismhub_home, read_json, write_json
+from core_encoder.files.storage import free_bytes, prismhub_home, read_config_json, write_json
 from core_encoder.files.urls import Location, Url, as_location
 
 SPEC_FILE = "spec.json"
@@ -156,7 +156,7 @@ class _LocalFolder(ShardFolder):
 
     def read_spec(self) -> Any:
         file = self._folder / SPEC_FILE
-        return read_json(file) if file.exists() else None
+        return read_config_json(file) if file.exists() else None
 
     def write_spec(self, spec: Any) -> None:
         write_json(self._folder / SPEC_FILE, spec)

@@ -27,6 +27,7 @@ except ImportError:  # Windows
 if TYPE_CHECKING:
     from torch import Tensor
 
+CONFIG_BYTES = 32 << 20  # a config of a hundred thousand class names has a tenth of it
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _ASIDE = re.compile(r"\..+\.(\d+)-[0-9a-f]+\.tmp")  # what `atomic_path` writes to before the rename
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -183,9 +184,9 @@ def locked(folder: str | Path, wait: bool = True) -> Iterator[None]:
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write `text` as UTF-8, atomically."""
+    """Write `text` as UTF-8, atomically, with the line ends it has: the same bytes on every system."""
     with atomic_path(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_bytes(text.encode())
     return Path(path)
 
 
@@ -234,6 +235,30 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path}: not valid JSON ({error})") from error
     except RecursionError as error:
         raise InputError(f"{path}: its lists and objects lie too deep in one another") from error
+
+
+def read_config_json(path: str | Path) -> Any:
+    """Read the JSON of a config, which may come from anywhere: a file of at most 32 MiB, as `read_json` does.
+
+    Raises:
+        InputError: as `read_json`, or it is larger, or no file.
+    """
+    if Path(path).exists():
+        check_regular(path)
+        if (size := Path(path).stat().st_size) > CONFIG_BYTES:
+            most = readable_bytes(CONFIG_BYTES)
+            raise InputError(f"{path}: has {readable_bytes(size)}, and a config no more than {most}: it is damaged")
+    return read_json(path)
+
+
+def check_regular(path: str | Path) -> None:
+    """Refuse what is there and no file: to read a pipe or a device may never end.
+
+    Raises:
+        InputError: it is a folder, a pipe or a device.
+    """
+    if Path(path).exists() and not Path(path).is_file():
+        raise InputError(f"{path}: is no file")
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -335,12 +360,29 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    check_regular(path)
     try:
         return load_file(str(path))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a whole safetensors file ({error})") from error
+
+
+def check_finite(tensors: Mapping[str, Tensor], where: str | Path) -> None:
+    """Refuse weights that hold NaN or infinity: they answer nothing.
+
+    Raises:
+        InputError: how many tensors do, and the first of them.
+    """
+    broken = []
+    for name, tensor in sorted(tensors.items()):
+        whole = tensor.detach()  # its sum is quick, and nearly always finite
+        if whole.is_floating_point() and not whole.sum().isfinite() and not whole.isfinite().all():
+            broken.append(name)
+    if broken:
+        more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
+        raise InputError(f"{where}: NaN or infinity in {', '.join(broken[:3])}{more}: not the weights that were saved")
 
 
 def free_bytes(folder: str | Path) -> int:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from core_encoder.errors import InputError
-from core_encoder.files.storage import atomic_path, read_json, read_tensors, write_json, write_tensors
+from core_encoder.files.storage import atomic_path, read_config_json, read_tensors, write_json, write_tensors
 from core_encoder.models.known_encoders import FAMILIES
 from core_encoder.models.model_configs import VideoTextConfig
 from core_encoder.models.plug_ins import plugged_encoders
@@ -59,7 +59,7 @@ def folder_kind(folder: Path) -> str:
         inner = folder / "encoder"  # of a pretraining run
         hint = f"; did you mean {inner}?" if (inner / CONFIG).is_file() else ""
         raise InputError(f"{folder}: no {CONFIG}: a folder in transformers format holds {CONFIG} and {WEIGHTS}{hint}")
-    config = read_json(config_file)
+    config = read_config_json(config_file)
     kind = config.get("model_type") if isinstance(config, dict) else None
     kind = kind if isinstance(kind, str) else None
     if kind not in FAMILIES and kind not in (plugged := plugged_encoders()):
@@ -76,12 +76,13 @@ def read_folder(folder: Path) -> Checkpoint:
         InputError: a config that does not describe one, or weights that do not fit it.
     """
     config_file = folder / CONFIG
-    config = read_json(config_file)
+    config = read_config_json(config_file)
     tensors = read_weights(folder)
     try:
         architecture, prefix, ignored = read_config(config, tensors)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{config_file}: {' '.join(str(error).split())}") from error
+    _check_size(architecture, tensors, config_file)
     model = build(architecture)
     extra = sorted(name for name in tensors if ignored and name.startswith(ignored))
     if extra:
@@ -93,6 +94,31 @@ def read_folder(folder: Path) -> Checkpoint:
     if architecture.text is not None:
         tokenizer = TextTokenizer.find(folder, architecture.text.vocab_size, architecture.text.max_length)
     return Checkpoint(model, Preprocessing(architecture.vision.image_size), tokenizer)
+
+
+def _check_size(config: VideoTextConfig, tensors: Mapping[str, Tensor], config_file: Path) -> None:
+    """Refuse a config that describes many times the weights that there are, before memory is taken for them.
+
+    Raises:
+        InputError: how many both are.
+    """
+    vision, text = config.vision, config.text
+    auxiliary = 0 if config.video_head is None else config.video_head.auxiliary_layers
+    least = (vision.num_layers + auxiliary) * vision.width * (4 * vision.width + 2 * vision.mlp_dim)
+    least += vision.width * (vision.grid**2 + vision.num_frames)
+    if text is not None:
+        least += text.layers * text.width * (4 * text.width + 2 * text.mlp_dim) + text.vocab_size * text.width
+    held = sum(tensor.numel() for tensor in tensors.values())
+    if far_too_many(least, held):
+        raise InputError(f"{config_file}: describes {least:,} weights or more, and the files hold {held:,}")
+
+
+def far_too_many(least: int, held: int) -> bool:
+    """Whether a model of so many weights is far more than files of so many can be meant for.
+
+    What is off by less is made, so that its reader can name the tensors that are missing.
+    """
+    return least > max(4 * held, 1 << 28)
 
 
 def write_folder(folder: Path, model: VideoTextModel, tokenizer: Tokenizer | None) -> None:
@@ -203,7 +229,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         unsafe = sorted(path.name for path in folder.glob("*.bin"))
         advice = f"{unsafe[0]} may hold code: convert it to safetensors first" if unsafe else f"it holds no {WEIGHTS}"
         raise InputError(f"{folder}: {advice}")
-    index = read_json(folder / INDEX)
+    index = read_config_json(folder / INDEX)
     places = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise InputError(f"{folder / INDEX}: no weight_map")

@@ -16,8 +16,8 @@ import torch
 
 from core_encoder.errors import InputError
 from core_encoder.fields import whole_number
-from core_encoder.files.storage import atomic_path, read_json, write_json, writing_to
-from core_encoder.models.checkpoints import CONFIG, shorten
+from core_encoder.files.storage import atomic_path, read_config_json, write_json, writing_to
+from core_encoder.models.checkpoints import CONFIG, far_too_many, shorten
 from core_encoder.models.processor_config import IMAGE_FILE, VIDEO_FILE, describe_processor
 from core_encoder.models.text_tower import Tokenizer
 from core_encoder.models.transformers_files import UNREADABLE, check_safetensors, reason_of, without_bars
@@ -40,9 +40,10 @@ def open_model(model_class: Any, folder: Path, left_out: Sequence[str] = ()) -> 
     from safetensors import SafetensorError
 
     config_file = folder / CONFIG
-    given = read_sizes(read_json(config_file), config_file)
+    given = read_sizes(read_config_json(config_file), config_file)
     given.pop("quantization_config", None)  # weights are read as they are, or refused by their names and shapes
     check_safetensors(folder)
+    _check_size(given, sum(path.stat().st_size for path in folder.glob("*.safetensors")), config_file)
     if (folder / _ADAPTER).is_file():  # transformers would read the model that it names, from wherever that lies
         raise InputError(f"{folder}: holds {_ADAPTER}, so a part of a model: merge it with its model first")
     try:
@@ -66,6 +67,19 @@ def open_model(model_class: Any, folder: Path, left_out: Sequence[str] = ()) -> 
         raise InputError(f"{folder}: not a model that transformers opens ({reason_of(error)})") from error
     _check(folder, said, set(model.state_dict()), tuple(left_out))
     return model
+
+
+def _check_size(given: dict[str, Any], held: int, where: Path) -> None:
+    """Refuse a config that describes many times the weights that files of so many bytes can hold, before they are made.
+
+    Raises:
+        InputError: how many both are.
+    """
+    for part in (given, given.get("vision_config"), given.get("text_config")):
+        if isinstance(part, dict) and {"hidden_size", "num_hidden_layers"} <= part.keys():
+            least = part["num_hidden_layers"] * part["hidden_size"] ** 2
+            if far_too_many(least, held):
+                raise InputError(f"{where}: describes {least:,} weights or more, and the files hold {held:,} bytes")
 
 
 def read_sizes(given: dict[str, Any], where: Path) -> dict[str, Any]:

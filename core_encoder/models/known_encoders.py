@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from core_encoder.errors import InputError
 from core_encoder.files.hub import HUB_ID
-from core_encoder.files.storage import nearest, read_json
+from core_encoder.files.storage import nearest, read_config_json
 from core_encoder.models.plug_ins import plugged_encoders
 
 _BUNDLED = Path(__file__).parents[1]
@@ -138,7 +138,7 @@ def check_text_tower(source: str | Path) -> None:
     path = encoder_path(source)
     info = {info.name: info for info in _KNOWN}.get(str(source).partition("@")[0])
     if info is None and path is not None and (path / "config.json").is_file():
-        config = read_json(path / "config.json")
+        config = read_config_json(path / "config.json")
         family = FAMILIES.get(str(config.get("model_type"))) if isinstance(config, dict) else None
         without = family is not None and not family.text
     else:

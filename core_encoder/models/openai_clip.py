@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from core_encoder.errors import InputError
-from core_encoder.files.storage import read_json, write_json, write_tensors
+from core_encoder.files.storage import read_config_json, write_json, write_tensors
 from core_encoder.models.checkpoints import CONFIG, WEIGHTS, Checkpoint, assign, copy_files, read_weights
 from core_encoder.models.foreign_folders import read_sizes
 from core_encoder.models.frame_models import FrameModel, Seen
@@ -129,7 +129,7 @@ def read_clip_folder(folder: Path) -> Checkpoint:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import CLIPConfig, CLIPModel
 
-    given = read_sizes(read_json(folder / CONFIG), folder / CONFIG)
+    given = read_sizes(read_config_json(folder / CONFIG), folder / CONFIG)
     try:
         with torch.device("meta"):
             clip = CLIPModel(CLIPConfig.from_dict(given))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core_encoder.errors import InputError
-from core_encoder.files.storage import read_json
+from core_encoder.files.storage import read_config_json
 from core_encoder.preprocessing import Preprocessing
 from core_encoder.said_once import warn_once
 
@@ -33,7 +33,7 @@ def processor_settings(folder: Path) -> tuple[Path, Mapping[str, Any]] | None:
         path = folder / name
         if not path.is_file():
             continue
-        given = read_json(path)
+        given = read_config_json(path)
         if name == JOINT_FILE and isinstance(given, dict):
             given = given.get("video_processor", given.get("image_processor"))
             if given is None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from core_encoder.errors import InputError
 from core_encoder.fields import whole_number
-from core_encoder.files.storage import read_json
+from core_encoder.files.storage import read_config_json
 from core_encoder.models.checkpoints import Checkpoint, copy_files
 from core_encoder.models.foreign_folders import open_model, write_model
 from core_encoder.models.frame_models import FrameModel, Seen, numbers
@@ -148,7 +148,7 @@ class SiglipTokenizer:
         self._backend.no_truncation()
         self._backend.no_padding()
         config = folder / "tokenizer_config.json"
-        given = read_json(config) if config.is_file() else {}
+        given = read_config_json(config) if config.is_file() else {}
         name = str(given.get("tokenizer_class", ""))
         self.punctuated = "Gemma" in name or "Siglip2" in name
         self.pads_left = given.get("padding_side") == "left"

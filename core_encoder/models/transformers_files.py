@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core_encoder.errors import InputError
+from core_encoder.files.storage import check_regular
 from core_encoder.models.checkpoints import WEIGHTS
 
 TOKENIZER_FILES = (
@@ -22,8 +23,10 @@ def check_safetensors(folder: Path) -> None:
     """Refuse a folder without weights that hold no code.
 
     Raises:
-        InputError: it holds no safetensors.
+        InputError: it holds no safetensors, or a pipe of that name.
     """
+    for path in folder.glob("*.safetensors"):
+        check_regular(path)
     if not any(folder.glob("*.safetensors")):
         unsafe = sorted(path.name for path in folder.glob("*.bin"))
         advice = f"{unsafe[0]} may hold code: convert it to safetensors first" if unsafe else f"it holds no {WEIGHTS}"

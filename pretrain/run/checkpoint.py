@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from core_encoder.errors import InputError
-from core_encoder.files.storage import read_tensors, write_tensors
+from core_encoder.files.storage import check_finite, read_tensors, write_tensors
 from fit.checkpoint import full_tensor, header_for, load_optimizer, optimizer_tensors, read_header, sharded_like
 
 _NAME = re.compile(r"checkpoint-(\d{8})\.safetensors")
@@ -55,7 +55,7 @@ def load_checkpoint(
     """Bring module, optimizer and moving average to where the checkpoint stood; what its header says comes back.
 
     Raises:
-        InputError: the file is damaged, or its tensors are not this module's.
+        InputError: the file is damaged, or its tensors are not this module's, or not finite.
     """
     about = read_about(path)
     tensors = read_tensors(path)
@@ -66,6 +66,7 @@ def load_checkpoint(
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
             raise InputError(f"{path}: holds another model's weights ({name}); restart the run")
+    check_finite({name: tensors[name] for name in targets}, path)
     with torch.no_grad():
         for name, tensor in targets.items():
             tensor.copy_(sharded_like(tensors[name].to(tensor.device, tensor.dtype), tensor))

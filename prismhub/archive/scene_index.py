@@ -7,6 +7,7 @@ video with all its scenes or not at all, and a run that is killed leaves nothing
 from __future__ import annotations
 
 import json
+import logging
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +26,7 @@ from prismhub.archive.scenes import ArchivedVideo, ArchiveRecord, Cue, Finding
 from prismhub.archive.vectors import APPROXIMATE_FROM, Floats, VectorFile, build_graph, compact, has_usearch
 from prismhub.archive.words import name_words, spaced
 
+log = logging.getLogger(__name__)
 MOST_BESIDE = 20_000  # rows that the approximate index may lack
 _MERGED_PAGES = 2000  # of the full text in one go: as much as a second brings
 _NO_VECTORS = {"rows": 0, "expansion": 0, "held": 0}
@@ -151,8 +153,15 @@ class FolderIndex(FolderReader):
         self._throw_out_leftovers(file)
         self._checkpoint()  # what the graph holds must not be taken back by a power cut
         held = self._saved("vectors")["held"]  # what the graph lacks is looked at one by one: a few are fast
-        if file.rows >= APPROXIMATE_FROM and file.rows - held > MOST_BESIDE and has_usearch():
-            self._approximate()
+        if file.rows >= APPROXIMATE_FROM and file.rows - held > MOST_BESIDE:
+            if has_usearch():
+                self._approximate()
+            else:
+                log.warning(
+                    "%d scenes are searched one by one, which is slow; an approximate index needs usearch: "
+                    "pip install 'prismhub[archive]', then index again",
+                    file.rows,
+                )
         with self._writing():
             self._run("INSERT INTO words (words, rank) VALUES ('merge', ?)", (_MERGED_PAGES,))
         self._checkpoint()

@@ -47,6 +47,7 @@ class SceneWorker:
         from prismhub.archive.scene_answers import open_answers
 
         enter(self._folder)
+        self._settings.reading.apply()
         self._answers = open_answers(self._settings, self._known, SILENT)
         _ = self._answers.encoder
 

@@ -8,18 +8,20 @@ in WAL mode: whoever reads sees what was there when the reading began, and never
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from core_encoder.errors import InputError
-from core_encoder.files.storage import writing_to
+from core_encoder.files.storage import free_bytes, writing_to
 
 DATABASE = "scenes.sqlite"
 VERSION = 1
 TOKENIZER = "porter unicode61 remove_diacritics 2"
 _MARK = int.from_bytes(b"pris", "big")
 PATH = "CAST(? AS TEXT)"  # for a path, given `as_stored`: it need not be UTF-8
+_PAGE_BYTES = 1 << 16  # several, and those of the log and its index
 BUSY_S = 60.0  # how long one writer waits for another
 
 _TABLES = f"""
@@ -88,7 +90,7 @@ def create(folder: Path) -> sqlite3.Connection:
     path = folder / DATABASE
     with saying_what_is_wrong(path):
         database = _connect(path, "rwc")
-        database.execute("PRAGMA journal_mode = WAL")
+        _keep_a_log(database)
         database.execute("BEGIN IMMEDIATE")  # two that come at once make it once
         if database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
             for statement in _TABLES.split(";"):
@@ -96,6 +98,19 @@ def create(folder: Path) -> sqlite3.Connection:
         database.execute("COMMIT")
         check_version(database, path)
     return database
+
+
+def _keep_a_log(database: sqlite3.Connection) -> None:
+    """Have readers see whole changes beside a writer; SQLite itself does not wait here for one who begins to write."""
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+        time.sleep(0.02)
 
 
 def open_existing(folder: Path, writing: bool, wait: bool = True) -> sqlite3.Connection:
@@ -141,6 +156,11 @@ def as_stored(path: str) -> bytes:
     return path.encode("utf-8", "surrogateescape")
 
 
+def _is_full(path: Path) -> bool:
+    """Whether there is no room for another page: what SQLite maps beside its file fails as an I/O error then."""
+    return free_bytes(path.parent) < _PAGE_BYTES
+
+
 @contextmanager
 def saying_what_is_wrong(path: Path) -> Iterator[None]:
     """Say in one line what SQLite cannot do with the file at `path`.
@@ -152,7 +172,7 @@ def saying_what_is_wrong(path: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         said = str(error)
-        if "disk is full" in said:
+        if "disk is full" in said or ("disk I/O" in said and _is_full(path)):
             raise InputError(f"{path}: the disk is full; free space and run the same command again") from error
         if "locked" in said:
             raise InputError(f"{path}: another process writes to this archive; try again when it is done") from error

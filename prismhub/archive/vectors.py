@@ -258,7 +258,7 @@ def _read_graph(file: VectorFile, to_write: bool = False) -> Any:
     if not has_usearch():
         if to_write:
             raise InputError(
-                "an approximate index needs usearch, which is not installed: pip install prismhub[archive]"
+                "an approximate index needs usearch, which is not installed: pip install 'prismhub[archive]'"
             )
         return None
     from usearch.index import Index

@@ -259,6 +259,7 @@ class CellWorker:
         from core_encoder.cluster.workers import enter
 
         enter(self._folder)
+        self._settings.reading.apply()
         self._cells = {str(cell.path): cell for cell in open_matrix(self._settings).own}
 
     def run(self, path: str) -> Result:

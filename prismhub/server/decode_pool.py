@@ -43,10 +43,9 @@ class DecodeProcess:
     """One process and the pipe to it."""
 
     def __init__(self, limits: VideoLimits) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["prismhub.server.decode_process"])  # torch is imported once for all
+        context = _context()
         ours, theirs = context.Pipe()
-        self.process = context.Process(target=serve_decoding, args=(theirs, limits), daemon=True, name="decode")
+        self.process: Any = context.Process(target=serve_decoding, args=(theirs, limits), daemon=True, name="decode")
         self.process.start()
         theirs.close()
         self.connection: Connection = ours
@@ -267,6 +266,15 @@ class PooledFrames:
             if first is not None:
                 yield first
             yield from parts
+
+
+def _context() -> Any:
+    """How processes are started: from one that has imported torch for all of them, where the system knows to fork."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["prismhub.server.decode_process"])
+    return context
 
 
 def _parts_of(one: DecodeProcess, deadline: float) -> Iterator[Part]:

@@ -28,7 +28,7 @@ from prismhub.server.clip_limits import is_soon_decoded
 
 _AHEAD_BYTES = 64 << 20  # decoded and not sent yet
 _AHEAD_PARTS = 32
-_NONE: Any = None  # a tensor would travel through shared memory of its own
+_NONE = torch.empty(0, dtype=torch.uint8)  # in place of frames, which would be copied on the way
 _SPARE_BYTES = 4 << 30  # of memory, beyond what the process begins with
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of glibc's malloc.h
 _MAPPED_BYTES = 128 << 10  # such pieces go back to the system when they are let go
@@ -155,7 +155,7 @@ def _limit_memory(limits: VideoLimits) -> None:
     taken = Path("/proc/self/statm")
     if not taken.exists():  # not Linux
         return
-    now = int(taken.read_text().split()[0]) * resource.getpagesize()
+    now = int(taken.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     most = now + _SPARE_BYTES + 16 * (limits.pixels or 0)
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     if hard == resource.RLIM_INFINITY or most < hard:

@@ -11,9 +11,25 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from prismhub.server.app import Served, make_app
+
+
+class HttpProtocol(H11Protocol):
+    """Of a request whose body breaks the rules of HTTP nothing more is said once it has been refused, or answered."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what was received; whoever is still at work on an answer to it is told that nobody waits."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:  # it has been answered, at least in part
+            self.transport.close()
 
 
 class HttpServer(uvicorn.Server):
@@ -22,7 +38,7 @@ class HttpServer(uvicorn.Server):
     def __init__(self, served: Served, log_level: str = "warning") -> None:
         config = uvicorn.Config(
             make_app(served),
-            http="h11",
+            http=HttpProtocol,
             log_level=log_level,
             access_log=False,
             server_header=False,

@@ -69,7 +69,8 @@ def judge_nextqa_oe(truth: Path, predictions: Path, references: str | Path | Non
     names = ["WUPS", *(f"WUPS_{kind}" for kind in TYPES), "WUPS_C", "WUPS_T", "WUPS_D"]
     strange = [f"{v}_{qid}" for v, several in said.items() for qid in several if (v, qid) not in asked]
     guessed = (
-        "parts of speech are guessed, for NLTK or its tagger is not installed; docs/score.md says how far it is off"
+        "parts of speech are guessed, for NLTK or its tagger is not installed: pip install 'prismhub[wups]', then "
+        "python -m nltk.downloader averaged_perceptron_tagger_eng; docs/score.md says how far it is off"
     )
     return Judgement(
         "nextqa-oe",

@@ -48,7 +48,12 @@ def read_samples(
 
     Args:
         source: a folder or a manifest file.
-        path_column, label_column, ...: columns whose name is not one of the usual (`tasks.readers.manifests.ALIASES`).
+        path_column: of the videos, where its name is not one of the usual (`tasks.readers.manifests.ALIASES`).
+        label_column: of the labels, as above.
+        split_column: of the split, as above.
+        start_column: of the second at which a clip starts, as above.
+        end_column: of the second at which it ends, as above.
+        id_column: of a name for the clip, as above.
         label_separator: several labels in one field are separated by this; a column called `labels` is separated by
             `|` or `;` without being asked. A JSON list holds several labels anyway; an empty list means none applies.
 

@@ -152,7 +152,7 @@ def edited(folder: Path, **changes: Any) -> Path:
         ({"kind": "lineal"}, "unknown adapter kind 'lineal'; did you mean 'linear'?"),
         ({"kind": "map_classifier"}, "unknown option|lacks"),
         ({"targets": {"label_names": ["ant", "cow"]}}, "label names are not the ones that were saved"),
-        ({"dim": -4}, "dim must not be negative, not -4"),
+        ({"dim": -4}, "dim must be a whole number of at least 0, not -4"),
         ({"dim": 5}, r"holds 'classifier.weight' of shape \(2, 4\), not \(2, 5\)"),
         ({"weights_sha256": "0"}, "not the weights that were saved"),
         ({"colour": "red"}, "unknown option 'colour'"),

@@ -233,6 +233,8 @@ def test_equal_plans_are_equal_however_written() -> None:
         ({"sampling": "stride"}, "needs stride"),
         ({"sampling": "dense"}, "needs either fps or stride"),
         ({"sampling": "dense", "fps": 4, "stride": 2}, "needs either fps or stride"),
+        ({"num_frames": 10**15}, "num_frames must be at most 65536"),
+        ({"views": 10**15}, "views must be at most 65536"),
         ({"sampling": "fps", "fps": 0}, "fps must be a finite number above 0"),
         ({"sampling": "fps", "fps": float("nan")}, "fps must be"),
         ({"sampling": "fps", "fps": "8"}, "fps must be"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +94,34 @@ def test_a_foreign_or_tampered_adapter_is_refused(
         shutil.copytree(good, folder)
         (folder / "adapter_config.json").write_text(json.dumps(config | change))
         assert word in says(2, "predict", video, "--adapter", str(folder), "--quiet")
+
+
+def test_adapters_that_were_made_to_harm_are_refused(
+    says: Callable[..., str], splits: Path, tmp_path: Path, trained: Path
+) -> None:
+    """Whoever tampers with a file can also write its digest anew."""
+    good, video = trained / "adapters" / "x" / "v1", str(next(splits.rglob("*.mp4")))
+    config = json.loads((good / "adapter_config.json").read_text())
+    features = config["features"]
+    for change, said in (
+        ({"dim": 10**15}, "dim must be at most 65536"),
+        ({"features": features | {"plan": {"num_frames": 10**15}}}, "num_frames must be at most 65536"),
+        ({"features": features | {"preprocessing": {"image_size": 10**9}}}, "image_size must be at most 16384"),
+        ({"x": " " * (33 << 20)}, "adapter_config.json: has 33.0 MiB, and a config no more than 32.0 MiB"),
+    ):
+        folder = shutil.copytree(good, tmp_path / "config", dirs_exist_ok=True)
+        (folder / "adapter_config.json").write_text(json.dumps(config | change))
+        line = says(2, "predict", video, "--adapter", str(folder), "--quiet")
+        assert said in line and "adapter_config.json: " in line
+    folder = shutil.copytree(good, tmp_path / "weights")
+    file = folder / "adapter_model.safetensors"
+    write_tensors(file, {name: tensor * float("nan") for name, tensor in read_tensors(file).items()})
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"weights_sha256": digest}))
+    assert "adapter_model.safetensors: NaN or infinity in " in says(2, "predict", video, "--adapter", str(folder))
+    file.unlink()
+    os.mkfifo(file)
+    assert "adapter_model.safetensors: is no file" in says(2, "predict", video, "--adapter", str(folder))
 
 
 def test_nan_loss_says_at_which_step(says: Callable[..., str], classes: Path) -> None:

@@ -46,8 +46,9 @@ def number_of(shown: str) -> list[int]:
     return [int(one) for one in re.findall(r"^\[(\d+) of \d+\]", shown, re.MULTILINE)]
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_what_is_finished_stays(sent: signal.Signals, root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["SIGINT", "SIGKILL"])
+def test_what_is_finished_stays(how: str, root: Path, tmp_path: Path) -> None:
+    sent = signal.Signals[how]
     output = tmp_path / "results"
     words = [*COMMAND, *bench_words(root, output, ["ssv2"], "--seeds", str(SEEDS), "--epochs", "3")]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

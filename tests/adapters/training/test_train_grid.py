@@ -25,9 +25,9 @@ from adapters.predictions import ClassScores, Truth
 from adapters.training.candidate import learning_rate
 from adapters.training.train_grid import TrainingResult, train
 from adapters.training.training_config import TrainingConfig, TrainingDiverged, TrainingProgress
-from adapters.training.training_loop import CHECKPOINT_FILE
+from adapters.training.training_loop import CHECKPOINT_FILE, read_split
 from core_encoder.errors import InputError
-from core_encoder.files.storage import read_tensors
+from core_encoder.files.storage import read_tensors, write_tensors
 from tests import ROOT
 from tests.adapters.toy import LABELS, toy_features
 
@@ -389,3 +389,13 @@ def test_divergence_in_two_processes_is_one_error(tmp_path: Path) -> None:
     config = TrainingConfig(epochs=9, batch_size=8, lr=1e30, clip_grad_norm=0, accelerator="cpu", devices=2)
     with pytest.raises(TrainingDiverged, match="setting 'default': the"):
         run(tmp_path, config=config)
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
+    tensors = {"0/model/x": torch.ones(1), "1/optimizer/x/step": torch.ones(1)}
+    file = write_tensors(tmp_path / "checkpoint.safetensors", tensors)
+    assert read_split(file, 2) == [{"model/x": torch.ones(1)}, {"optimizer/x/step": torch.ones(1)}]
+    for count, name in ((1, "1/model/x"), (2, "../../x"), (2, "0/evil/x"), (2, "x")):
+        write_tensors(file, {name: torch.ones(1)})
+        with pytest.raises(InputError, match=r"checkpoint.safetensors: not the checkpoint of a run of adapters \('"):
+            read_split(file, count)

@@ -17,13 +17,18 @@ from safetensors import SafetensorError
 
 from core_encoder.errors import InputError
 from core_encoder.files.storage import (
+    CONFIG_BYTES,
+    check_finite,
+    check_name,
     expanded,
     is_file,
     is_folder,
     parse_yaml,
+    read_config_json,
     read_tensors,
     read_yaml,
     write_tensors,
+    write_text,
     writing_to,
 )
 from tests import ROOT
@@ -142,3 +147,40 @@ def test_files_that_cannot_be_are_no_accident(tmp_path: Path) -> None:
     assert expanded("~/a") == Path.home() / "a"
     with pytest.raises(InputError, match="~no-such-user/a: there is no such user's home"):
         expanded("~no-such-user/a")
+
+
+def test_a_text_is_the_same_bytes_on_every_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def as_on_windows(path: Path, text: str, encoding: str | None = None, **rest: Any) -> int:
+        return path.write_bytes(text.replace("\n", "\r\n").encode())
+
+    monkeypatch.setattr(Path, "write_text", as_on_windows)
+    text = "a,1\r\nä,2\n"
+    assert write_text(tmp_path / "a.csv", text).read_bytes() == text.encode()
+
+
+@pytest.mark.parametrize("name", ["con", "NUL", "com1.txt", "aux.mp4", "a\\b", "C:", "c:\\x", "a.", "a ", "a:b", "a|b"])
+def test_a_name_that_windows_does_not_take_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="cannot be used"):
+        check_name(name)
+
+
+def test_configs_are_files_of_a_bounded_size(tmp_path: Path) -> None:
+    (tmp_path / "whole.json").write_text("{}")
+    assert read_config_json(tmp_path / "whole.json") == {}
+    with (tmp_path / "huge.json").open("wb") as file:
+        file.truncate(CONFIG_BYTES + 1)
+    with pytest.raises(InputError, match=r"huge.json: has 32.0 MiB"):
+        read_config_json(tmp_path / "huge.json")
+    os.mkfifo(tmp_path / "pipe")
+    for read in (read_config_json, read_tensors):
+        with pytest.raises(InputError, match="pipe: is no file"):
+            read(tmp_path / "pipe")
+    with pytest.raises(InputError, match="none.json: no such file"):
+        read_config_json(tmp_path / "none.json")
+
+
+def test_weights_are_finite() -> None:
+    whole = {"a": torch.full((4,), 3e38), "b": torch.ones(2, dtype=torch.int64), "c": torch.zeros(0)}
+    check_finite(whole, "x")  # though their sum is not
+    with pytest.raises(InputError, match="^x: NaN or infinity in d, e: not the weights that were saved$"):
+        check_finite(whole | {"e": torch.tensor([1.0, float("nan")]), "d": torch.tensor(float("inf"))}, "x")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -285,6 +286,16 @@ def escaping_index(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def pipe(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / "model.safetensors")
+
+
+def huge_config(folder: Path) -> None:
+    with (folder / "config.json").open("ab") as file:
+        file.truncate((32 << 20) + 1)
+
+
 BAD: list[tuple[str, Callable[[Path], Any], str]] = [
     (
         "a missing tensor",
@@ -320,6 +331,28 @@ BAD: list[tuple[str, Callable[[Path], Any], str]] = [
     ("oblong frames", lambda folder: change_config(folder, image_size=[30, 36]), "only square frames"),
     ("another activation", lambda folder: change_config(folder, hidden_act="silu"), "hidden_act 'silu'"),
     ("odd heads", lambda folder: change_config(folder, num_attention_heads=5), "heads 5 must divide width 24"),
+    (
+        "a huge width",
+        lambda folder: change_config(folder, hidden_size=24 * 10**8),
+        "config.json: describes [0-9,]* weights",
+    ),
+    (
+        "a huge depth",
+        lambda folder: change_config(folder, num_spatial_layers=10**9),
+        "config.json: describes [0-9,]* we",
+    ),
+    (
+        "a huge picture",
+        lambda folder: change_config(folder, image_size=6 * 10**6),
+        "config.json: describes [0-9,]* wei",
+    ),
+    ("a pipe as weights", pipe, "holds no model.safetensors"),
+    ("a huge config", huge_config, r"config.json: has 32.0 MiB, and a config no more than 32.0 MiB: it is damaged"),
+    (
+        "weights that are no numbers",
+        lambda folder: change_tensors(folder, lambda tensors: tensors["layernorm1.bias"].fill_(float("nan"))),
+        r"NaN or infinity in vision\.spatial_norm\.bias: not the weights that were saved",
+    ),
     ("words for numbers", lambda folder: change_config(folder, hidden_size="wide"), "config.json: "),
 ]
 

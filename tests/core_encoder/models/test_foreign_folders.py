@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,3 +164,23 @@ def test_damaged_weights(tmp_path: Path) -> None:
     content = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
     refused(folder)
+
+
+@pytest.mark.parametrize("family", OF_TRANSFORMERS)
+def test_a_config_that_describes_far_more_than_there_is(family: str, tmp_path: Path) -> None:
+    folder = foreign_folder(family, tmp_path / family)
+    config = json.loads((folder / "config.json").read_text())
+    part = config.get("vision_config", config)
+    for name in ("hidden_size", "num_hidden_layers"):
+        if name in part:
+            before, part[name] = part[name], part[name] * 10**8
+            (folder / "config.json").write_text(json.dumps(config))
+            assert "config.json: describes " in refused(folder)
+            part[name] = before
+
+
+def test_weights_that_never_end(tmp_path: Path) -> None:
+    folder = foreign_folder(OF_TRANSFORMERS[0], tmp_path / "foreign")
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / "model.safetensors")
+    assert "model.safetensors: is no file" in refused(folder)

@@ -177,6 +177,22 @@ def test_another_models_weights_are_refused(tmp_path: Path) -> None:
     assert "linear.weight" in refusal(narrow, Net(1), {})  # (3, 1) broadcasts to (3, 5)
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("weights/linear.weight", lambda tensor: tensor * float("nan"), "NaN or infinity in weights/linear.weight"),
+        ("optimizer/linear.bias/exp_avg", lambda tensor: tensor[None], "state of another shape"),
+    ],
+)
+def test_tampered_tensors_are_refused(tmp_path: Path, name: str, change: Any, says: str) -> None:
+    path = saved(tmp_path)
+    tensors = read_tensors(path)
+    write_tensors(path, tensors | {name: change(tensors[name])}, {"about": json.dumps(read_about(path))})
+    net = Net(1)
+    with pytest.raises(InputError, match=says):
+        load_checkpoint(path, net, build_optimizer(net, config("adamw")), {})
+
+
 def test_a_missing_moving_average_is_refused(tmp_path: Path) -> None:
     net = Net(1)
     assert "ema/" in refusal(saved(tmp_path), net, averages(net))

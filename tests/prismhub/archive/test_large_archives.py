@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 from pathlib import Path
 
 import pytest
@@ -66,6 +65,7 @@ def test_a_file_of_six_hours(tmp_path: Path) -> None:
     (path.parent / "long.srt").write_text(
         "05:59:58,500 --> 05:59:59,500\nalmost over\n\n100:00:00,0 --> 100:00:01,0\nlate\n"
     )
+    resource = pytest.importorskip("resource")  # not on Windows
     before_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     done = prismhub.index(path.parent, out=tmp_path / "archive")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000 < max(before_mb, 400) + 400

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -150,6 +151,7 @@ def test_a_video_that_cannot_be_put_in_leaves_all_as_it_was(tmp_path: Path) -> N
 
 WRITER = """
 import sys
+import threading
 from tests.prismhub.archive.archives import *
 index = FolderIndex.open(sys.argv[1])
 for number in range(100_000):
@@ -198,6 +200,18 @@ def test_rows_that_nobody_names_are_thrown_out(tmp_path: Path) -> None:
         assert [one.path for one in before] == ["v0.mp4", "v1.mp4", "v2.mp4", "v9.mp4"]
         index.upsert(random_videos(4))
         assert len(nearest(reader, queries[0])) == 15
+
+
+def test_a_large_archive_without_usearch_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("prismhub.archive.scene_index.has_usearch", lambda: False)
+    make(tmp_path / "small", random_videos(4)).optimize()
+    assert not caplog.records
+    monkeypatch.setattr("prismhub.archive.scene_index.APPROXIMATE_FROM", 12)
+    monkeypatch.setattr("prismhub.archive.scene_index.MOST_BESIDE", 1)
+    make(tmp_path / "large", random_videos(4)).optimize()
+    assert "12 scenes are searched one by one" in caplog.text and "pip install 'prismhub[archive]'" in caplog.text
 
 
 def test_a_large_archive_is_searched_by_a_graph_that_finds_nearly_all(
@@ -343,6 +357,7 @@ def test_vectors_that_were_lost_are_missed_in_one_line(tmp_path: Path, size: int
 def test_two_that_make_an_archive_at_once_make_one(tmp_path: Path) -> None:
     code = """
 import sys
+import threading
 from pathlib import Path
 from prismhub.archive import schema
 sys.stdin.readline()
@@ -358,6 +373,17 @@ for number in range(20):
     assert [process.wait(60) for process in both] == [0, 0]
 
 
+def test_an_archive_is_made_beside_one_who_begins_to_write(tmp_path: Path) -> None:
+    """What SQLite calls locked at once, without waiting."""
+    other = sqlite3.connect(tmp_path / schema.DATABASE, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    soon = threading.Timer(0.3, other.rollback)
+    soon.start()
+    schema.create(tmp_path).close()
+    soon.join()
+    other.close()
+
+
 def test_names_of_files_need_not_be_utf8(tmp_path: Path) -> None:
     odd = [replace(video("d\udcff/caf\udce9.mp4", scene(0, caption="a dog")), root="/vid\udce9os")]
     index = make(tmp_path / "archive", [*odd, video("plain.mp4", scene(0, caption="a dog"))])
@@ -370,7 +396,7 @@ def test_names_of_files_need_not_be_utf8(tmp_path: Path) -> None:
     assert index.delete([key]) == 1 and list(index.made_of()) == [("/videos", "plain.mp4")]
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the superuser may write everywhere")
+@pytest.mark.skipif(os.access("/", os.W_OK), reason="the superuser may write everywhere")
 def test_an_archive_in_a_place_that_cannot_be_written_to_is_read(tmp_path: Path) -> None:
     make(tmp_path / "archive", random_videos(2)).close()
     (tmp_path / "archive").chmod(0o500)
@@ -391,3 +417,13 @@ def test_a_full_disk_is_said_and_leaves_all_as_it_was(tmp_path: Path) -> None:
     assert len(index) == 6 and len(worded(index, "word3")) == 1
     index.upsert(random_videos(3))
     assert len(index) == 9
+
+
+def test_an_error_of_the_disk_is_told_as_a_full_one_where_it_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk that is full SQLite may say so, or fail at what it maps beside its file."""
+    for free, says in ((0, "the disk is full; free space and run"), (1 << 30, "cannot be opened or written")):
+        monkeypatch.setattr(schema, "free_bytes", lambda folder, free=free: free)
+        with pytest.raises(InputError, match=says), schema.saying_what_is_wrong(tmp_path / "scenes.sqlite"):
+            raise sqlite3.OperationalError("disk I/O error")

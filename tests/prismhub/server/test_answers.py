@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -185,6 +186,20 @@ def test_old_decode_processes_give_way_to_new_ones(
         answers = [server.client.predict(path) for _ in range(5)]  # each of two orders
         assert all(one == answers[0] for one in answers)
         assert len(pool.process_ids) == len(before) and set(pool.process_ids) != before and pool.deaths == 0
+
+
+@pytest.mark.slow
+def test_decode_processes_start_for_themselves_where_none_is_forked(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "a.mp4", moving_square())
+    with serving(adapter=["x"], workers=1) as server:
+        forked = server.client.predict(path)
+    contexts = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
+    monkeypatch.delitem(contexts, "forkserver")
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    with serving(adapter=["x"], workers=1) as server:
+        assert server.client.predict(path) == forked
 
 
 def metrics_of(text: str) -> dict[str, float]:

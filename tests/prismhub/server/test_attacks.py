@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import os
 import signal
 import socket
@@ -357,3 +359,46 @@ def test_keys_hosts_and_pages_are_checked_on_every_route(tmp_path: Path, monkeyp
     with serving(api_key="other") as server:
         assert server.served.settings.key == "other"
         assert server.request("GET", "/metrics", x_api_key="sesame").status == 401
+
+
+@pytest.mark.usefixtures("trained")
+def test_bodies_that_break_off_into_nonsense_leave_no_trace_of_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with serving(adapter=["x"]) as server:
+        log = logging.getLogger("uvicorn.error")
+        log.addHandler(caplog.handler)
+        try:
+            with socket.create_connection(("127.0.0.1", server.port)) as one:  # refused before it could be answered
+                one.sendall(head + b"zz\r\n")
+                assert one.recv(1000).startswith(b"HTTP/1.1 400")
+            with socket.create_connection(("127.0.0.1", server.port)) as one:  # answered before it was refused
+                one.sendall(head)
+                assert one.recv(1000).startswith(b"HTTP/1.1 200")
+                one.sendall(b"zz\r\n")
+                while one.recv(1000):
+                    pass
+            assert server.request("GET", "/healthz").status == 200
+        finally:
+            log.removeHandler(caplog.handler)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.usefixtures("trained")
+def test_questions_that_nobody_waits_for_hold_no_decode_process(tmp_path: Path) -> None:
+    """What a question had under way is let go with it, and not when Python next looks for cycles."""
+    write_video(tmp_path / "long.mp4", moving_square(16 * 60, 64, 64))
+    asked = {"video": "long.mp4", "window": 0.5, "step": 0.1}
+    with serving(adapter=["x"], root=str(tmp_path), workers=1) as server:
+        pool = server.served.answering._pool
+        assert server.request("POST", "/v1/predict", {"video": "long.mp4", "end": 1.0}).status == 200
+        gc.collect()
+        gc.disable()
+        try:
+            with_time(server, 1.0)
+            for _ in range(3):
+                assert server.request("POST", "/v1/predict", asked).status == 504
+            with_time(server, 120.0)
+            _until(lambda: pool._idle.qsize() == 2)
+            assert server.request("POST", "/v1/predict", {"video": "long.mp4", "end": 1.0}).status == 200
+        finally:
+            gc.enable()

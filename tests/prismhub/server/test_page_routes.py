@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,7 +12,6 @@ from core_encoder.config import config_from_dict
 from core_encoder.errors import InputError
 from prismhub.server.page_routes import FOLDER
 from prismhub.server.settings import ServeSettings
-from tests import ROOT
 from tests.prismhub.server.serving import serving
 
 FILES = sorted(path.name for path in FOLDER.iterdir())
@@ -99,16 +94,3 @@ def test_a_report_is_shown_apart_from_the_page(tmp_path: Path) -> None:
         assert server.client.adapters()["report"] is False
     with pytest.raises(InputError, match=r"report .*: no such file; prismhub report RESULTS --html FILE writes one"):
         config_from_dict(ServeSettings, {"report": str(page)})
-
-
-@pytest.mark.slow
-def test_a_wheel_holds_the_page(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    left_out = shutil.ignore_patterns(".*", "tests", "docs", "build", "demo", "*.egg-info", "nano", "node_modules")
-    shutil.copytree(ROOT, source, ignore=left_out)
-    build = f"from setuptools import build_meta; print(build_meta.build_wheel({str(tmp_path)!r}))"
-    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as whole:
-        held = {name.rpartition("/")[2] for name in whole.namelist() if name.startswith("prismhub/server/static/")}
-    assert held == set(FILES)

@@ -1,0 +1,1 @@
+"""The documentation site: what MkDocs asks of us while it builds (`mkdocs.yml`, `make docs`)."""

@@ -8,10 +8,16 @@ from pathlib import Path
 
 from core_encoder.errors import InputError
 from core_encoder.files.storage import offline
+from core_encoder.files.urls import without_secrets
 
 HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
 _BESIDE_THE_WEIGHTS = ["*.json", "*.txt", "*.model"]
 _IN_SUBFOLDERS = ["*/*"]  # other formats and sizes of the same model
+
+
+def said(error: BaseException) -> str:
+    """What a library that asks the Hub says is wrong, on one line and without secrets."""
+    return without_secrets(" ".join(f"{type(error).__name__}: {error}".split())).rstrip(".")
 
 
 def named_elsewhere(source: str) -> str:

@@ -81,7 +81,9 @@ def serving_hub(folder: Path) -> Iterator[Hub]:
                 everything = "recursive=true" in urlsplit(self.path).query.lower()
                 listed = sorted(file.rglob("*") if everything else file.glob("*")) if file.is_dir() else []
             else:
-                asked = json.loads(body)["paths"] if body.startswith(b"{") else re.findall(r"paths=([^&]+)", body.decode())
+                asked = (
+                    json.loads(body)["paths"] if body.startswith(b"{") else re.findall(r"paths=([^&]+)", body.decode())
+                )
                 listed = [repo / unquote(one) for one in asked if (repo / unquote(one)).exists()]
             return self._json([_entry(one, repo) for one in listed])
 
@@ -89,7 +91,11 @@ def serving_hub(folder: Path) -> Iterator[Hub]:
             if not file.is_file():
                 return self._send(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
             content = file.read_bytes()
-            headers = {"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
+            headers = {
+                "ETag": f'"{hashlib.sha1(content).hexdigest()}"',
+                "X-Repo-Commit": commit,
+                "Accept-Ranges": "bytes",
+            }
             part = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
             if part is None:
                 return self._send(200, content, headers, file)
@@ -131,8 +137,38 @@ def _entry(file: Path, repo: Path) -> dict[str, Any]:
     if file.is_dir():
         return {"type": "directory", "path": path, "oid": hashlib.sha1(path.encode()).hexdigest(), "size": 0}
     content = file.read_bytes()
-    entry: dict[str, Any] = {"type": "file", "path": path, "oid": hashlib.sha1(content).hexdigest(), "size": len(content)}
+    entry: dict[str, Any] = {
+        "type": "file",
+        "path": path,
+        "oid": hashlib.sha1(content).hexdigest(),
+        "size": len(content),
+    }
     if file.suffix in (".mp4", ".parquet", ".tar"):
         oid = hashlib.sha256(content).hexdigest()
         entry["lfs"] = {"oid": oid, "size": len(content), "pointerSize": 130}
     return entry
+
+
+@pytest.fixture
+def hub(tmp_path: Path, nothing_known: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A Hub of the data sets in `tmp_path / "hub"`, which this process takes for the real one."""
+    from datasets import config
+    from huggingface_hub import HfFileSystem, constants
+
+    from tasks.readers import hub_data_sets
+
+    (tmp_path / "hub").mkdir()
+    with serving_hub(tmp_path / "hub") as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(config, "HF_ENDPOINT", server.url)
+        monkeypatch.setattr(config, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(config, "HF_DATASETS_CACHE", tmp_path / "cache")
+        for name in ("PRISMHUB_OFFLINE", "HF_HUB_OFFLINE"):
+            monkeypatch.delenv(name, raising=False)
+        HfFileSystem.clear_instance_cache()
+        hub_data_sets._opened.cache_clear()
+        yield server
+        HfFileSystem.clear_instance_cache()
+        hub_data_sets._opened.cache_clear()

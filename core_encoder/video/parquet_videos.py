@@ -85,7 +85,9 @@ def video_column(file: Location, table: VideoTable, asked: str | None = None) ->
         return str(asked)
     known = ", ".join(table.videos)
     if asked is not None:
-        raise InputError(f"{file}: no column {asked!r} with the bytes of videos" + (f" (there is {known})" * bool(known)))
+        raise InputError(
+            f"{file}: no column {asked!r} with the bytes of videos" + (f" (there is {known})" * bool(known))
+        )
     typed = [name for name in table.videos if _kind(table.features, name) == "Video"]
     found = typed or table.videos
     if len(found) != 1:
@@ -241,7 +243,9 @@ def _is_bytes(kind: Any, feature: str) -> bool:
     if feature in ("Image", "Audio"):
         return False
     if types.is_struct(kind):
-        kind = next((kind.field(place).type for place in range(kind.num_fields) if kind.field(place).name == "bytes"), None)
+        kind = next(
+            (kind.field(place).type for place in range(kind.num_fields) if kind.field(place).name == "bytes"), None
+        )
     return kind is not None and (types.is_binary(kind) or types.is_large_binary(kind))
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from core_encoder.errors import InputError
-from core_encoder.files.hub import HUB_ID, said
+from core_encoder.files.hub import HUB_ID, hub_problems, said
 from core_encoder.files.remote import file_system
 from core_encoder.files.storage import nearest
 from core_encoder.files.urls import Url, named
@@ -34,6 +34,7 @@ Record = tuple[Url, int, str, dict[str, Any]]
 """The file of a sample, its number and name there, and its fields, of which `path` names the video."""
 _FRAGMENT = re.compile(r"(?:(?P<subset>[^/#]+)/)?(?P<splits>[^/#]*)")
 _OTHER_REPOSITORIES = ("datasets", "models", "spaces", "buckets")
+_ARCHIVES = (".zip", ".tgz", ".tar.gz")
 _AT_ONCE = 8  # files
 
 
@@ -98,9 +99,10 @@ def find_splits(address: DataSetAddress) -> list[tuple[Url, str | None]]:
         chosen = {split: "train", **others}
     unused = [name for name, use in chosen.items() if use is None]
     if len(chosen) > 1 and unused:
+        learned = next((name for name, use in chosen.items() if use == "train"), unused[0])
         raise InputError(
             f"{url}: its splits are {', '.join(chosen)}, and {unused[0]!r} is neither train, val nor test"
-            f"; name the one to learn from: {replace(address, splits=(unused[0],)).url}"
+            f"; name the one to learn from: {replace(address, splits=(learned,)).url}"
         )
     if len(chosen) == 1:
         chosen = dict.fromkeys(chosen)
@@ -121,7 +123,7 @@ def _named(address: DataSetAddress) -> list[str]:
     unknown = [split for split in address.splits if split not in known]
     if unknown:
         raise InputError(
-            f"{address.url}: no split {unknown[0]!r}{nearest(unknown[0], known)}; it has {', '.join(known)}"
+            f"{address.url}: no split {unknown[0]!r}{nearest(unknown[0], known)} (it has {', '.join(known)})"
         )
     return list(address.splits or known)
 
@@ -139,6 +141,9 @@ def split_records(address: DataSetAddress, path_column: str | None = None) -> li
         return _at_once(files, lambda file: parquet_records(file, path_column, features))
     if endings == {".tar"}:
         return _at_once(files, _tar_records)
+    archive = next((file for file in files if file.name.lower().endswith(_ARCHIVES)), None)
+    if archive is not None:
+        raise InputError(f"{address.url}: its videos are in an archive that is no tar, {archive}: unpack it")
     return list(_streamed(address, path_column))
 
 
@@ -189,9 +194,6 @@ def _place(address: DataSetAddress, value: Any, number: int) -> str:
         raise InputError(f"{address.url}: row {number} holds a video as bytes, which Parquet files and tars alone may")
     if not isinstance(path, str) or not path.strip():
         return address.files / f"no-video-in-row-{number}"  # which fails as a video, not the whole data set
-    if "::" in path:
-        archive = path.rpartition("::")[2]
-        raise InputError(f"{address.url}: its videos are in an archive that is no tar, {_at_root(address, archive)}")
     place = named(path.strip())
     return _at_root(address, place) if isinstance(place, Url) else address.files / place.lstrip("/")
 
@@ -220,9 +222,17 @@ def _builder(address: DataSetAddress) -> Any:
 def _opened(repo: str, revision: str | None, subset: str | None) -> Any:
     url = DataSetAddress(repo, revision, subset, ()).url
     file_system(url)  # which says whether the network may be asked
-    with _problems(url):
-        import datasets
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import OfflineModeIsEnabled
 
+    try:
+        with hub_problems(url, revision, "the Hub cannot be asked"):  # `datasets` would try for half a minute, aloud
+            HfApi().repo_info(repo, repo_type="dataset", revision=revision, timeout=30)
+    except OfflineModeIsEnabled as error:
+        raise InputError(f"{url}: HF_HUB_OFFLINE is set: nothing is asked of the Hub") from error
+    import datasets
+
+    with _problems(url):
         return datasets.load_dataset_builder(repo, subset, revision=revision)
 
 
@@ -236,7 +246,7 @@ def _problems(url: Url) -> Iterator[None]:
     except Exception as error:
         reason, fix = said(error), ""
         if "gated" in reason.lower():
-            fix = "; accept its terms and set HF_TOKEN"
+            fix = "; accept its terms, and set HF_TOKEN"
         elif "onfig" in reason and "available" in reason:
             fix = f"; name one as {url.partition('#')[0]}#SUBSET/SPLIT"
         raise InputError(f"{url}: cannot be opened: {reason}{fix}") from error

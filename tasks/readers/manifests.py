@@ -162,7 +162,9 @@ def may_exist(path: str) -> bool:
 
 
 def read_rows(file: Location, columns: Columns, needed: str | None = "label", instead: str | None = None) -> list[Row]:
-    """Read every row of a manifest, tar, Parquet file or split; beside its path it needs the role `needed`, if any, or the role `instead`.
+    """Read every row of a manifest, shard or split of the Hub.
+
+    Beside its path a row needs the role `needed`, if any, or the role `instead`.
 
     Raises:
         InputError: not a manifest, not UTF-8, no such column, a row that does not fit, or no row at all.

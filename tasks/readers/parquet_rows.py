@@ -14,6 +14,7 @@ from core_encoder.files.urls import Location
 from core_encoder.video.parquet_videos import read_columns, row_path, table_of, video_column
 from tasks.readers.manifests import ALIASES
 
+
 def parquet_records(
     file: Location, path_column: str | None = None, features: Mapping[str, Any] | None = None
 ) -> list[tuple[int, str, dict[str, Any]]]:

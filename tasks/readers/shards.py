@@ -42,7 +42,9 @@ def find_shards(source: str | Path) -> tuple[list[tuple[Location, str | None]], 
     folder = as_location(str(source))
     if not isinstance(folder, Url):
         folder = folder.expanduser().absolute()
-    return [(shard, _split_of(shard)) for shard in shards], folder if len(names) == 1 and not _is_shard(folder) else folder.parent
+    return [(shard, _split_of(shard)) for shard in shards], folder if len(names) == 1 and not _is_shard(
+        folder
+    ) else folder.parent
 
 
 def _shards_at(location: Location) -> Sequence[Location]:
@@ -52,14 +54,15 @@ def _shards_at(location: Location) -> Sequence[Location]:
         folder = location.expanduser().absolute()
         found = [*sorted(folder.glob("*")), *sorted(folder.glob("*/*"))] if folder.is_dir() else []
         tars = [path for path in found if path.suffix.lower() == ".tar"]
-        return tars or [path for path in found if path.suffix.lower() == ".parquet" and path.is_file() and _holds_videos(path)]
+        return tars or [path for path in found if path.suffix.lower() == ".parquet" and _holds_videos(path)]
     if location.is_web:
         return []
     from core_encoder.video.remote_folders import files_below
 
-    files = files_below(location)
-    tars = [file for file in files if file.suffix.lower() == ".tar"]
-    return tars or [file for file in files if file.suffix.lower() == ".parquet"]
+    below = files_below(location)
+    return [file for file in below if file.suffix.lower() == ".tar"] or [
+        file for file in below if file.suffix.lower() == ".parquet"
+    ]
 
 
 def _is_shard(location: Location) -> bool:

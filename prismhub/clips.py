@@ -39,8 +39,8 @@ def _clips_at(place: Location) -> list[Clip]:
     from core_encoder.video.tar_videos import videos_in_tar
     from core_encoder.video.video_bytes import is_inside
     from core_encoder.video.video_files import VIDEO_SUFFIXES, find_files, find_videos
-    from tasks.readers.shards import find_shards
     from tasks.readers.manifests import SUFFIXES, Columns, read_clips, read_rows
+    from tasks.readers.shards import find_shards
 
     if isinstance(place, Url):
         from core_encoder.video.remote_folders import videos_at

@@ -160,6 +160,8 @@ def hub(tmp_path: Path, nothing_known: None, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "hub").mkdir()
     with serving_hub(tmp_path / "hub") as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(config, "HF_ENDPOINT", server.url)

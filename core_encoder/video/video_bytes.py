@@ -2,7 +2,8 @@
 
     videos/a.mp4    s3://bucket/a.mp4    https://host/a.mp4    shards/000.tar/0001.mp4    s3://bucket/000.tar/0001.mp4
 
-A tar is named like a folder of its members, a Parquet file as `core_encoder.video.parquet_videos` says. A remote file comes once, into a copy within a bound: when its digest is
+A tar is named like a folder of its members, a Parquet file like one of its columns and their rows
+(`core_encoder.video.parquet_videos`). A remote file comes once, into a copy within a bound: when its digest is
 computed, or the times of its frames, for which all packets are read. What is too large for a copy is read in parts,
 where the server gives any, and so is a file whose copy had to make room. Copies belong to one process and go with it.
 """

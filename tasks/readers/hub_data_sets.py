@@ -26,7 +26,7 @@ from core_encoder.files.storage import nearest
 from core_encoder.files.urls import Url, named
 from core_encoder.video.parquet_videos import SUFFIX
 from tasks.readers.manifests import ALIASES
-from tasks.readers.parquet_rows import holds_bytes, named_classes, parquet_records
+from tasks.readers.parquet_rows import named_classes, names_files, parquet_records
 from tasks.readers.shards import shard_records
 from tasks.splits import split_name
 
@@ -136,7 +136,7 @@ def split_records(address: DataSetAddress, path_column: str | None = None) -> li
     """
     files = [_at_root(address, file) for file in _files(address)[address.splits[0]]]
     endings = {file.suffix.lower() for file in files}
-    if endings == {SUFFIX} and holds_bytes(files[0], path_column):
+    if endings == {SUFFIX} and not names_files(files[0], path_column):
         features = _features(_builder(address).info.features)
         return _at_once(files, lambda file: parquet_records(file, path_column, features))
     if endings == {".tar"}:

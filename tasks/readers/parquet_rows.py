@@ -29,10 +29,13 @@ def parquet_records(
     table = table_of(file)
     told = {**(features or {}), **table.features}
     rows = enumerate(read_columns(file, table.others))
-    if path_column in table.others or not (table.videos or path_column):
-        paths = {"path": path_column} if path_column else {}
+    if names_files(file, path_column):
         return [
-            (row + 1, f"{row + 1}", named_classes(values, told) | {to: values[name] for to, name in paths.items()})
+            (
+                row + 1,
+                f"{row + 1}",
+                named_classes(values, told) | ({"path": values[path_column]} if path_column else {}),
+            )
             for row, values in rows
         ]
     column = video_column(file, table, path_column)
@@ -42,14 +45,14 @@ def parquet_records(
     ]
 
 
-def holds_bytes(file: Location, path_column: str | None = None) -> bool:
-    """Whether the videos of a file are bytes in it.
+def names_files(file: Location, path_column: str | None = None) -> bool:
+    """Whether the videos of a Parquet file are files that it names, in place of bytes in it.
 
     Raises:
         InputError: it is no Parquet file.
     """
-    videos = table_of(file).videos
-    return path_column in videos if path_column else bool(videos)
+    table = table_of(file)
+    return path_column in table.others if path_column else not table.videos
 
 
 def named_classes(values: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, Any]:

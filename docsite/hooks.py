@@ -106,7 +106,7 @@ def _page_of(path: Path) -> str:
         return name.removeprefix("docs/")
     if name.startswith("notebooks/"):
         return name.removesuffix(".ipynb") + (".md" if name.endswith(".ipynb") else "")
-    return f"source/{name}.md"
+    return f"source/{name.lstrip('.')}.md"  # MkDocs leaves out what is hidden
 
 
 def _linked(pages: Iterable[File]) -> Iterable[Path]:

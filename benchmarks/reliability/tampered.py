@@ -22,6 +22,7 @@ from core_encoder.files.storage import read_json, write_json
 LIMIT_S = 120.0
 MORE_BYTES = 300_000_000  # than the same command takes with files that are whole
 NANO = Path(core_encoder.__file__).parent / "nano"
+_WHAT_TO_DO = ("--encoder", "restart the run", "known: ")  # of refusals that name no file
 _SHA = "weights_sha256"
 
 
@@ -112,7 +113,7 @@ def tampered(ground: Ground, cases: Sequence[Case] = ()) -> Tally:
         most = max(most, ended.peak_bytes - whole[case.what].peak_bytes)
         faults = _faults(case, ended, whole[case.what], canary)
         if ended.code:
-            named = any(str(folder) in line or file.name in line for line in ended.said)
+            named = any(word in line for line in ended.said for word in (folder.name, file.name, *_WHAT_TO_DO))
             tally.refuse(f"{case.what}, {case.file}, {case.name}: {ended.err.strip()[-300:]}", named)
         tally.count([f"{case.what}, {case.file}, {case.name}: {fault}" for fault in faults])
         if not faults:

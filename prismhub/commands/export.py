@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from adapters.card import CONFIG_FILE, AdapterInfo
 from core_encoder.errors import InputError
 from core_encoder.files.hub import HUB_ID
 from core_encoder.files.storage import expanded, is_folder, nearest
-from core_encoder.models.known_encoders import encoder_path, encoders
 from prismhub.archive.schema import DATABASE
 from prismhub.exporting.export_settings import ExportSettings, not_exported
 from prismhub.printing import print_json
@@ -17,6 +15,7 @@ from prismhub.progress import SILENT, Show
 from prismhub.settings import RunningSettings, refuse_given
 
 if TYPE_CHECKING:
+    from adapters.card import AdapterInfo
     from prismhub.exporting.model_folder import ExportedModel
     from prismhub.exporting.subjects import Subject
 
@@ -63,7 +62,9 @@ def _find_adapter(source: str) -> AdapterInfo | None:
     Raises:
         InputError: there is neither.
     """
+    from adapters.card import CONFIG_FILE
     from adapters.registry import describe_adapter, registry_folder
+    from core_encoder.models.known_encoders import encoder_path, encoders
 
     registered = {path.name for path in registry_folder().glob("*")}
     if (expanded(source) / CONFIG_FILE).is_file() or source.partition("@")[0] in registered:

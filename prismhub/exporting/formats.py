@@ -83,12 +83,14 @@ def _write_onnx(program: ExportedProgram, graph: Graph, path: Path) -> None:
     for values, described in ((model.graph.inputs, about["inputs"]), (model.graph.outputs, about["outputs"])):
         for value, one in zip(values, described, strict=True):
             value.shape = onnx_ir.Shape(one["shape"])  # "batch" instead of "s31"
+    values = list(model.graph.initializers.values())
     for node in [*model.graph.all_nodes(), *(node for one in model.functions.values() for node in one.all_nodes())]:
         node.metadata_props.clear()
         node.doc_string = None
-        for value in node.outputs:
-            if value.name in graph.outputs and not value.is_graph_output():  # the operator `embedding` names its own so
-                value.name = f"{value.name}_inside"
+        values += node.outputs
+    for number, value in enumerate(values):  # the operator `embedding` names its own so
+        if value.name in graph.outputs and not value.is_graph_output():
+            value.name = f"{value.name}_inside_{number}"
     weights = sum(one.const_value.nbytes for one in model.graph.initializers.values() if one.const_value is not None)
     made.save(str(path), external_data=weights > _ONE_FILE_BYTES)
 

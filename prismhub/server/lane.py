@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
@@ -23,6 +24,20 @@ class Task:
     item: Any
     run: Callable[[Sequence[Any]], Sequence[Any]]
     done: Future[Any]
+
+
+def _let_go(error: BaseException) -> None:
+    """End what was under way when an error was raised: its lines are kept for the log, not what they were at work on.
+
+    Frames that come one by one hold a decode process until they are let go, and an error that is passed on may live in
+    a cycle until Python looks for those, which it does the more seldom the less there is to do.
+    """
+    passed: BaseException | None = error
+    seen: set[int] = set()
+    while passed is not None and id(passed) not in seen:
+        seen.add(id(passed))
+        traceback.clear_frames(passed.__traceback__)
+        passed = passed.__cause__ or passed.__context__
 
 
 class Lane:
@@ -70,21 +85,27 @@ class Lane:
 
     def _work(self) -> None:
         while batch := self._next_batch():
-            running = [task for task in batch if task.done.set_running_or_notify_cancel()]
-            if not running:
-                continue
-            self._hear(len(running))
-            try:
-                results = running[0].run([task.item for task in running])
-                for task, result in zip(running, results, strict=True):
-                    if isinstance(result, BaseException):
-                        task.done.set_exception(result)
-                    else:
-                        task.done.set_result(result)
-            except BaseException as error:  # whatever it is, whoever waits must hear of it, and the lane goes on
-                for task in running:
-                    if not task.done.done():
-                        task.done.set_exception(error)
+            self._do(batch)
+            batch.clear()  # nothing of it is held while the lane waits for more
+
+    def _do(self, batch: Sequence[Task]) -> None:
+        running = [task for task in batch if task.done.set_running_or_notify_cancel()]
+        if not running:
+            return
+        self._hear(len(running))
+        try:
+            results = running[0].run([task.item for task in running])
+            for task, result in zip(running, results, strict=True):
+                if isinstance(result, BaseException):
+                    _let_go(result)
+                    task.done.set_exception(result)
+                else:
+                    task.done.set_result(result)
+        except BaseException as error:  # whatever it is, whoever waits must hear of it, and the lane goes on
+            _let_go(error)
+            for task in running:
+                if not task.done.done():
+                    task.done.set_exception(error)
 
     def _next_batch(self) -> list[Task]:
         """The tasks that wait and are of the kind of the first; none when all is over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -380,3 +381,27 @@ def test_bodies_that_break_off_into_nonsense_leave_no_trace_of_an_error(caplog: 
         finally:
             log.removeHandler(caplog.handler)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.usefixtures("trained")
+def test_questions_that_nobody_waits_for_hold_no_decode_process(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a question had under way is let go with it, and not when Python next looks for cycles."""
+    write_video(tmp_path / "long.mp4", moving_square(16 * 60, 64, 64))
+    asked = {"video": "long.mp4", "window": 0.5, "step": 0.0625}
+    with serving(adapter=["x"], root=str(tmp_path), workers=1) as server:
+        pool = server.served.answering._pool
+        assert server.request("POST", "/v1/predict", {"video": "long.mp4", "end": 1.0}).status == 200
+        gc.collect()
+        gc.disable()
+        try:
+            with_time(server, 1.0)
+            for _ in range(3):
+                assert server.request("POST", "/v1/predict", asked).status == 504
+            with_time(server, 120.0)
+            _until(lambda: pool._idle.qsize() == 2)
+            assert server.request("POST", "/v1/predict", {"video": "long.mp4", "end": 1.0}).status == 200
+        finally:
+            gc.enable()
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR], "nothing failed either"

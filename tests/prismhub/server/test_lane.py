@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -44,3 +45,37 @@ def test_a_failure_is_that_of_its_item() -> None:
         failed.result(10)
     assert lane.submit("a", 2, list).result(10) == 2
     lane.close()
+
+
+@pytest.mark.parametrize("raised", [True, False])
+def test_what_was_under_way_ends_with_the_error_that_ended_it(raised: bool) -> None:
+    """Whoever keeps the error keeps nothing else; frames that come one by one would hold their decode process."""
+    held = []
+
+    def frames() -> Iterator[int]:
+        held.append("a process")
+        try:
+            yield from range(9)
+        finally:
+            held.clear()
+
+    def fail() -> None:
+        under_way = frames()
+        assert next(under_way) == 0 and held
+        raise ValueError("nobody waits any more") from OSError("gone")
+
+    def run(items: Sequence[int]) -> list[BaseException]:
+        try:
+            fail()
+        except ValueError as error:
+            if raised:
+                raise
+            return [error]
+        raise AssertionError
+
+    lane = Lane("test", 4, 0.0, lambda count: None)
+    try:
+        error = lane.submit("kind", 1, run).exception(timeout=30)
+        assert isinstance(error, ValueError) and error.__traceback__ is not None and not held
+    finally:
+        lane.close()

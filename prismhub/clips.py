@@ -35,28 +35,38 @@ def find_clips(given: Sequence[str | os.PathLike[str] | Clip]) -> list[Clip]:
 
 
 def _clips_at(place: Location) -> list[Clip]:
+    from core_encoder.video.parquet_videos import videos_in_parquet
     from core_encoder.video.tar_videos import videos_in_tar
-    from core_encoder.video.video_bytes import in_tar
+    from core_encoder.video.video_bytes import is_inside
     from core_encoder.video.video_files import VIDEO_SUFFIXES, find_files, find_videos
-    from tasks.readers.manifests import SUFFIXES, read_clips
+    from tasks.readers.manifests import SUFFIXES, Columns, read_clips, read_rows
+    from tasks.readers.shards import find_shards
 
     if isinstance(place, Url):
         from core_encoder.video.remote_folders import videos_at
+        from tasks.readers.hub_data_sets import data_set_address, named_splits
 
+        if (address := data_set_address(place)) is not None:
+            rows = (row for split in named_splits(address) for row in read_rows(split, Columns(), needed=None))
+            return [row.clip() for row in rows]
         if place.suffix.lower() in SUFFIXES:
             raise InputError(f"{place}: manifests are read from this machine: download it and name the file")
         return [Clip(path) for path in videos_at(place)]
     path = place.expanduser()
-    if not path.exists() and in_tar(str(path)) is None:
+    if not path.exists() and not is_inside(str(path)):
         raise InputError(f"{place}: no such file or folder")
     if path.is_dir():
         tars = sorted(path.glob("*.tar"))
+        if not tars and next(path.glob("**/*.parquet"), None) is not None and (found := find_shards(path)) is not None:
+            return [clip for shard, _ in found[0] for clip in _clips_at(shard)]
         if tars:
             loose = sorted(file for file in find_files(path) if file.suffix.lower() in VIDEO_SUFFIXES)
             return [*(Clip(str(file)) for file in loose), *(clip for tar in tars for clip in _clips_at(tar))]
         return [Clip(str(video)) for video in find_videos(path)]
     if path.suffix.lower() == ".tar":
         return [Clip(str(path / name)) for name in videos_in_tar(str(path))]
+    if path.suffix.lower() == ".parquet" and path.is_file():
+        return [Clip(row) for row in videos_in_parquet(path)]
     return read_clips(path) if path.suffix.lower() in SUFFIXES else [Clip(str(path))]
 
 

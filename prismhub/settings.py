@@ -26,7 +26,8 @@ class DataSettings:
     """Which videos, and what is known of them."""
 
     data: Path = option(
-        help="Folder of videos (one per class, or with metadata), a CSV, JSON, JSONL or list file, or tar shards."
+        help="Folder of videos (one per class, or with metadata), a CSV, JSON, JSONL or list file, tar or Parquet "
+        "shards, or hf://org/name#split."
     )
     videos: Path | None = option(None, "Folder of the videos that an annotation file names (default: beside it).")
     path_column: str | None = option(None, "Column of the video's path (default: found by name).")

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import settings
 
 from tests.browser import browser, open_page, open_site  # noqa: F401 (fixtures)
+from tests.hub_server import hub  # noqa: F401 (a fixture)
 from tests.remote_servers import nothing_known, s3, s3_server, web  # noqa: F401 (fixtures)
 from tests.videos import moving_square, write_video
 

@@ -47,8 +47,10 @@ def without_posix(command: list[str], modules: list[str]) -> subprocess.Complete
 
 
 def module_names() -> list[str]:
-    """Every module that ships, but for the measurements and what rests on `mcp`, which asks for the system's name."""
-    files = [path for path in FILES if not any(path.is_relative_to(folder) for folder in MEASURES)]
+    """Every module that ships, but for the measurements, what rests on `mcp`, which asks for the system's name, and the
+    files that go out with exported models, which read what lies beside them there."""
+    left_out = (*MEASURES, ROOT / "prismhub" / "exporting" / "carried")
+    files = [path for path in FILES if not any(path.is_relative_to(folder) for folder in left_out)]
     files = [path for path in files if not any(f"{name}.".startswith("mcp.") for name in imported_modules(path))]
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files]
     return [name.removesuffix(".__init__") for name in names if not name.endswith("__main__")]

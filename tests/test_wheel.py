@@ -91,12 +91,6 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
     return Installed(scripts, folder / "workplace")
 
 
-@pytest.fixture(scope="module")
-def demo(installed: Installed) -> Any:
-    """The whole demo, by the installed command."""
-    return installed.result("demo", "--out", "demo")
-
-
 def test_every_package_and_data_file_is_in_it_and_nothing_else(wheel: Path) -> None:
     left_out = ("__pycache__", ".pyc")
     tree = {
@@ -130,7 +124,15 @@ def test_nothing_of_the_repository_is_imported(installed: Installed) -> None:
     assert all(Path(place).resolve().is_relative_to(environment) for place in places), places
 
 
-def test_the_demo_shows_that_the_encoder_is_worth_it(demo: Any, installed: Installed) -> None:
+def test_its_commands_do_their_jobs(installed: Installed) -> None:
+    """All in one: two processes that share out the tests would each run the demo."""
+    demo = installed.result("demo", "--out", "demo")
+    the_encoder_is_worth_it(demo, installed)
+    it_trains_and_answers_without_training(installed)
+    it_searches_and_serves(demo, installed)
+
+
+def the_encoder_is_worth_it(demo: Any, installed: Installed) -> None:
     comparison = demo["comparison"]
     nano, *others = (one["shares"][0] for one in comparison["trained"])
     assert len(others) == 2 and all(nano["low"] > other["high"] for other in others)
@@ -138,7 +140,7 @@ def test_the_demo_shows_that_the_encoder_is_worth_it(demo: Any, installed: Insta
     assert (installed.workplace / demo["page"]).is_file()
 
 
-def test_train_and_answer_without_training(demo: Any, installed: Installed) -> None:
+def it_trains_and_answers_without_training(installed: Installed) -> None:
     train = ("train", "--data", "demo/motions-0", "--adapter", "linear", "--epochs", "2", "--accelerator", "cpu")
     trained = installed.result(*train, "--name", "mine")
     assert trained["adapter"] == "mine@v1" and trained["result"]["n_evaluated"] == 160
@@ -147,7 +149,7 @@ def test_train_and_answer_without_training(demo: Any, installed: Installed) -> N
     assert answer["label"] == "moving left"
 
 
-def test_search_and_serve(demo: Any, installed: Installed) -> None:
+def it_searches_and_serves(demo: Any, installed: Installed) -> None:
     found = installed.result("search", "demo/archive-0", demo["search"]["text"], "--top", "3")
     assert len(found) == 3
     code = f"{HEED}; from prismhub.cli import main; main()"

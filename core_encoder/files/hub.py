@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from core_encoder.errors import InputError
 from core_encoder.files.storage import offline
+from core_encoder.files.urls import without_secrets
 
 HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
 _BESIDE_THE_WEIGHTS = ["*.json", "*.txt", "*.model"]
 _IN_SUBFOLDERS = ["*/*"]  # other formats and sizes of the same model
+
+
+def said(error: BaseException) -> str:
+    """What a library that asks the Hub says is wrong, on one line and without secrets."""
+    return without_secrets(" ".join(f"{type(error).__name__}: {error}".split())).rstrip(".")
 
 
 def named_elsewhere(source: str) -> str:
@@ -68,6 +75,27 @@ def snapshot(
         InputError: unknown, gated, not reachable and not cached.
     """
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    local = local_files_only or offline()
+    try:
+        with hub_problems(what, revision):
+            folder = snapshot_download(
+                repo,
+                revision=revision,
+                allow_patterns=list(patterns),
+                ignore_patterns=list(ignored) or None,
+                local_files_only=local,
+            )
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        state = "downloads are switched off" if local else "the Hub cannot be reached"
+        raise InputError(f"{what}: not in the local cache, and {state}: connect once, or give {instead}") from error
+    return Path(folder)
+
+
+@contextmanager
+def hub_problems(what: str, revision: str | None, failed: str = "the download failed") -> Iterator[None]:
+    """What `huggingface_hub` raises as one line that begins with `what`; not what it says where it may not connect."""
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
@@ -78,16 +106,10 @@ def snapshot(
         RevisionNotFoundError,
     )
 
-    local = local_files_only or offline()
     try:
-        folder = snapshot_download(
-            repo,
-            revision=revision,
-            allow_patterns=list(patterns),
-            ignore_patterns=list(ignored) or None,
-            local_files_only=local,
-        )
-        return Path(folder)
+        yield
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled):
+        raise
     except GatedRepoError as error:
         reason = "access is gated: accept its terms on the Hub and set HF_TOKEN"
         raise InputError(f"{what}: {reason}") from error
@@ -97,9 +119,6 @@ def snapshot(
         raise InputError(f"{what}: no such repository on the Hub, or a private one (then set HF_TOKEN)") from error
     except HFValidationError as error:
         raise InputError(f"{what!r} is not a Hub id: {' '.join(str(error).split())}") from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        state = "downloads are switched off" if local else "the Hub cannot be reached"
-        raise InputError(f"{what}: not in the local cache, and {state}: connect once, or give {instead}") from error
     except (HTTPError, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{what}: the download failed ({reason})") from error
+        raise InputError(f"{what}: {failed} ({reason})") from error

@@ -1,8 +1,9 @@
-"""Where the bytes of a video are: a file here, an address elsewhere, or a member of a tar in either place.
+"""Where the bytes of a video are: a file here, an address elsewhere, or in a tar or Parquet file in either place.
 
     videos/a.mp4    s3://bucket/a.mp4    https://host/a.mp4    shards/000.tar/0001.mp4    s3://bucket/000.tar/0001.mp4
 
-A tar is named like a folder of its members. A remote file comes once, into a copy within a bound: when its digest is
+A tar is named like a folder of its members, a Parquet file like one of its columns and their rows
+(`core_encoder.video.parquet_videos`). A remote file comes once, into a copy within a bound: when its digest is
 computed, or the times of its frames, for which all packets are read. What is too large for a copy is read in parts,
 where the server gives any, and so is a file whose copy had to make room. Copies belong to one process and go with it.
 """
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from core_encoder.files.tar_files import Member
 
 _IN_TAR = re.compile(r"(.+?\.tar)[/\\](.+)", re.IGNORECASE | re.DOTALL)
+_IN_PARQUET = re.compile(r"(.+?\.parquet)[/\\](.+)[/\\](\d+)", re.IGNORECASE | re.DOTALL)
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat version")
 _PIECE = 8 << 20
 
@@ -249,6 +251,10 @@ def open_bytes(path: str, whole: bool = False) -> VideoBytes:
         raise UnreadableVideo(path, "an address, where only files are opened")
     if (inside := in_tar(path)) is not None:
         return _open_member(path, *inside, whole)
+    if (row := in_parquet(path)) is not None:
+        from core_encoder.video.parquet_videos import open_row
+
+        return open_row(path, *row)
     return _Remote(path, path, whole=whole) if isinstance(path, Url) else _File(path)
 
 
@@ -278,13 +284,28 @@ def in_tar(path: str) -> tuple[str, str] | None:
     return named(found[1]), found[2].replace("\\", "/")
 
 
+def in_parquet(path: str) -> tuple[str, str, int] | None:
+    """The Parquet file that a path leads into, the column in it and the row; None for any other path."""
+    found = _IN_PARQUET.fullmatch(path.whole if isinstance(path, Url) else path)
+    if found is None or (not isinstance(path, Url) and not os.path.isfile(found[1])):  # noqa: PTH113
+        return None
+    return named(found[1]), found[2], int(found[3])
+
+
+def is_inside(path: str) -> bool:
+    """Whether a path leads into a tar or a Parquet file."""
+    return in_tar(path) is not None or in_parquet(path) is not None
+
+
 def identity_of(path: str) -> Identity | None:
     """What changes when the bytes of a video do, without reading them.
 
     Raises:
         UnreadableVideo: as `open_bytes`.
     """
-    if isinstance(path := named(path), Url) or in_tar(path) is not None:
+    if (row := in_parquet(path := named(path))) is not None:
+        path = row[0]  # its row would be read
+    if isinstance(path, Url) or in_tar(path) is not None:
         with open_bytes(path) as video:
             return video.identity
     return Identity.of_file(check_file(path))

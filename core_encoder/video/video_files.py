@@ -15,7 +15,7 @@ from pathlib import Path
 from core_encoder.errors import InputError
 from core_encoder.files.storage import prismhub_home
 from core_encoder.files.urls import Url, named
-from core_encoder.video.video_bytes import Identity, check_file, identity_of, in_tar, open_bytes
+from core_encoder.video.video_bytes import Identity, check_file, identity_of, is_inside, open_bytes
 
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm"}
@@ -82,7 +82,7 @@ def video_digest(path: str | Path) -> str:
         UnreadableVideo: the file is missing, a folder or empty, or does not come.
     """
     path = named(os.fspath(path))
-    if isinstance(path, Url) or in_tar(path) is not None:
+    if isinstance(path, Url) or is_inside(path):
         return _digest_elsewhere(path if isinstance(path, Url) else str(Path(path).absolute()))
     path = str(Path(path).absolute())
     status = check_file(path)
@@ -117,10 +117,10 @@ def _digest_elsewhere(path: str) -> str:
     whole = path.whole if isinstance(path, Url) else path
     if whole in _hashed_here:
         return _hashed_here[whole]
+    known = _remembered(path, identity_of(path))
+    if known:
+        return known
     with open_bytes(path) as video:
-        known = _remembered(path, video.identity)
-        if known:
-            return known
         digest = video.digest()
         if video.identity is None:
             _hashed_here[whole] = digest

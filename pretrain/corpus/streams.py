@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core_encoder.errors import InputError, UnreadableVideo
+from core_encoder.files.hub import said
 from core_encoder.preprocessing import Preprocessing
 from pretrain.corpus.clip_order import keyed, permuted
 from pretrain.corpus.manifest import HubSpec, Tier
@@ -176,7 +177,7 @@ class HubStream:
             columns = next(self._blocks, {})
         except Exception as error:  # the rest of the epoch is lost with the iterator, which must not pass for its end
             raise InputError(
-                f"{self._where}: epoch {self._epoch}, block {self._number}: cannot be read: {_said(error)}"
+                f"{self._where}: epoch {self._epoch}, block {self._number}: cannot be read: {said(error)}"
                 "; run the same command again, and repair the file if it is damaged"
             ) from error
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
@@ -237,11 +238,7 @@ def _open(spec: HubSpec, share: tuple[int, int], where: str) -> Any:
             data = data.decode(False)
         return split_dataset_by_node(data, rank=share[0], world_size=share[1])
     except Exception as error:  # a dozen kinds, of several libraries
-        raise InputError(f"{where}: cannot be opened: {_said(error)}") from error
-
-
-def _said(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
+        raise InputError(f"{where}: cannot be opened: {said(error)}") from error
 
 
 def _fetched(url: str) -> bytes:

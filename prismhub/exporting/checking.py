@@ -59,7 +59,7 @@ def write_checked(graph: Graph, folder: Path, name: FormatName) -> WrittenGraph:
         except (OSError, MemoryError):
             raise
         except Exception as error:  # tracers and runtimes raise all kinds
-            problems.append(" ".join(str(error).split())[:200] or type(error).__name__)
+            problems.append(" ".join(str(error).split())[:400] or type(error).__name__)
             continue
         if apart <= TOLERANCE:
             return WrittenGraph(path.name, closed, tuple(map(closed.sizes, range(3))), apart)

@@ -434,7 +434,7 @@ def _joined(parts: Sequence[Future[Any]], finish: Any) -> Future[Any]:
         with lock:
             left[0] -= 1
             last = left[0] == 0
-        if not last:
+        if not last or not done.set_running_or_notify_cancel():  # nobody waits any more
             return
         try:
             done.set_result(finish([part.result() for part in parts]))

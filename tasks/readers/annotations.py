@@ -6,7 +6,9 @@
     folder/train.csv, val.csv, test.csv     or .jsonl, .txt: one manifest per split
     list.csv, list.jsonl, list.txt          one manifest; relative paths are relative to it
     shards-000.tar, a folder of them        as in `tasks.readers.shards`
+    train-000.parquet, a folder of them     as in `tasks.readers.parquet_rows`
     s3://bucket/folder/<class>/x.mp4        a folder of an object store, or shards there
+    hf://org/name#train                     a data set of the Hub, as in `tasks.readers.hub_data_sets`
 
 Only what is written is read here: a video that is missing or broken is found, and recorded, when it is decoded.
 """
@@ -25,6 +27,7 @@ from core_encoder.errors import InputError
 from core_encoder.files.storage import nearest, read_json
 from core_encoder.files.urls import Location, Url, as_location
 from core_encoder.video.video_files import find_videos
+from tasks.readers.hub_data_sets import data_set_address, find_splits
 from tasks.readers.manifests import SUFFIXES, Columns, Row, read_rows, refuse_absent
 from tasks.readers.shards import find_shards
 from tasks.sample import Sample
@@ -134,17 +137,19 @@ def name_labels(samples: Iterable[Sample], classes: Sequence[str]) -> list[Sampl
 
 
 def find_manifests(source: str | Path) -> tuple[list[tuple[Location, str | None]], Location]:
-    """The manifests or shards that `source` names, each with the split that its name says, and where ids begin.
+    """The manifests, shards or splits that `source` names, each with the split that its name says, and where ids begin.
 
     Raises:
         InputError: there is no such place.
     """
     place = as_location(source)
     if isinstance(place, Url):
+        if (address := data_set_address(place)) is not None:
+            return list(find_splits(address)), address.files
         found = find_shards(source)
         return ([], place) if found is None else found
     root = Path(os.path.normpath(place.expanduser().absolute()))  # links stay: ids follow the names given
-    if root.is_file() and root.suffix.lower() != ".tar":
+    if root.is_file() and root.suffix.lower() not in (".tar", ".parquet"):
         return [(root, None)], root.parent
     manifests: list[tuple[Location, str | None]] = list(manifests_in(root)) if root.is_dir() else []
     if manifests:

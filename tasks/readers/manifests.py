@@ -13,7 +13,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from core_encoder.errors import InputError
 from core_encoder.fields import seconds_of
 from core_encoder.files.storage import nearest, read_utf8
 from core_encoder.files.urls import Location, Url, named
-from core_encoder.video.video_bytes import in_tar
+from core_encoder.video.video_bytes import is_inside
 from core_encoder.video.video_files import VIDEO_SUFFIXES
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".list", ".jsonl", ".ndjson")
@@ -158,17 +158,19 @@ def refuse_absent(
 
 def may_exist(path: str) -> bool:
     """Whether a video is there, as far as this machine can tell without asking another."""
-    return isinstance(path, Url) or os.path.exists(path) or in_tar(path) is not None  # noqa: PTH110 (Path raises on names too long)
+    return isinstance(path, Url) or os.path.exists(path) or is_inside(path)  # noqa: PTH110 (Path raises on names too long)
 
 
 def read_rows(file: Location, columns: Columns, needed: str | None = "label", instead: str | None = None) -> list[Row]:
-    """Read every row of a manifest or tar; beside its path it needs the role `needed`, if any, or the role `instead`.
+    """Read every row of a manifest, shard or split of the Hub.
+
+    Beside its path a row needs the role `needed`, if any, or the role `instead`.
 
     Raises:
         InputError: not a manifest, not UTF-8, no such column, a row that does not fit, or no row at all.
     """
-    if file.suffix.lower() == ".tar":
-        return _shard_rows(file, columns, needed, instead)
+    if (records := _records(file, columns.path)) is not None:
+        return _named_rows(file, records, columns, needed, instead)
     if isinstance(file, Url):
         raise InputError(f"{file}: manifests are read from this machine: download it and name the file")
     if file.suffix.lower() not in SUFFIXES:
@@ -183,15 +185,39 @@ def read_rows(file: Location, columns: Columns, needed: str | None = "label", in
     return rows
 
 
-def _shard_rows(file: Location, columns: Columns, needed: str | None, instead: str | None) -> list[Row]:
-    from tasks.readers.shards import shard_records
+def _records(file: Location, path_column: str | None) -> list[tuple[Location, int, str, dict[str, Any]]] | None:
+    """The samples of what holds videos itself: file, number and name there, and fields; None for other files."""
+    if isinstance(file, Url):
+        from tasks.readers.hub_data_sets import data_set_address, split_records
 
+        if (address := data_set_address(file)) is not None:
+            return [*split_records(address, path_column)]
+    if file.suffix.lower() == ".tar":
+        from tasks.readers.shards import shard_records
+
+        return [(file, *record) for record in shard_records(file)]
+    if file.suffix.lower() == ".parquet":
+        from tasks.readers.parquet_rows import parquet_records
+
+        return [(file, *record) for record in parquet_records(file, path_column)]
+    return None
+
+
+def _named_rows(
+    place: Location,
+    records: Sequence[tuple[Location, int, str, dict[str, Any]]],
+    columns: Columns,
+    needed: str | None,
+    instead: str | None,
+) -> list[Row]:
+    if place.suffix.lower() != ".tar":
+        columns = replace(columns, path=None)  # found already
     rows = []
-    for number, sample, record in shard_records(file):
+    for file, number, sample, record in records:
         names = _names(record, columns, f"{file}: sample {sample!r}", needed, instead)
         rows.append(Row(file, number, {role: record[name] for role, name in names.items()}, names, sample))
     if not rows:
-        raise InputError(f"{file}: holds no videos; a sample is a video and what is told of it, such as .cls or .json")
+        raise InputError(f"{place}: holds no videos; a sample is a video and what is told of it, such as its label")
     return rows
 
 

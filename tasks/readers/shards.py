@@ -1,15 +1,17 @@
-"""Tar shards as data: a tar is a manifest whose rows are its samples, and a folder of the videos that they name.
+"""Shards as data: a tar is a manifest whose rows are its samples, and a folder of the videos that they name.
 
     shards-000.tar        0001.mp4  0001.cls | 0001.txt | 0001.json  0002.mp4 ...
     train-{000..010}.tar  also several by their numbers, a folder of them, and folder/train/*.tar
 
 The columns of a sample are the keys of its `.json`, with `cls` and `txt` for what those files hold. Names of shards
-that begin with a split (`val-000.tar`) say the split. No torch.
+that begin with a split (`val-000.tar`) say the split. Parquet files are found in the same way, and read in
+`tasks.readers.parquet_rows`. No torch.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ from core_encoder.files.urls import Location, Url, as_location
 from core_encoder.video.tar_videos import inner_name, is_video, samples_of
 from tasks.splits import split_name
 
+log = logging.getLogger(__name__)
 _FIRST_WORD = re.compile(r"[A-Za-z]+")
 
 
@@ -33,35 +36,53 @@ def find_shards(source: str | Path) -> tuple[list[tuple[Location, str | None]], 
         InputError: an object store cannot be listed.
     """
     names = shard_names(str(source))
-    tars = [tar for name in names for tar in _tars_at(as_location(name))]
-    if not tars:
+    shards = [shard for name in names for shard in _shards_at(as_location(name))]
+    if not shards:
         return None
     folder = as_location(str(source))
     if not isinstance(folder, Url):
         folder = folder.expanduser().absolute()
-    return [(tar, _split_of(tar)) for tar in tars], folder if len(names) == 1 and _is_folder(folder) else folder.parent
+    return [(shard, _split_of(shard)) for shard in shards], folder if len(names) == 1 and not _is_shard(
+        folder
+    ) else folder.parent
 
 
-def _tars_at(location: Location) -> Sequence[Location]:
-    if location.suffix.lower() == ".tar":
+def _shards_at(location: Location) -> Sequence[Location]:
+    if _is_shard(location):
         return [location if isinstance(location, Url) else location.expanduser().absolute()]
     if not isinstance(location, Url):
         folder = location.expanduser().absolute()
-        return [*sorted(folder.glob("*.tar")), *sorted(folder.glob("*/*.tar"))] if folder.is_dir() else []
+        found = [*sorted(folder.glob("*")), *sorted(folder.glob("*/*"))] if folder.is_dir() else []
+        tars = [path for path in found if path.suffix.lower() == ".tar"]
+        return tars or [path for path in found if path.suffix.lower() == ".parquet" and _holds_videos(path)]
     if location.is_web:
         return []
     from core_encoder.video.remote_folders import files_below
 
-    return [file for file in files_below(location) if file.suffix.lower() == ".tar"]
+    below = files_below(location)
+    return [file for file in below if file.suffix.lower() == ".tar"] or [
+        file for file in below if file.suffix.lower() == ".parquet"
+    ]
 
 
-def _is_folder(location: Location) -> bool:
-    return location.suffix.lower() != ".tar"
+def _is_shard(location: Location) -> bool:
+    return location.suffix.lower() in (".tar", ".parquet")
 
 
-def _split_of(tar: Location) -> str | None:
-    word = _FIRST_WORD.match(tar.name)
-    return (split_name(word[0]) if word else None) or split_name(tar.parent.name)
+def _holds_videos(file: Path) -> bool:
+    """Whether a Parquet file that lies in a folder is a shard: it may be a table of anything."""
+    from core_encoder.video.parquet_videos import table_of
+
+    try:
+        return bool(table_of(file).videos)
+    except InputError as error:
+        log.warning("%s; passed over", error)
+        return False
+
+
+def _split_of(shard: Location) -> str | None:
+    word = _FIRST_WORD.match(shard.name)
+    return (split_name(word[0]) if word else None) or split_name(shard.parent.name)
 
 
 def shard_records(tar: Location) -> list[tuple[int, str, dict[str, Any]]]:

@@ -58,6 +58,7 @@ def test_heads_of_classes(kind: str, options: dict[str, Any]) -> None:
         torch.testing.assert_close(graph(*inputs), adapter(*inputs), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["max", "mean"])
 def test_boxes(pool: str) -> None:
     adapter = head("spatiotemporal_localizer", "boxes", heads=3, pool=pool)
@@ -73,6 +74,7 @@ def test_boxes(pool: str) -> None:
         torch.testing.assert_close(graph(*inputs).flatten(0, 1), adapter(*inputs), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("boundary", ["direct", "tridet"])
 def test_segments(boundary: str) -> None:
     adapter: Any = head(

@@ -46,6 +46,7 @@ def assert_same(given: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> None:
         torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["nano", "clip", "videomae"])
 def test_one_graph_fits_every_batch_and_number_of_frames(family: str, tmp_path: Path) -> None:
     encoder = load_encoder("nano" if family == "nano" else foreign_folder(family, tmp_path / family))
@@ -58,6 +59,7 @@ def test_one_graph_fits_every_batch_and_number_of_frames(family: str, tmp_path: 
         assert_same(graph(*inputs), Seeing(encoder)(*inputs))
 
 
+@pytest.mark.slow
 def test_another_size_than_trained_is_traced_too() -> None:
     encoder = load_encoder("nano")
     video = torch.rand(2, 3, 3, 32, 64, generator=torch.Generator().manual_seed(0))
@@ -65,6 +67,7 @@ def test_another_size_than_trained_is_traced_too() -> None:
     assert_same(graph(video[:, :2]), Seeing(encoder)(video[:, :2]))
 
 
+@pytest.mark.slow
 def test_texts_of_any_length_fit_one_graph() -> None:
     encoder = load_encoder("nano")
     assert encoder.tokenizer is not None

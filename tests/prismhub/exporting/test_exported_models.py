@@ -25,6 +25,7 @@ from prismhub.exporting.checking import write_checked
 from prismhub.exporting.encoder_graphs import encoder_graph
 from prismhub.exporting.export_settings import ArchiveExportSettings, ExportSettings, ModelExportSettings
 from prismhub.exporting.formats import FORMATS
+from prismhub.exporting.graphs import Axis, Graph, Port, batch_axis
 from prismhub.exporting.int8_weights import with_int8_weights
 from prismhub.exporting.subjects import adapter_subject
 from prismhub.settings import OutputSettings
@@ -210,12 +211,29 @@ def test_encoders_of_others_become_graphs(family: str, name: Any, tmp_path: Path
     torch.testing.assert_close(tokens, encoder(frames.movedim(-1, 2) / 255).tokens, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.slow
-def test_axes_that_a_graph_cannot_leave_open_are_fixed_and_said(tmp_path: Path) -> None:
-    encoder = load_encoder(foreign_folder("siglip2", tmp_path / "siglip2"))  # its positions go image by image
-    written = write_checked(encoder_graph(encoder), tmp_path, "onnx")
-    assert not written.graph.axes
-    assert written.describe()["inputs"][0]["shape"] == [1, 16, 32, 32, 3]
+class _OneByOne(torch.nn.Module):
+    """Goes through an axis of its input one by one, which fixes its length in a graph."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        parts = [(place + 1) * one for place, one in enumerate(features.unbind(self.axis))]
+        return torch.stack(parts, self.axis)
+
+
+@pytest.mark.parametrize(("axis", "open_axes", "shape"), [(0, [], [1, 4, 3]), (1, ["batch"], ["batch", 4, 3])])
+def test_axes_that_a_graph_cannot_leave_open_are_fixed_and_said(
+    axis: int, open_axes: list[str], shape: list[Any], tmp_path: Path
+) -> None:
+    port = Port("features", "features", (batch_axis(), Axis("frames", 4), 3))
+    graph = Graph("model", _OneByOne(axis), (port,), {"scores": ("batch", "frames", 3)})
+    written = write_checked(graph, tmp_path, "torch-export")
+    assert list(written.graph.axes) == open_axes
+    about = written.describe()
+    assert about["inputs"][0]["shape"] == shape == about["outputs"][0]["shape"]
+    assert list(about["dynamic_axes"]) == open_axes
 
 
 @pytest.mark.slow

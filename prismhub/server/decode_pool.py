@@ -31,7 +31,7 @@ from core_encoder.video.opening import VideoLimits
 from prismhub.server.clip_limits import is_little
 from prismhub.server.decode_process import Bytes, End, Order, serve_decoding
 
-_MOST_ORDERS = 10_000  # of one process: libav leaves a kilobyte or two behind with every file
+_MOST_ORDERS = 2000  # of one process: libav leaves some kilobytes behind with every file
 log = logging.getLogger(__name__)
 
 

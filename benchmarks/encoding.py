@@ -69,11 +69,14 @@ def encode_missing(
         InputError: the features cannot fit on the disk.
     """
     from core_encoder.clip_bounds import describe_overruns
+    from core_encoder.cluster.ray_session import is_connected
     from core_encoder.extraction import check_room
 
     for spec in specs:
         state_size(encoder, clips, spec, reading.root, watch)
     check_room(encoder, clips, specs, reading.root)
+    if reading.cluster.on_ray and not is_connected():
+        watch.note(reading.cluster.beginning)
     with watch.bar("encoding", in_seconds=True) as bar:
         report = _engine(reading)(
             encoder,

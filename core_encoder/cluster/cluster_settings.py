@@ -46,6 +46,13 @@ class ClusterSettings:
     def on_ray(self) -> bool:
         return self.engine == "ray"
 
+    @property
+    def beginning(self) -> str:
+        """What is told before Ray begins, which takes some seconds."""
+        if self.address is None:
+            return "Ray: starting on this machine"
+        return "Ray: joining the cluster" + ("" if self.address == "auto" else f" at {self.address}")
+
     def check(self) -> None:
         """Refuse Ray where it is not installed.
 

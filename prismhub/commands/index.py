@@ -78,6 +78,8 @@ def index(settings: IndexSettings, show: Show = SILENT) -> Indexed:
             raise InputError(
                 f"{out}: another prismhub index changed this archive meanwhile; run the same command again"
             )
+        if settings.cluster.on_ray:
+            show.note(settings.cluster.beginning)
         with (
             FolderIndex.create(out, record) if known is None else FolderIndex.open(out) as archive,
             show.bar("indexing", in_seconds=True) as bar,

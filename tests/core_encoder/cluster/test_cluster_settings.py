@@ -49,3 +49,15 @@ def test_an_address_where_nobody_listens_is_one_line() -> None:
         ray_session(ClusterSettings(engine="ray", address=address)),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        (None, "Ray: starting on this machine"),
+        ("auto", "Ray: joining the cluster"),
+        ("10.0.0.1:6379", "Ray: joining the cluster at 10.0.0.1:6379"),
+    ],
+)
+def test_what_takes_seconds_is_told_before_it_begins(address: str | None, told: str) -> None:
+    assert ClusterSettings(engine="ray", address=address).beginning == told

@@ -1,7 +1,6 @@
 """What the shipped `nano` was made for: to tell motions apart, also in a world drawn otherwise than its own.
 
-The bounds lie a little below the aims (85 %), as far as four hundred clips may be wrong about them; the figures with
-intervals, on more clips, are in docs/pretrain.md.
+The bounds are the aims; docs/pretrain.md has the measured figures, with intervals, on more clips.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from tests.pretrain.world.other_world import MOTIONS, draw_clip
 
 CLIPS = {"train": 480, "validation": 120, "test": 400}
 SETTINGS = ProbeSettings(CLIPS, ({"lr": 1e-3},))
-BOUND = 0.82
+BOUND = 0.85
 
 
 @pytest.fixture(scope="module")

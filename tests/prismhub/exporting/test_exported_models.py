@@ -269,4 +269,4 @@ def test_an_adapter_that_tuned_its_encoder_is_exported_with_its_own() -> None:
     wanted = finished.predict(pixels[0].numpy())[0]
     torch.testing.assert_close(given[0], wanted.scores, atol=1e-5, rtol=1e-5)
     other = adapter_subject(finished, "tuned", nano).graphs[0].run({"frames": pixels, "frame_mask": None})[0]
-    assert float((other[0] - wanted.scores).abs().max()) > 1e-4  # the encoder that it was tuned from says another
+    assert float((other[0] - wanted.scores).abs().max()) > 1e-3  # the encoder that it was tuned from says another

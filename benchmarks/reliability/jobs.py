@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from abc import ABC, abstractmethod
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,21 +42,21 @@ class Place:
         return self.folder / "out"
 
 
-class Job:
+class Job(ABC):
     """A command, and how to tell what it did; names map to digests."""
 
     name = ""
 
+    @abstractmethod
     def prepare(self, data: Path, ground: Ground) -> None:
         """Write what all runs read."""
-        raise NotImplementedError
 
-    def furnish(self, data: Path, place: Place) -> None:
+    def furnish(self, data: Path, place: Place) -> None:  # noqa: B027 (most begin with nothing)
         """Put what is there before the command into its place."""
 
+    @abstractmethod
     def words(self, data: Path, place: Place) -> list[str | Path]:
         """The command."""
-        raise NotImplementedError
 
     def kept(self, place: Place) -> dict[str, str]:
         """What is committed: it must be there for ever."""

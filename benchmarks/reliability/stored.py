@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from pathlib import Path
 
 from core_encoder.features.feature_spec import FeatureKey
@@ -15,7 +14,6 @@ Stored = dict[tuple[str, FeatureKey], str]
 
 def stored_records(root: Path) -> Stored:
     """The whole records of all stores under `root`, by store and key, a digest of its values each."""
-    logging.getLogger("core_encoder").setLevel(logging.ERROR)  # broken shards are what is looked for
     found: Stored = {}
     for one in list_stores(root):
         store = FeatureStore.open(one.folder)

@@ -7,7 +7,6 @@ reads again what it has read before: no key may be lost, and no value may become
 from __future__ import annotations
 
 import hashlib
-import logging
 import random
 import threading
 import time
@@ -117,7 +116,6 @@ class _Reader:
         self.over = False
 
     def run(self) -> None:
-        logging.getLogger("core_encoder").setLevel(logging.ERROR)
         try:
             while not self.over and not list(self.root.glob("*/spec.json")):
                 time.sleep(0.05)

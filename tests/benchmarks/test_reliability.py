@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from pathlib import Path
 
@@ -60,9 +61,11 @@ def test_what_is_finished_is_kept_and_what_is_wrong_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen: list[Ground] = []
+    stores = logging.getLogger("core_encoder.features.feature_store")
 
     def accident(ground: Ground) -> Tally:
         seen.append(ground)
+        assert not stores.isEnabledFor(logging.WARNING), "they are what it looks for"
         return Tally(1, int(len(seen) == 1), faults=[] if len(seen) == 1 else ["a.mp4: it hung"])
 
     monkeypatch.setitem(ACCIDENTS, "damaged", {"damaged": accident})  # type: ignore[arg-type]
@@ -73,6 +76,7 @@ def test_what_is_finished_is_kept_and_what_is_wrong_is_said(
     assert "damaged: a.mp4: it hung" in capsys.readouterr().out
     assert len(seen) == 2 and seen[1].folder.exists(), "it shows the fault"
     assert campaign.main(["--out", str(tmp_path), "--only", "x"]) == 2
+    assert stores.isEnabledFor(logging.WARNING)
 
 
 @pytest.mark.slow

@@ -1,9 +1,6 @@
 """One encoder and its adapters behind the requests: facts, frames, batches, answers.
 
-    request -> facts (a decode process) -> frames, where they are few -> lane -> encoder and adapters -> answers
-
-Two lanes share the encoder: one batches short clips, whose frames are there when they come to it; in the other long
-ones are answered one by one, so that nobody waits for an hour of video but who asked about it.
+request -> facts (a decode process) -> frames, where they are few -> lane -> encoder and adapters -> answers
 """
 
 from __future__ import annotations
@@ -11,7 +8,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -33,6 +30,7 @@ from prismhub.server.clip_limits import check_length, seconds_of
 from prismhub.server.decode_pool import DecodePool, Soon
 from prismhub.server.given_boxes import moments_of, wants_boxes
 from prismhub.server.lane import Lane
+from prismhub.server.lanes import Lanes
 from prismhub.server.metrics import Metrics
 from prismhub.server.questions import EmbedQuestion, PredictQuestion, ZeroShotQuestion
 from prismhub.server.refusal import Refused
@@ -63,21 +61,14 @@ class Answering:
     def __init__(self, hub: Hub, pool: DecodePool, settings: AnsweringSettings, metrics: Metrics) -> None:
         self.hub, self._pool, self._settings = hub, pool, settings
         size, wait_s = settings.reading.clips_per_batch, settings.max_wait_ms / 1000
-        self._short = Lane("short clips", size, wait_s, metrics.batch, self._more_come)
-        self._long = Lane("long clips", 1, 0.0, metrics.batch)
-        self.admitted: Callable[[], int] = lambda: 0  # requests that are read, decoded or answered; the routes know
+        self.lanes = Lanes(size, wait_s, hub.encoder.device.type == "cpu", metrics)
         self._changing = threading.Lock()
         for one in hub.adapters.values():
             one.eval()
 
-    def _more_come(self) -> bool:
-        """Whether some requests have not come to a lane yet."""
-        return self.admitted() > self._short.busy + self._long.busy
-
     def close(self) -> None:
         """Finish what runs."""
-        self._short.close()
-        self._long.close()
+        self.lanes.close()
 
     def add_adapter(self, ref: str, name: str | None) -> str:
         """Take in an adapter of the registry of this machine; what it is called here.
@@ -183,7 +174,7 @@ class Answering:
             rows = iter(vectors.tolist())
             return [[next(rows) for _ in several] for several in items]
 
-        done = self._short.submit("texts", list(texts), run)
+        done = self.lanes.short.submit("texts", list(texts), run)
         about = self._embedded(self._embed_spec(None, None))
         return _joined([done], lambda found: about | {"text": list(texts), "values": found[0]})
 
@@ -315,7 +306,7 @@ class Answering:
         ahead = not windowed and all(
             self._pool.decode_ahead(*about, specs, asked.ahead, asked.deadline) for specs in passes
         )
-        return self._short if ahead else self._long
+        return self.lanes.short if ahead else self.lanes.long
 
     def _submit(self, lane: Lane, asked: Asked, kind: Hashable, item: Any, run: Any) -> Future[Any]:
         asked.tasks.append(lane.submit(kind, item, run))

@@ -66,7 +66,7 @@ class Served:
 
     def __post_init__(self) -> None:
         self.decoders = ThreadPoolExecutor(self.settings.reading.workers, thread_name_prefix="decode")
-        self.answering.admitted = lambda: self.running
+        self.answering.lanes.admitted = lambda: self.running
 
     @asynccontextmanager
     async def admitted(self) -> AsyncIterator[float]:

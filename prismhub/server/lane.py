@@ -1,8 +1,9 @@
-"""A lane: a thread that does what waits for it, alike things together in one batch."""
+"""A lane: a few threads that do what waits for them, alike things together in one batch."""
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 import traceback
@@ -41,7 +42,7 @@ def _let_go(error: BaseException) -> None:
 
 
 class Lane:
-    """One thread. A result that is an exception is raised for its own item alone."""
+    """One thread, or several. A result that is an exception is raised for its own item alone."""
 
     def __init__(
         self,
@@ -49,19 +50,21 @@ class Lane:
         batch_size: int,
         max_wait_s: float,
         hear: Callable[[int], None],
-        more_come: Callable[[], bool] = lambda: False,
+        coming: Callable[[], int] = lambda: 0,
+        workers: int = 1,
     ) -> None:
-        """At most `batch_size` items together; `hear` is told of each batch.
+        """At most `batch_size` items together, and no more than each worker's share; `hear` is told of each batch.
 
-        The first of them waits at most `max_wait_s`, and no longer than more are on their way (`more_come`).
+        The first of them waits at most `max_wait_s`, and no longer than more are on their way (`coming` so many).
         """
-        self._batch_size, self._max_wait_s, self._hear, self._more_come = batch_size, max_wait_s, hear, more_come
+        self._batch_size, self._max_wait_s, self._hear, self._coming = batch_size, max_wait_s, hear, coming
         self._waiting: deque[Task] = deque()
         self._running = 0
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._work, daemon=True, name=name)
-        self._thread.start()
+        self._threads = [threading.Thread(target=self._work, daemon=True, name=name) for _ in range(workers)]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def busy(self) -> int:
@@ -81,11 +84,14 @@ class Lane:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def _work(self) -> None:
         while batch := self._next_batch():
             self._do(batch)
+            with self._changed:
+                self._running -= len(batch)
             batch.clear()  # nothing of it is held while the lane waits for more
 
     def _do(self, batch: Sequence[Task]) -> None:
@@ -110,22 +116,26 @@ class Lane:
     def _next_batch(self) -> list[Task]:
         """The tasks that wait and are of the kind of the first; none when all is over."""
         with self._changed:
-            self._running = 0
-            while not self._waiting and not self._closed:
-                self._changed.wait()
-            if not self._waiting:
-                return []
-            first = self._waiting[0]
-            until = time.monotonic() + self._max_wait_s
-            while not self._closed and len(self._alike(first)) < self._batch_size and self._more_come():
-                if (left := until - time.monotonic()) <= 0:
-                    break
-                self._changed.wait(min(left, _LOOK_S))
-            batch = self._alike(first)[: self._batch_size]
-            for task in batch:
-                self._waiting.remove(task)
-            self._running = len(batch)
-            return batch
+            while self._changed.wait_for(lambda: self._waiting or self._closed) and self._waiting:
+                until = time.monotonic() + self._max_wait_s
+                while self._lacks_some() and (left := until - time.monotonic()) > 0:
+                    self._changed.wait(min(left, _LOOK_S))
+                if self._waiting:  # another worker may have been faster
+                    batch = self._alike()[: self._most()]
+                    for task in batch:
+                        self._waiting.remove(task)
+                    self._running += len(batch)
+                    return batch
+            return []
 
-    def _alike(self, first: Task) -> list[Task]:
-        return [task for task in self._waiting if task.kind == first.kind]
+    def _lacks_some(self) -> bool:
+        """Whether the next batch is worth waiting for."""
+        return bool(self._waiting) and not self._closed and len(self._alike()) < self._most() and self._coming() > 0
+
+    def _most(self) -> int:
+        """As many as a batch may have: with all of them in one, the other workers would have nothing to do."""
+        here_or_coming = self.busy + max(0, self._coming())
+        return min(self._batch_size, max(1, math.ceil(here_or_coming / len(self._threads))))
+
+    def _alike(self) -> list[Task]:
+        return [task for task in self._waiting if task.kind == self._waiting[0].kind]

@@ -177,6 +177,11 @@ def test_a_broken_video_is_skipped_and_named(splits: Path, tmp_path: Path, capsy
         (["--tune", "lora", "--augment", "none,crop"], "augment: none goes with no other"),
         (["--tune", "lora", "--augment", "crop,crop"], "names one twice"),
         (["--tune", "lora", "--augment", "colour", "--crop-area", "0.5"], "crop_area means nothing without crop"),
+        (["--strategy", "fsdp"], "strategy means nothing: the encoder is frozen"),
+        (
+            ["--tune", "full", "--strategy", "fsdp"],
+            "strategy fsdp shares weights out over several devices, and there is",
+        ),
         (["--tune", "projection"], "option 'tune' cannot be 'projection'"),
         (["--tune", "lora", "--encoder-dtype", "bf16"], "weights that train are fp32"),
         (["--tune", "lora", "--adapter", "temporal_localizer"], "temporal_localizer trains on stored features"),
@@ -188,6 +193,21 @@ def test_what_means_nothing_is_refused_in_a_line(
     splits: Path, says: Callable[..., str], options: list[str], line: str
 ) -> None:
     assert line in says(2, "train", "--data", str(splits), "--encoder", "nano", *options)
+
+
+@pytest.mark.slow
+def test_two_processes_share_an_encoder_that_trains(splits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shared = ("--tune", "full", "--devices", "2", "--strategy", "fsdp", "--epochs", "2")
+    train: list[Any] = ["train", "--data", str(splits), *FAST, "--head", "dropout=0", *shared, "--name", "shared"]
+    done = read_json(capsys, *train)
+    assert done["adapter"] == "shared@v1"
+    wanted = [answer.scores for answer in load_adapter("shared").predict(videos_of(splits))]
+    again = read_json(capsys, *train[:-6], "--strategy", "ddp", "--epochs", "2", "--name", "shared")
+    assert again["adapter"] == "shared@v1"  # how it is shared out makes no other run
+    alone = read_json(capsys, *train, "--devices", "1", "--strategy", "ddp", "--restart")
+    assert alone["adapter"] == "shared@v2"
+    for one, other in zip(load_adapter("shared@v2").predict(videos_of(splits)), wanted, strict=True):
+        torch.testing.assert_close(one.scores, other, atol=1e-3, rtol=0)
 
 
 @pytest.mark.slow

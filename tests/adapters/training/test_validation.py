@@ -1,4 +1,4 @@
-"""Every process answers every batch of its own, whatever it finds: others may be waiting for its share of the weights."""
+"""Every process answers all batches of its own, whatever it finds: others may wait for its share of the weights."""
 
 from __future__ import annotations
 

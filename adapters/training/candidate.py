@@ -60,8 +60,9 @@ class Candidate:
         self._module: Any = fabric.setup_module(adapter)
         self._optimizer = build_optimizer(adapter, config)  # of what each process holds, if weights are sharded now
         self._stepper: Any = fabric.setup_optimizers(self._optimizer)
-        if self._module is not adapter:  # wrapped by Fabric
-            self._module.mark_forward_method("loss")
+        mark = getattr(self._module, "mark_forward_method", None)
+        if mark is not None:  # wrapped by Fabric
+            mark("loss")
 
     @property
     def collate(self) -> Collate:

@@ -15,6 +15,7 @@ import torch
 from lightning.fabric import Fabric
 from lightning.fabric.plugins.environments import LightningEnvironment
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from adapters.context import Context, TargetSchema
 from adapters.kinds.map_classifier import MapClassifier
@@ -22,7 +23,7 @@ from adapters.registry import load_adapter
 from adapters.training.grid import resolve_settings
 from adapters.training.training_config import TrainingConfig
 from adapters.training.training_loop import CHECKPOINT_FILE, TrainingRun, equal_parts, read_state
-from adapters.tuning.tuned_adapter import fsdp_of_tuned
+from adapters.tuning.tuned_adapter import TunedAdapter, fsdp_of_tuned
 from core_encoder.encoder import load_encoder
 from core_encoder.errors import InputError
 from core_encoder.files.storage import read_tensors
@@ -30,7 +31,7 @@ from fit.device import OneDevice
 from fit.fsdp import fsdp
 from fit.launch import work_here
 from tests import ROOT
-from tests.adapters.tuning.frames import NAMES, features_of, frames_of, spec_of, tuning_on, write_clips
+from tests.adapters.tuning.frames import NAMES, features_of, frames_of, head_on, spec_of, tuning_on, write_clips
 from tests.adapters.tuning.two_processes import CLIPS, STEPS, WAYS, tuned
 from tests.core_encoder.foreign_models import foreign_folder
 
@@ -74,24 +75,34 @@ def test_one_process_trains_sharded_weights_as_whole_ones(alone: Any, tmp_path: 
     def sharding() -> Fabric:
         return alone(fsdp_of_tuned("32-true", 1))
 
-    def train(name: str, fabric: Any, **tuning: Any) -> dict[str, Tensor]:
+    def train(name: str, fabric: Any) -> dict[str, Tensor]:
         config = TrainingConfig(epochs=1, batch_size=2, accumulate=2, accelerator="cpu")
         settings = resolve_settings(MapClassifier, {"hidden": 24}, config, [{}])
-        made = tuning_on(spec, recompute=True, **tuning)
+        made = tuning_on(spec, tune="full", encoder_lr=1.0, recompute=True)
         run = TrainingRun(MapClassifier, settings, context, config, sets[0], sets[1], None, tmp_path / name, made)
         (tmp_path / name).mkdir(exist_ok=True)
         work_here(fabric, run, lambda now: None)
         return kept(tmp_path / name)
 
-    for how in ({"tune": "full", "encoder_lr": 1.0}, {"tune": "lora", "lora_rank": 2}):
-        name = how["tune"]
-        whole = train(f"{name}-whole", OneDevice("cpu", "32-true"), **how)
-        assert_close(train(f"{name}-sharded", sharding(), **how), whole, atol=1e-6)
-        assert any("/optimizer/encoder." in one for one in whole) and any("/optimizer/head." in one for one in whole)
-        for ours, fabric in (("whole", sharding()), ("sharded", OneDevice("cpu", "32-true"))):
-            before = kept(tmp_path / f"{name}-{ours}")
-            again = train(f"{name}-{ours}", fabric, **how)  # nothing is left to do but to read and write it
-            assert_close(again, before, atol=0)
+    whole = train("whole", OneDevice("cpu", "32-true"))
+    assert any("/optimizer/encoder." in one for one in whole) and any("/optimizer/head." in one for one in whole)
+    sharded = train("sharded", sharding())
+    assert_close(sharded, whole, atol=1e-6)
+    for name, fabric, before in (("whole", sharding(), whole), ("sharded", OneDevice("cpu", "32-true"), sharded)):
+        assert_close(train(name, fabric), before, atol=0)  # nothing is left to do but to read and write it
+
+
+@pytest.mark.parametrize("tune", ["lora", "full"])
+def test_all_that_trains_is_shared_out_and_so_are_frozen_layers(alone: Any, tune: str) -> None:
+    nano = load_encoder("nano")
+    spec = spec_of(nano)
+    adapter = TunedAdapter.around(head_on(spec, nano.dim), tuning_on(spec, tune=tune), seed=0)
+    trained = {name for name, one in adapter.named_parameters() if one.requires_grad}
+    alone(fsdp_of_tuned("32-true", 1)).setup_module(adapter)
+    sharded = {name for name, one in adapter.named_parameters() if isinstance(one, DTensor)}
+    assert sharded >= trained
+    of_layers = {name for name, _ in adapter.named_parameters() if ".vision." in name and "_layers." in name}
+    assert sharded - trained == (of_layers - trained if tune == "lora" else set()) != of_layers
 
 
 def test_single_numbers_are_refused(alone: Any) -> None:

@@ -139,7 +139,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     if broken is not None and (lost := broken.failures()):
         count = "1 clip" if len(lost) == 1 else f"{len(lost)} clips"
         first = f"{one_line(lost[0].path)}: {lost[0].reason}"
-        show.note(f"{count} broke meanwhile, left out and listed in {broken.path}; the first: {first}")
+        show.note(f"{count} broke meanwhile: left out, and listed in {broken.path}; the first: {first}")
     return trained
 
 

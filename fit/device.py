@@ -58,9 +58,13 @@ class OneDevice:
         self.device = torch.device(find_device(accelerator))
         self.precision = precision
 
-    def setup(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """Both as they are, the module on the device."""
-        return module.to(self.device), optimizer
+    def setup_module(self, module: nn.Module) -> nn.Module:
+        """The module as it is, on the device."""
+        return module.to(self.device)
+
+    def setup_optimizers(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """The optimizer as it is."""
+        return optimizer
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Products in bf16 inside, where that is the precision."""

@@ -19,7 +19,7 @@ from adapters.features import Batch, Collate, stack
 from adapters.predictions import Prediction
 from adapters.training.training_config import TrainingConfig
 from core_encoder.errors import InputError
-from fit.checkpoint import load_optimizer, optimizer_tensors
+from fit.checkpoint import full_tensor, load_optimizer, optimizer_tensors, sharded_like
 from fit.contrastive import gather
 from fit.parameter_groups import parameter_groups
 from fit.schedule import scheduled_rate
@@ -57,12 +57,12 @@ class Candidate:
         self.best: dict[str, Tensor] = {}
         self.last_loss = math.nan
         self._fabric = fabric
-        self._optimizer = build_optimizer(adapter, config)
-        self._module: Any
-        self._stepper: Any
-        self._module, self._stepper = fabric.setup(adapter, self._optimizer)
-        if self._module is not adapter:  # wrapped by Fabric
-            self._module.mark_forward_method("loss")
+        self._module: Any = fabric.setup_module(adapter)
+        self._optimizer = build_optimizer(adapter, config)  # of what each process holds, if weights are sharded now
+        self._stepper: Any = fabric.setup_optimizers(self._optimizer)
+        mark = getattr(self._module, "mark_forward_method", None)
+        if mark is not None:  # wrapped by Fabric
+            mark("loss")
 
     @property
     def collate(self) -> Collate:
@@ -104,9 +104,10 @@ class Candidate:
             if parameter.grad is not None:
                 parameter.grad.div_(weight or 1.0)
         limit = self.config.clip_grad_norm or math.inf
-        norm = fabric.clip_gradients(self._module, self._stepper, max_norm=limit, error_if_nonfinite=False)
-        if not math.isfinite(float(norm)):
-            return self.diverge(f"the gradient norm became {float(norm)} at step {step + 1}")
+        whole = fabric.clip_gradients(self._module, self._stepper, max_norm=limit, error_if_nonfinite=False)
+        norm = float(full_tensor(whole))
+        if not math.isfinite(norm):
+            return self.diverge(f"the gradient norm became {norm} at step {step + 1}")
         for group in self._optimizer.param_groups:
             group["lr"] = group["share"] * self.learning_rate(step)
         self._stepper.step()
@@ -138,14 +139,17 @@ class Candidate:
         now.epochs += 1
         if score is None or now.best_score is None or score > now.best_score:
             now.best_score, now.best_epoch = score, now.epochs - 1
-            self.best = {name: tensor.cpu().clone() for name, tensor in self.adapter.saved_state().items()}
+            self.best = {name: full_tensor(tensor).clone() for name, tensor in self.adapter.saved_state().items()}
         elif self.config.patience is not None and now.epochs - 1 - now.best_epoch >= self.config.patience:
             now.stopped = f"no better score for {self.config.patience} epochs"
         return loss
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything a checkpoint must keep as tensors: weights, best weights, optimizer state."""
-        kept = {f"model/{name}": tensor for name, tensor in self.adapter.saved_state().items()}
+        """Everything a checkpoint must keep as tensors, whole: weights, best weights, optimizer state.
+
+        Every process asks for it, since sharded weights are gathered.
+        """
+        kept = {f"model/{name}": full_tensor(tensor) for name, tensor in self.adapter.saved_state().items()}
         kept |= {f"best/{name}": tensor for name, tensor in self.best.items()}
         state = optimizer_tensors(self.adapter, self._optimizer)
         return kept | {f"optimizer/{name}": tensor for name, tensor in state.items()}
@@ -156,7 +160,9 @@ class Candidate:
         for name, tensor in tensors.items():
             part, _, rest = name.partition("/")
             parts[part][rest] = tensor
-        self.adapter.load_weights(parts["model"], where)
+        own = self.adapter.saved_state()
+        weights = {name: sharded_like(tensor, own.get(name, tensor)) for name, tensor in parts["model"].items()}
+        self.adapter.load_weights(weights, where)
         self.best = parts["best"]
         load_optimizer(self.adapter, self._optimizer, parts["optimizer"])
         self.progression = Progression(**counters)

@@ -30,6 +30,7 @@ from adapters.training.training_config import (
     TrainingConfig,
     TrainingDiverged,
 )
+from adapters.tuning.tune_config import Strategy
 from core_encoder.config import config_to_dict
 from core_encoder.errors import InputError
 from core_encoder.files.storage import check_finite
@@ -162,14 +163,20 @@ def _by_setting(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {f"{name}: {key}": value for name, config in configs.items() for key, value in config.items()}
 
 
-def _fabric(config: TrainingConfig, devices: int | str, plugins: Any = None) -> Fabric:
+def _fabric(config: TrainingConfig, strategy: Strategy, devices: int | str, plugins: Any = None) -> Fabric:
     from lightning.fabric import Fabric
 
-    several = isinstance(devices, int) and devices > 1
-    strategy = "ddp_find_unused_parameters_true" if several else "auto"  # a step need not use everything
+    how: Any = "auto"
+    if isinstance(devices, int) and devices > 1:
+        if strategy == "fsdp":
+            from adapters.tuning.tuned_adapter import fsdp_of_tuned
+
+            how = fsdp_of_tuned(config.precision, devices)
+        else:
+            how = "ddp_find_unused_parameters_true"  # a step need not use everything
     asked = {"accelerator": config.accelerator, "devices": devices, "precision": config.precision}
     try:
-        return Fabric(**asked, strategy=strategy, plugins=plugins)
+        return Fabric(**asked, strategy=how, plugins=plugins)
     except Exception as error:  # Lightning names an unknown or absent device in exceptions of many types
         reason = " ".join(str(error).split())
         raise InputError(f"accelerator {config.accelerator!r} with devices {devices!r}: {reason}") from error
@@ -180,14 +187,17 @@ def _launch(run: TrainingRun, progress: ProgressCallback) -> None:
     from fit.device import OneDevice
     from fit.launch import start, started_outside, work_here
 
-    config, outside = run.config, started_outside()
-    count = 1 if outside or config.devices == 1 else int(_fabric(config, config.devices).world_size)
-    if count > 1:
-        start(run, functools.partial(_fabric, config), count, progress, (TrainingDiverged,))
-    elif outside:
-        fabric = _fabric(config, config.devices)
+    config = run.config
+    strategy: Strategy = run.tuning.config.strategy if run.tuning else "ddp"
+    count = 1 if config.devices == 1 else int(_fabric(config, "ddp", config.devices).world_size)
+    if run.tuning:
+        run.tuning.config.check_devices(count)
+    if started_outside():
+        fabric = _fabric(config, strategy, count)
         fabric.launch()
         work_here(fabric, run, progress)
+    elif count > 1:
+        start(run, functools.partial(_fabric, config, strategy), count, progress, (TrainingDiverged,))
     else:
         work_here(OneDevice(config.accelerator, config.precision), run, progress)
 

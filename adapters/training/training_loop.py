@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from adapters.adapter import Adapter
 from adapters.context import Context
-from adapters.features import FeatureDataset, epoch_batches, even_batches, read_ahead
+from adapters.features import FeatureDataset, epoch_batches, read_ahead
 from adapters.training.candidate import Candidate, any_active
 from adapters.training.grid import Setting
 from adapters.training.training_config import (
@@ -155,9 +156,10 @@ class TrainingLoop:
             scores, losses = self._validate() if len(self.run.val_set) else ({}, {})
             self._close_epoch(scores, losses)
             state.epoch, state.step = state.epoch + 1, 0
-            self._checkpoint_if_due()
+            self._keep_if_due()
         state.done = True
         self._checkpoint()
+        self.fabric.barrier()  # nobody reads it before the writer is through
 
     def _train_epoch(self) -> None:
         config, state = self.run.config, self.state
@@ -165,7 +167,10 @@ class TrainingLoop:
         plan = epoch_batches(len(self.run.train_set), self.run.batch_size, config.seed, state.epoch)[state.step :]
         even = self.run.kind.even_shares
         mine = [indices[rank : len(indices) // world * world if even else None : world] for indices in plan]
-        parts = [even_batches(share, -(-len(share) // config.accumulate)) for share in mine]
+        parts = [
+            equal_parts(share, config.accumulate, -(-len(indices) // world), len(indices) // world)
+            for indices, share in zip(plan, mine, strict=True)
+        ]
         of_epoch = getattr(self.run.train_set, "of_epoch", None)
         seen = self.run.train_set if of_epoch is None else of_epoch(state.epoch, config.seed)
         reader = read_ahead(seen, [part for share in parts for part in share], self.candidates[0].collate)
@@ -183,8 +188,7 @@ class TrainingLoop:
                         rate = candidate.learning_rate(self.step - 1)
                         self.log.add(self.step, {"loss": candidate.last_loss, "lr": rate}, setting=candidate.name)
             self._report("train")
-            self._stop_if_asked()
-            self._checkpoint_if_due()
+            self._keep_if_due()
 
     def _check(self, candidate: Candidate) -> None:
         if not candidate.progression.diverged:
@@ -228,18 +232,21 @@ class TrainingLoop:
 
     def _validated(self) -> None:
         self._report("validate")
-        if self.fabric.world_size == 1:  # several have different numbers of batches, and cannot agree on one
-            self._stop_if_asked()
+        if self.fabric.world_size == 1 and self.interruption.asked:  # several may have other numbers of batches
+            self._keep_if_due()
 
-    def _stop_if_asked(self) -> None:
-        """Keep the step and stop, in all processes alike, when any of them was asked to.
+    def _keep_if_due(self) -> None:
+        """Keep the step where any process finds it time, or was asked to stop, which all obey together.
 
         Raises:
-            KeyboardInterrupt: now.
+            KeyboardInterrupt: somebody was asked.
         """
-        asked = torch.tensor(float(self.interruption.asked), device=self.fabric.device)
-        if self.fabric.all_reduce(asked, reduce_op="sum"):
+        due = time.monotonic() - self.saved_s >= self.run.config.checkpoint_every_s
+        wishes = torch.tensor([float(due), float(self.interruption.asked)], device=self.fabric.device)
+        due, asked = self.fabric.all_reduce(wishes, reduce_op="sum").bool().tolist()
+        if due or asked:
             self._checkpoint()
+        if asked:
             self.fabric.barrier()  # the writer is through
             raise KeyboardInterrupt
 
@@ -256,23 +263,32 @@ class TrainingLoop:
         rate, epochs = self.samples / spent_s, self.run.config.epochs
         self.tell(TrainingProgress(phase, epoch, epochs, self.step, total, losses, known, rate, left))
 
-    def _checkpoint_if_due(self) -> None:
-        if time.monotonic() - self.saved_s >= self.run.config.checkpoint_every_s:
-            self._checkpoint()
-
     def _checkpoint(self) -> None:
-        if self.fabric.is_global_zero:
-            write_checkpoint(self.run.run_dir, self.state, self.candidates)
+        write_checkpoint(self.run.run_dir, self.state, self.candidates, self.fabric.is_global_zero)
         self.saved_s = time.monotonic()
 
 
-def write_checkpoint(run_dir: Path, state: RunState, candidates: Sequence[Candidate]) -> None:
-    """Write the checkpoint of a run, atomically."""
+def equal_parts(share: Sequence[int], count: int, largest: int, smallest: int) -> list[list[int]]:
+    """A process's share of a batch in at most `count` parts, as many as in the others, whose shares are of these sizes.
+
+    With sharded weights all processes have to take them together.
+    """
+    size = -(-largest // count)
+    parts = min(-(-largest // size), smallest)
+    return [part.tolist() for part in np.array_split(np.asarray(share), parts)]
+
+
+def write_checkpoint(run_dir: Path, state: RunState, candidates: Sequence[Candidate], is_writer: bool) -> None:
+    """Write the checkpoint of a run, atomically.
+
+    Every process calls it, since sharded weights are gathered; `is_writer` names the one that writes.
+    """
     tensors: dict[str, Tensor] = {}
     for index, candidate in enumerate(candidates):
         tensors |= {f"{index}/{name}": tensor for name, tensor in candidate.tensors().items()}
     about = vars(state) | {"candidates": [candidate.counters() for candidate in candidates]}
-    write_tensors(run_dir / CHECKPOINT_FILE, tensors, header_for(about))
+    if is_writer:
+        write_tensors(run_dir / CHECKPOINT_FILE, tensors, header_for(about))
 
 
 def read_state(run_dir: Path) -> RunState | None:

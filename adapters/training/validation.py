@@ -59,9 +59,9 @@ def validate(
     for places, batch in zip(mine, read_ahead(dataset, mine, candidates[0].collate), strict=True):
         batch = batch.to(fabric.device)
         for candidate, judgement in zip(candidates, own, strict=True):
+            answers, loss = candidate.answer_with_loss(batch)  # whoever is broken, too: others wait for sharded weights
             if judgement.broken:
                 continue
-            answers, loss = candidate.answer_with_loss(batch)
             value, weight = as_loss(loss, candidate.adapter.kind)
             if not math.isfinite(float(value)):
                 judgement.broken = "features" if _broken(batch.features) else "scores"

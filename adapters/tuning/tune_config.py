@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from fit.augmentation.augmentation import AugmentName
 
 Tune = Literal["frozen", "lora", "full"]
+Strategy = Literal["ddp", "fsdp"]
 Augment = Literal["crop", "flip", "colour", "randaugment", "mixup", "none"]
 DEFAULT_RANK = 16
 DEFAULT_CROP_AREA = 0.3
-HOW_IT_TUNES = ("recompute",)  # changes no value
+HOW_IT_TUNES = ("recompute", "strategy")  # may change between a run and its continuation
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,9 @@ class TuneConfig:
         None, f"With --tune: the least share of the picture that a crop shows (default: {DEFAULT_CROP_AREA})."
     )
     recompute: bool = option(False, "With --tune: compute activations again on the way back, to save memory.")
+    strategy: Strategy = option(
+        "ddp", "With --tune and several --devices: whole weights in every process, or sharded (FSDP2)."
+    )
 
     def __post_init__(self) -> None:
         if self.tune == "frozen":
@@ -132,6 +136,18 @@ class TuneConfig:
             raise InputError(
                 f"tune: {kind} trains on stored features, with a frozen encoder; those that learn classes "
                 f"(map_classifier, linear) train with it{text.get(learns, '')}"
+            )
+
+    def check_devices(self, devices: int | str) -> None:
+        """Refuse to share out weights where there is nobody to share them with.
+
+        Raises:
+            InputError: FSDP on one device.
+        """
+        if self.strategy == "fsdp" and devices == 1:
+            raise InputError(
+                "strategy fsdp shares weights out over several devices, and there is one: "
+                "give --devices a number above 1, or leave it out"
             )
 
     def record(self, label_names: Sequence[str]) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from adapters.adapter import Adapter, Loss
 from adapters.card import TunedFrom
@@ -33,6 +33,9 @@ from core_encoder.models.trunk import Trunk, trunk_of
 from core_encoder.preprocessing import to_video_tensor
 from fit.augmentation.mixup import MixUp
 from fit.recompute import keep_activations, recompute_activations
+
+if TYPE_CHECKING:
+    from lightning.fabric.strategies import ModelParallelStrategy
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,15 @@ class TunedAdapter(Adapter):
         map_name, is_lora, _ = name.partition(".lora_")
         return self._depths[f"{map_name}.weight" if is_lora else name]
 
+    def sharded_layers(self) -> tuple[nn.Module, ...]:
+        """What processes with sharded weights gather one after the other; nothing, where layers run more than once."""
+        return self._trunk.layers if self._trunk.once else ()
+
+    def whole_parameters(self) -> list[nn.Parameter]:
+        """What is not worth sharding: all that is frozen and in none of `sharded_layers`."""
+        inside = {id(one) for layer in self.sharded_layers() for one in layer.parameters()}
+        return [one for one in self.parameters() if not one.requires_grad and id(one) not in inside]
+
     def check_example(self, example: Example) -> None:
         """Nothing to refuse: frames are as the plan says."""
 
@@ -213,6 +225,14 @@ def check_tunable(config: TuneConfig, encoder: Encoder, head: Adapter) -> Trunk:
 def _lora_maps(trunk: Trunk, config: TuneConfig) -> list[str]:
     """The names of the linear maps that get a LoRA."""
     return list(trunk.linear_maps("attention" in config.targets, "mlp" in config.targets))
+
+
+def fsdp_of_tuned(precision: str, world: int) -> ModelParallelStrategy:
+    """The strategy of Fabric that shares the weights of a `TunedAdapter` out over `world` processes."""
+    from fit.fsdp import fsdp
+
+    layers, whole = TunedAdapter.sharded_layers, TunedAdapter.whole_parameters
+    return fsdp(precision, world, layers, whole_of=whole, methods=("loss", "answer_with_loss"))
 
 
 class _Encoded:

@@ -20,13 +20,15 @@ class Trunk:
     `root` is the model of `transformers` where there is one inside: PEFT's files call things by their names below it.
     `module` makes the tokens, and nothing else of the model trains. `layers` are its transformer layers, first to last.
     `theirs` says what `transformers` calls a map of a model of ours; one of several names is these maps in one, their
-    rows in this order.
+    rows in this order. `once` says that a forward pass runs each layer exactly once, whatever the clips are like: then
+    processes can gather the weights of one layer after the other.
     """
 
     root: nn.Module
     module: nn.Module
     layers: tuple[nn.Module, ...]
     theirs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    once: bool = False
 
     def names_of(self, name: str) -> tuple[str, ...]:
         """What a linear map is called in a model of `transformers`."""

@@ -100,7 +100,7 @@ class VideoTextModel(nn.Module):
             for name, source in transformers_sources(self, vision_prefix(self.config)).items()
             if name.endswith(".weight")
         }
-        return Trunk(self, self.vision, (*self.vision.spatial_layers, *self.vision.temporal_layers), theirs)
+        return Trunk(self, self.vision, (*self.vision.spatial_layers, *self.vision.temporal_layers), theirs, once=True)
 
     def forward(
         self, video: Tensor, frame_mask: Tensor | None = None, layers: Sequence[int] = (), embed: bool = False

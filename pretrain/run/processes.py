@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -86,7 +86,9 @@ def _fabric(compute: ComputeConfig, devices: int, nodes: int = 1, plugins: Any =
 
     strategy: Any = DDPStrategy(timeout=_PATIENCE) if started_outside() else "auto"
     if compute.strategy == "fsdp":
-        strategy = _fsdp(compute.precision, devices * nodes)
+        from fit.fsdp import fsdp
+
+        strategy = fsdp(compute.precision, devices * nodes, _trained_layers, timeout=_PATIENCE)
     try:
         return Fabric(
             accelerator="cpu" if _on_cpu(compute) else compute.accelerator,
@@ -118,26 +120,7 @@ def _fitting(compute: ComputeConfig, batch: int) -> int:
     return max(count for count in range(1, asked + 1) if batch % count == 0)
 
 
-def _fsdp(precision: str, world: int) -> Any:
-    """FSDP2: every transformer layer, then the rest, sharded over all processes.
-
-    With bf16-mixed the layers' weights travel in bf16, in which the products read them. Temperature, positions and
-    queries stay in fp32, as between the layers the tokens do: they are summed, and steps of bf16 are too coarse.
-    """
-    from lightning.fabric.strategies import ModelParallelStrategy
-    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-
-    layers_dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
-    of_layers, of_rest = (
-        MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
-        for dtype in (layers_dtype, torch.float32)
-    )
-
-    def shard(module: nn.Module, mesh: Any) -> nn.Module:
-        for layer in module.modules():
-            if isinstance(layer, TransformerLayer) and any(p.requires_grad for p in layer.parameters()):
-                fully_shard(layer, mesh=mesh["data_parallel"], mp_policy=of_layers)
-        fully_shard(module, mesh=mesh["data_parallel"], mp_policy=of_rest)
-        return module
-
-    return ModelParallelStrategy(shard, data_parallel_size=world, tensor_parallel_size=1, timeout=_PATIENCE)
+def _trained_layers(stage: nn.Module) -> Iterator[nn.Module]:
+    for layer in stage.modules():
+        if isinstance(layer, TransformerLayer) and any(p.requires_grad for p in layer.parameters()):
+            yield layer

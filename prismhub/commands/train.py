@@ -150,6 +150,7 @@ def check_tuning(settings: TrainSettings, learns: TargetKind) -> None:
         InputError: a kind of adapter, or another option.
     """
     settings.tuning.check(settings.adapter, learns)
+    settings.tuning.check_devices(settings.training.devices)
     if settings.tuning.trains_encoder and settings.encoding.encoder_dtype != "fp32":
         raise InputError(
             f"encoder_dtype {settings.encoding.encoder_dtype}: weights that train are fp32; "

@@ -221,6 +221,11 @@ def test_more_than_the_stated_share_may_not_break(
         (["--tune", "lora", "--augment", "none,crop"], "augment: none goes with no other"),
         (["--tune", "lora", "--augment", "crop,crop"], "names one twice"),
         (["--tune", "lora", "--augment", "colour", "--crop-area", "0.5"], "crop_area means nothing without crop"),
+        (["--strategy", "fsdp"], "strategy means nothing: the encoder is frozen"),
+        (
+            ["--tune", "full", "--strategy", "fsdp"],
+            "strategy fsdp shares weights out over several devices, and there is",
+        ),
         (["--tune", "projection"], "option 'tune' cannot be 'projection'"),
         (["--tune", "lora", "--encoder-dtype", "bf16"], "weights that train are fp32"),
         (["--tune", "lora", "--adapter", "temporal_localizer"], "temporal_localizer trains on stored features"),
@@ -232,6 +237,16 @@ def test_what_means_nothing_is_refused_in_a_line(
     splits: Path, says: Callable[..., str], options: list[str], line: str
 ) -> None:
     assert line in says(2, "train", "--data", str(splits), "--encoder", "nano", *options)
+
+
+@pytest.mark.slow
+def test_two_processes_share_an_encoder_that_trains(splits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train: list[Any] = ["train", "--data", str(splits), *FAST, "--tune", "full", "--epochs", "1", "--name", "shared"]
+    done = read_json(capsys, *train, "--devices", "2", "--strategy", "fsdp")
+    assert done["adapter"] == "shared@v1"
+    assert len(load_adapter("shared").predict(videos_of(splits))) == len(videos_of(splits))
+    alone = read_json(capsys, *train)
+    assert alone["adapter"] == "shared@v1"  # how it is shared out makes no other run
 
 
 @pytest.mark.slow

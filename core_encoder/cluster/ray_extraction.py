@@ -65,7 +65,7 @@ def extract_on_ray(
     """`extract` on the workers of a cluster: the same features under the same keys.
 
     Videos and `root` lie where every machine of the cluster finds them by the same path. A clip that kills its worker
-    three times is a failure with that reason. Only where something is left to encode Ray begins, and `tell` hears of it.
+    three times is a failure with that reason. Ray begins, and `tell` hears so, only where clips are left.
 
     Raises:
         InputError: as `extract`; Ray is not installed, no cluster answers, or it has not the GPUs that were asked for.
@@ -161,6 +161,7 @@ class _Hand:
     calls: int = 0
     unfinished: dict[Clip, None] = field(default_factory=dict)  # of which it has frames
     unsaved: list[ClipStored] = field(default_factory=list)
+    saved: bool = True  # it said so last; of a long clip views may be unsaved before the clip is through
     reserved: bool = False  # for a clip that is kept apart
     flushed: bool = True  # since frames were sent last
     work: EncodingWork | None = None
@@ -235,7 +236,7 @@ class _Run:
             yield
         finally:
             self._calls.cancel()
-            saving = [hand.actor.save.remote() for hand in self._hands if hand.unsaved or hand.unfinished]
+            saving = [hand.actor.save.remote() for hand in self._hands if not hand.saved]
             if saving:
                 self._ray.wait(saving, num_returns=len(saving), timeout=_END_S)
             self._decoders.stop()
@@ -363,6 +364,7 @@ class _Run:
                 self._tally.repeated(other.clip, other.key)
             else:
                 self._tally.cached()
+        hand.saved = told.saved
         if told.saved:
             hand.unsaved.clear()
 

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -71,7 +71,7 @@ def _begun(cluster: ClusterSettings, tell: Callable[[str], None]) -> Iterator[An
     logging.getLogger("ray").setLevel(logging.ERROR)
     _check_address(cluster.address)
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-    with _ended_by_sigterm():
+    with _ended_by_sigterm(), _put_away(ray):
         try:
             if cluster.address is None:
                 ray.init(address="local", include_dashboard=False, **quiet)
@@ -80,10 +80,25 @@ def _begun(cluster: ClusterSettings, tell: Callable[[str], None]) -> Iterator[An
                 ray.init(address=cluster.address, runtime_env={"env_vars": given}, **quiet)
         except (ConnectionError, TimeoutError, RuntimeError) as error:
             raise _unreachable(cluster.address or "this machine", error) from error
-        try:
-            yield ray
-        finally:
-            ray.shutdown()
+        yield ray
+
+
+@contextmanager
+def _put_away(ray: Any) -> Iterator[None]:
+    """Ray ends with the block, and so does all that it began: agents of a raylet that ends early stay for a minute."""
+    import psutil  # Ray brings it
+
+    here = psutil.Process()
+    before = here.children()
+    try:
+        yield
+    finally:
+        own = [one for one in here.children() if one not in before and one.name().startswith(("raylet", "gcs_server"))]
+        begun = [one for server in own for one in (server, *server.children(recursive=True))]
+        ray.shutdown()
+        for one in begun:
+            with suppress(psutil.Error):
+                one.kill()
 
 
 @contextmanager

@@ -93,8 +93,11 @@ def _put_away(ray: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        own = [one for one in here.children() if one not in before and one.name().startswith(("raylet", "gcs_server"))]
-        begun = [one for server in own for one in (server, *server.children(recursive=True))]
+        begun = []
+        with suppress(psutil.Error):  # a process that ends meanwhile
+            own = [one for one in here.children() if one not in before]
+            servers = [one for one in own if one.name().startswith(("raylet", "gcs_server"))]
+            begun = [one for server in servers for one in (server, *server.children(recursive=True))]
         ray.shutdown()
         for one in begun:
             with suppress(psutil.Error):

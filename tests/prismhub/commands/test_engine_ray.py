@@ -97,9 +97,8 @@ def title_of(process: Any) -> str:
 
 
 def encoding_worker_of(command: subprocess.Popen[str]) -> int | None:
-    """The process id of a worker that is ready to encode, or does."""
-    titles = ("ray::EncodingWorker", "ray::EncodingWorker.encode")
-    return next((int(one.pid) for one in begun_by(command) if title_of(one) in titles), None)
+    """The process id of a worker that encodes."""
+    return next((int(one.pid) for one in begun_by(command) if title_of(one) == "ray::EncodingWorker.encode"), None)
 
 
 def until(holds: Callable[[], Any]) -> Any:
@@ -130,9 +129,9 @@ def test_encoding_is_ended_by_signals_and_goes_on(tmp_path: Path) -> None:
         write_video(tmp_path / "videos" / f"{number}.mp4", moving_square(24, 48, 64, seed=number))
     (tmp_path / "videos" / "bad.mp4").write_text("no video")
     words, home = ("encode", "videos", "--engine", "ray", "--json", "--clips-per-batch", "1"), tmp_path / "home"
-    first = prismhub(*words, folder=tmp_path, home=home)  # its worker takes ever so long for its first frames
-    os.kill(until(lambda: encoding_worker_of(first)), signal.SIGSTOP)
-    time.sleep(1)
+    windows = ("--sampling", "dense", "--stride", "1", "--window-stride", "1")
+    first = prismhub(*words, *windows, folder=tmp_path, home=home)
+    os.kill(until(lambda: encoding_worker_of(first)), signal.SIGSTOP)  # as if it took ever so long for a batch
     code, out, err = ended(first, signal.SIGINT)
     assert (code, out) == (130, "") and err.splitlines()[-1].startswith("prismhub: stopped;")
     second = prismhub(*words, folder=tmp_path, home=home)

@@ -33,7 +33,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest $(SPREAD) -m "not slow"
 
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest $(SPREAD)
+	$(BIN)/python -m pytest $(SPREAD) --durations 30
 
 explore: $(INSTALLED)
 	$(BIN)/python -m pytest $(SPREAD) -m hypothesis --hypothesis-profile explore

@@ -206,7 +206,7 @@ class _Batches:
 
     def __getitem__(self, indices: Sequence[int]) -> Batch:
         batch = read_batch(self._dataset, indices, self._collate)
-        batch.places = list(indices)
+        batch.places = batch.places or list(indices)
         return batch
 
 

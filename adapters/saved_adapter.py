@@ -51,7 +51,10 @@ from core_encoder.files.storage import (
 )
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from adapters.adapter import Adapter
+    from adapters.head_size import HeadSize
     from adapters.tuning.encoder_lora import EncoderLora
     from adapters.tuning.own_encoder import OwnEncoder
 
@@ -170,13 +173,23 @@ def read_adapter(cls: type[Kind], folder: str | Path, moved: Mapping[str, str] |
     check_finite(tensors, folder / WEIGHTS_FILE)
     config: Any = config_from_dict(cls.Config, info.config | dict(moved or {}), str(folder / CONFIG_FILE))
     context = Context(info.dim, info.targets, info.features, info.grid, folder, info.encoder_source)
-    adapter = cls.build(config, context)
+    with _size_limit(folder, info, tensors):
+        adapter = cls.build(config, context)
     elsewhere = adapter.names_in_assets()
     tensors |= {name: tensor for name, tensor in adapter.saved_state().items() if name in elsewhere}
     adapter.load_weights(tensors, str(folder / WEIGHTS_FILE))
     adapter.info = info
     adapter.tuning = _read_tuning(folder, info)
     return adapter.eval()
+
+
+def _size_limit(folder: Path, info: AdapterInfo, tensors: Mapping[str, Tensor]) -> HeadSize:
+    """The bound of a head's size, by its weights and those of its assets."""
+    from adapters.head_size import HeadSize
+
+    assets = sum((folder / path).stat().st_size for path in info.assets if path.endswith(".safetensors"))
+    held = sum(tensor.numel() for tensor in tensors.values()) + assets // 2
+    return HeadSize(held, len(tensors), str(folder / CONFIG_FILE))
 
 
 def _read_tuning(folder: Path, info: AdapterInfo) -> EncoderLora | OwnEncoder | None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from adapters.predictions import Prediction
     from adapters.training.train_grid import TrainingResult
     from adapters.training.training_config import TrainingConfig, TrainingProgress
+    from adapters.tuning.broken_clips import BrokenClips
     from adapters.tuning.frame_examples import FrameExamples
     from adapters.tuning.tuned_adapter import Tuning
     from benchmarks.results import NearClips, Result
@@ -201,6 +202,7 @@ def train_cell(
     run: Path,
     watch: Watch,
     restart: bool = False,
+    broken: BrokenClips | None = None,
     **about: Any,
 ) -> Trained:
     """Train a cell, judge it and save the best adapter in the registry; the same again goes on, or finds it finished.
@@ -209,6 +211,7 @@ def train_cell(
         features, sets: of `cell_features` and `data_sets`; `frame_sets` of `benchmarks.tuned_training` where it tunes.
         info: what the adapter should record of encoder and data.
         run: the folder of the run.
+        broken: where it tunes, the list of clips that break meanwhile.
         about: `config` and `command` of the result.
 
     Raises:
@@ -228,9 +231,16 @@ def train_cell(
     first = cell.training.seed
     folders = {first + k: run if cell.seeds == 1 else run / f"seed-{first + k}" for k in range(cell.seeds)}
     info = replace(info, features=features.spec, task=task.family, dataset=task.name, card=task.card)
+    record: dict[str, Any] = {  # by now: later a file may be gone
+        "data_digest": task.digest("train"),
+        "clip_s": _clip_lengths(sets["train"]),
+        **record_videos(features.samples["train"]),
+        **cell.record,
+    }
     trainings = [train_once(cell, sets, info, folder, seed, watch, restart) for seed, folder in folders.items()]
+    samples = features.samples[split]
     judged = [
-        list(answer_samples(one.best, task, features.samples[split], source_for(one.best, features, encoder), watch))
+        list(answer_samples(one.best, task, samples, source_for(one.best, features, encoder), watch, broken))
         for one in trainings
     ]
     seeds = tuple(
@@ -244,17 +254,12 @@ def train_cell(
         from benchmarks.blind import train_blind
 
         blind = train_blind(cell, features, sets, info, run / "blind", watch, split, restart)
-    record = {
-        "data_digest": task.digest("train"),
-        "clip_s": _clip_lengths(sets["train"]),
-        **record_videos(features.samples["train"]),
-        **cell.record,
-        **({"blind": blind.adapter} if blind else {}),
-    }
+        record["blind"] = blind.adapter
     adapter.info = replace(adapter.info, training=adapter.info.training | record)
-    also = repeated[split][0] if split in repeated else None
-    about |= {"also_in_train": also, "near_train": near, "blind": blind}
-    read = replace(features, spec=adapter.info.features or features.spec)
+    about |= {"also_in_train": repeated[split][0] if split in repeated else None, "near_train": near, "blind": blind}
+    failures = (*features.report.failures, *(broken.failures() if broken else ()))
+    report = replace(features.report, failures=failures)
+    read = replace(features, spec=adapter.info.features or features.spec, report=report)
     result = judge_cell(adapter, task, split, predictions, read, encoder, cell.name, first, **about)
     scores = result.as_scores()
     twin = replace(scores, values=blind.scores) if blind else None
@@ -262,7 +267,7 @@ def train_cell(
     saved = save_once(adapter, cell.name)
     result = replace(result, adapter=saved.ref, provenance=replace(result.provenance, seed=adapter.info.seed))
     result.write(run / "result.json")
-    write_predictions(run / "predictions.jsonl", predictions, described_targets(task, features.samples[split]))
+    write_predictions(run / "predictions.jsonl", predictions, described_targets(task, samples))
     return Trained(
         adapter=adapter,
         ref=saved.ref,
@@ -273,7 +278,7 @@ def train_cell(
         predictions=predictions,
         training=best,
         extraction=features.report,
-        failures=features.report.failures,
+        failures=failures,
         frames_decoded=features.report.frames_decoded + features.source.frames_decoded,
         seeds=seeds,
     )
@@ -332,12 +337,17 @@ def described_targets(task: Task, samples: Sequence[Sample]) -> dict[str, Any]:
 
 
 def answer_samples(
-    adapter: Adapter, task: Task, samples: Sequence[Sample], source: FeatureSource, watch: Watch
+    adapter: Adapter,
+    task: Task,
+    samples: Sequence[Sample],
+    source: FeatureSource,
+    watch: Watch,
+    broken: BrokenClips | None = None,
 ) -> Iterator[Prediction]:
-    """What an adapter says of every sample, as it is asked for.
+    """What an adapter says of every sample, as it is asked for; nothing of those that `broken` takes.
 
     Raises:
-        InputError: a video that was encoded can no longer be read.
+        InputError: a video that was encoded can no longer be read, and `broken` is not given or full.
     """
     from adapters.predicting import predict_clips
     from adapters.predictions import Truth
@@ -347,10 +357,13 @@ def answer_samples(
     with watch.bar("predicting") as bar:
         found = predict_clips(adapter, [sample.clip for sample in samples], known, source)
         for done, answer in enumerate(found, start=1):
-            if isinstance(answer, Failure):
-                raise InputError(f"{answer.path}: {answer.reason}")
             bar.update(done, len(samples))
-            yield answer
+            if not isinstance(answer, Failure):
+                yield answer
+            elif broken is None:
+                raise InputError(f"{answer.path}: {answer.reason}")
+            else:
+                broken.add(answer.clip, answer.reason)
 
 
 def judge_cell(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,9 +12,11 @@ if TYPE_CHECKING:
     from adapters.adapter import Adapter
     from adapters.features import ClipFeatures
     from adapters.training.training_config import TrainingConfig
+    from adapters.tuning.broken_clips import BrokenClips
     from adapters.tuning.frame_examples import FrameExamples
     from adapters.tuning.tune_config import TuneConfig
     from adapters.tuning.tuned_adapter import Tuning
+    from benchmarks.cell import CellFeatures
     from benchmarks.encoding import Watch
     from core_encoder.encoder import Encoder
     from core_encoder.features.feature_spec import FeatureSpec
@@ -44,14 +47,28 @@ def tuning_of(
     return tuning
 
 
-def frame_sets(tuning: Tuning, sets: Mapping[str, ClipFeatures], workers: int) -> dict[str, FrameExamples]:
+def broken_clips(run: Path, features: CellFeatures, max_unreadable: float, restart: bool) -> BrokenClips:
+    """The list, in the folder of a run, of the clips that break while it goes on; those that were before count, too."""
+    from adapters.tuning.broken_clips import BrokenClips
+
+    before = len(features.report.failures)
+    total = before + sum(map(len, features.samples.values()))
+    broken = BrokenClips(run / "failures.jsonl", int(max_unreadable * total) - before)
+    if restart:
+        broken.forget()
+    return broken
+
+
+def frame_sets(
+    tuning: Tuning, sets: Mapping[str, ClipFeatures], broken: BrokenClips, workers: int
+) -> dict[str, FrameExamples]:
     """The frames of the clips of each split, as training reads them."""
     from adapters.tuning.frame_examples import FrameExamples
     from fit.augmentation.augmentation import Augmentation
 
     config, names = tuning.config, tuning.label_names
     augmentation = Augmentation(config.augmentations(names), config.least_area)
-    return {split: FrameExamples(clips, tuning.spec, augmentation, workers) for split, clips in sets.items()}
+    return {split: FrameExamples(clips, tuning.spec, augmentation, broken, workers) for split, clips in sets.items()}
 
 
 def state_cost(

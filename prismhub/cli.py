@@ -47,6 +47,7 @@ from prismhub.printing import (
     print_predictions,
     print_results,
     print_table,
+    spread_text,
 )
 from prismhub.settings import (
     DemoSettings,
@@ -153,6 +154,7 @@ def _train(settings: TrainSettings) -> None:
                 "settings": [asdict(setting) for setting in done.training.settings],
                 "seeds": [asdict(one) for one in done.seeds],
                 "frames_decoded": done.frames_decoded,
+                "failed": [asdict(failure) for failure in done.failures],
             }
         )
     else:
@@ -163,9 +165,9 @@ def _train(settings: TrainSettings) -> None:
             ]
             print_table(["setting", "validation score", "best epoch", "stopped"], rows)
         if len(done.seeds) > 1:
-            print(f"over {len(done.seeds)} seeds: {_spread([one.validation for one in done.seeds])} on validation")
+            print(f"over {len(done.seeds)} seeds: {spread_text([one.validation for one in done.seeds])} on validation")
             main, split = done.result.main_metric, done.result.split
-            print(f"over {len(done.seeds)} seeds: {_spread([one.judged for one in done.seeds])} {main} on {split}")
+            print(f"over {len(done.seeds)} seeds: {spread_text([one.judged for one in done.seeds])} {main} on {split}")
         print_results([done.result])
         print(f"saved as {done.ref} in {done.folder}")
         print(f"use it:  {_program()} predict VIDEO --adapter {done.ref.partition('@')[0]}")
@@ -360,13 +362,6 @@ app.command("pretrain")(command_signature(PretrainSettings, _pretrain))
 app.command("demo")(command_signature(DemoSettings, _demo))
 app.command("encoders")(command_signature(ShowSettings, _encoders))
 app.command("env")(command_signature(ShowSettings, print_env))
-
-
-def _spread(values: Sequence[float | None]) -> str:
-    import statistics
-
-    known = [value for value in values if value is not None]
-    return f"mean {statistics.mean(known):.4f}, standard deviation {statistics.stdev(known):.4f}"
 
 
 def _exit_for(failures: Sequence[Any]) -> None:

@@ -85,3 +85,10 @@ def cell_text(value: Any) -> str:
 
 def number_text(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+def spread_text(values: Sequence[float | None]) -> str:
+    import statistics
+
+    known = [value for value in values if value is not None]
+    return f"mean {statistics.mean(known):.4f}, standard deviation {statistics.stdev(known):.4f}"

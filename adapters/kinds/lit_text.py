@@ -23,6 +23,7 @@ from adapters.classifier import real_rows, scale_batches
 from adapters.context import Context
 from adapters.features import Batch, FeatureDataset, Times, targets_of, texts_of_target
 from adapters.head_options import LARGEST_SCALE, LitTextConfig
+from adapters.head_size import of_other_files
 from adapters.kinds.map_classifier import DEFAULT_HEADS, PoolingRound, nearest_divisor
 from adapters.lora import LORA_FOLDER, save_lora, with_lora
 from adapters.predicting import evaluating
@@ -271,7 +272,8 @@ def _open_tower(source: str, config: LitTextConfig, assets: Path | None) -> tupl
     if not source:
         raise InputError("lit_text needs a text tower: name an encoder, folder or Hub id with text_tower")
     try:
-        tower = load_text_encoder(source)
+        with of_other_files():
+            tower = load_text_encoder(source)
     except InputError as error:
         hint = "name another with text_tower" if known is None else "say where it lies now with text_tower"
         raise InputError(f"{error}; {hint}") from error

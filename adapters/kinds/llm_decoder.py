@@ -23,6 +23,7 @@ from adapters.classifier import real_rows, scale_batches
 from adapters.context import Context, TargetKind
 from adapters.features import Batch, FeatureDataset, Times, inputs_of, targets_of, texts_of_target
 from adapters.head_options import LlmDecoderConfig
+from adapters.head_size import of_other_files
 from adapters.kinds.map_classifier import DEFAULT_HEADS, nearest_divisor
 from adapters.language.bridges import Bridge, PooledTokens, Resampler
 from adapters.language.embedding_space import WordLoss
@@ -224,7 +225,8 @@ def _open_llm(config: LlmDecoderConfig, assets: Path | None) -> tuple[LanguageMo
     known = read_config_json(assets / ABOUT) if assets is not None else None
     try:
         folder = find_llm(config.llm)
-        llm = LanguageModel(folder, _DTYPES[config.llm_dtype])
+        with of_other_files():
+            llm = LanguageModel(folder, _DTYPES[config.llm_dtype])
     except InputError as error:
         hint = "name another with llm" if known is None else "say where it lies now with llm"
         raise InputError(f"{error}; {hint}") from error

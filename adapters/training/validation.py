@@ -69,7 +69,8 @@ def validate(
             judgement.loss_sum += float(value) * weight
             judgement.weight += weight
             rows = zip(answers, batch.times, batch.to("cpu").truths, strict=True)
-            judgement.answers |= dict(zip(places, rows, strict=True))
+            read = places if batch.places is None else batch.places  # a clip may have broken meanwhile
+            judgement.answers |= dict(zip(read, rows, strict=True))
         tell()
     return own if world == 1 else [_joined(parts) for parts in zip(*_gathered(own, world), strict=True)]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 
 from adapters.features import Batch, ClipFeatures, Example, example_of, stack
 from adapters.predictions import Truth
+from adapters.tuning.broken_clips import BrokenClips
 from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.features.feature_spec import ClipKey, FeatureSpec, Record
 from core_encoder.preprocessing import Crop, Preprocessing
@@ -21,25 +21,26 @@ from core_encoder.video.decoding import Source
 from core_encoder.video.video_files import video_digest
 from fit.augmentation.augmentation import Augmentation
 
-log = logging.getLogger(__name__)
-
 
 class FrameExamples:
     """The examples of some clips with frames, uint8 `(T, H, W, 3)`, where features would be.
 
     Masks `(T,)` are of frames. These are the very frames of which the features of the clips are made. Only in an epoch
-    of training are they augmented, by seed, epoch and place of the example; then a video that can no longer be read
-    costs its own example.
+    of training are they augmented, by seed, epoch and place of the example. A clip that can no longer be read costs its
+    own examples.
     """
 
-    def __init__(self, clips: ClipFeatures, spec: FeatureSpec, augmentation: Augmentation, workers: int = 2) -> None:
-        """Frames of `clips` as `spec` samples and shows them; `workers` threads decode."""
+    def __init__(
+        self, clips: ClipFeatures, spec: FeatureSpec, augmentation: Augmentation, broken: BrokenClips, workers: int = 2
+    ) -> None:
+        """Frames of `clips` as `spec` samples and shows them; `broken` lists those lost, `workers` threads decode."""
         self.clips = clips
         self.spec = spec
         self.ids, self.targets = clips.ids, clips.targets
         self._augmentation, self._workers = augmentation, workers
         self._epoch: tuple[int, int] | None = None  # seed and number
-        self._broken: set[str] = set()
+        self._broken = broken
+        self._addresses = clips.addresses()  # now: later a file may be gone
 
     @property
     def inputs(self) -> dict[str, list[Any]]:
@@ -48,7 +49,7 @@ class FrameExamples:
 
     def addresses(self) -> list[str]:
         """The content address of every clip."""
-        return self.clips.addresses()
+        return self._addresses
 
     def clip_seconds(self) -> list[float]:
         """How many seconds of video the views of each clip are."""
@@ -64,41 +65,56 @@ class FrameExamples:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Example:
-        """The frames of one view.
+        """The frames of one view, or of the next one that can still be read.
 
         Raises:
-            InputError: the video can no longer be read.
+            InputError: too many clips have broken.
         """
-        try:
-            return self._read(index)
-        except UnreadableVideo as error:
-            raise InputError(f"{error}: it could be read before; is the disk there?") from error
+        return self._next_readable(index)[1]
 
     def read_batch(self, indices: Sequence[int]) -> Batch:
-        """Examples stacked; in training those of broken videos are left out, which is said once.
+        """Examples stacked, those of broken clips left out; `places` says which they are.
+
+        Where none is left, the next one that can be read stands for them: other processes wait for this one's share.
 
         Raises:
-            InputError: none is left, or one broke that is judged.
+            InputError: too many clips have broken.
         """
+        chosen = [int(index) for index in indices]
         with ThreadPoolExecutor(self._workers, thread_name_prefix="decode") as pool:
-            jobs = [pool.submit(self._read, int(index)) for index in indices]
-        examples: list[Example] = []
-        problem: UnreadableVideo | None = None
-        for job in jobs:
-            try:
-                examples.append(job.result())
-            except UnreadableVideo as error:
-                problem = error
-                if self._epoch is None:
-                    break
-                if error.path not in self._broken:
-                    self._broken.add(error.path)
-                    log.warning("%s: it could be read before; training goes on without it", error)
-        if problem is not None and (self._epoch is None or not examples):
-            raise InputError(f"{problem}: it could be read before; is the disk there?") from problem
-        return stack(examples)
+            found = list(pool.map(self._read, chosen))
+        readable: dict[int, Example] = {}
+        for place, one in zip(chosen, found, strict=True):
+            if isinstance(one, UnreadableVideo):
+                self._leave_out(place, one)
+            else:
+                readable[place] = one
+        if not readable:
+            readable = dict([self._next_readable(chosen[-1] + 1)])
+        batch = stack(list(readable.values()))
+        batch.places = list(readable)
+        return batch
 
-    def _read(self, index: int) -> Example:
+    def _next_readable(self, index: int) -> tuple[int, Example]:
+        """The first example from `index` on, round the end, that can be read, with its place."""
+        for place in (*range(index, len(self)), *range(min(index, len(self)))):
+            found = self._read(place)
+            if not isinstance(found, UnreadableVideo):
+                return place, found
+            self._leave_out(place, found)
+        raise InputError(f"{found}: no clip beside it can be read any more; is the disk there?")
+
+    def _read(self, index: int) -> Example | UnreadableVideo:
+        """The frames of one view, or why there are none."""
+        try:
+            return self._decode(index)
+        except UnreadableVideo as error:
+            return error
+
+    def _leave_out(self, index: int, error: UnreadableVideo) -> None:
+        self._broken.add(self.clips.clips[self.clips.places[index][0]], error.reason)
+
+    def _decode(self, index: int) -> Example:
         place, number = self.clips.places[index]
         clip = self.clips.clips[place]
         key = ClipKey.of(clip, video_digest(clip.path))

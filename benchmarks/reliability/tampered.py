@@ -30,7 +30,7 @@ _SHA = "weights_sha256"
 class Case:
     """A file of a folder and what is done to it; `harmless` where taking it as it was is as good as refusing it."""
 
-    what: str  # the kind of folder: adapter, encoder, training, pretraining
+    what: str  # the kind of folder: adapter, head, encoder, training, pretraining
     file: str
     name: str
     tamper: by.Tamper
@@ -76,9 +76,14 @@ def _cases() -> list[Case]:
         ("heads that do not divide", by.changed(vision_config__num_attention_heads=7)),
         ("negative picture", by.changed(vision_config__image_size=-48)),
     ]
+    head = [
+        ("hidden width of 10^7", by.changed(config__hidden=10**7)),
+        ("MLP of 10^9 times its width", by.changed(config__mlp_ratio=1e9)),
+    ]
     cases = [Case("adapter", WEIGHTS_FILE, "bit_flipped", by.bit_flipped, sign=False)]
     cases += [Case("adapter", WEIGHTS_FILE, name, tamper) for name, tamper in weights]
     cases += [Case("adapter", CONFIG_FILE, name, tamper, sign=False) for name, tamper in [*texts, *links, *adapter]]
+    cases += [Case("head", CONFIG_FILE, name, tamper, sign=False) for name, tamper in head]
     cases += [Case("adapter", CONFIG_FILE, "auto_map", by.auto_map, sign=False, harmless=True)]
     cases += [Case("encoder", "model.safetensors", name, tamper) for name, tamper in weights]
     cases += [Case("encoder", "config.json", name, tamper) for name, tamper in [*texts, *links, *encoder]]
@@ -155,7 +160,7 @@ class _Bases:
 
     def load(self, what: str, folder: Path) -> Ended:
         """Run the command that loads it."""
-        if what == "adapter":
+        if what in ("adapter", "head"):
             return self._run("predict", self.video, "--adapter", folder)
         if what == "encoder":
             return self._run("encode", self.video, "--encoder", folder, "--store", folder / "features")
@@ -165,9 +170,15 @@ class _Bases:
         return prismhub(*words, home=home or self.home, limit_s=LIMIT_S)
 
     def _make_adapter(self, base: Path) -> None:
-        how = ("--adapter", "linear", "--epochs", "2", "--val-fraction", "0", "--name", "whole")
+        self._train("linear", base)
+
+    def _make_head(self, base: Path) -> None:
+        self._train("map_classifier", base)
+
+    def _train(self, kind: str, base: Path) -> None:
+        how = ("--adapter", kind, "--epochs", "2", "--val-fraction", "0", "--name", f"whole-{kind}")
         self._run("train", "--data", self.folder / "videos", *how)
-        shutil.copytree(self.home / "adapters" / "whole" / "v1", base)
+        shutil.copytree(self.home / "adapters" / f"whole-{kind}" / "v1", base)
 
     def _make_encoder(self, base: Path) -> None:
         shutil.copytree(NANO, base)

@@ -30,6 +30,7 @@ from core_encoder.video.decoders import open_video
 from prismhub.exporting.formats import quiet
 from prismhub.exporting.model_folder import write_model
 from prismhub.exporting.subjects import Subject, adapter_subject
+from prismhub.progress import Show
 from tasks import ClassificationTask, Sample
 
 FLOAT, WEIGHTS, DYNAMIC = "onnxruntime float32", "onnxruntime int8 weights", "onnxruntime dynamic int8"
@@ -109,7 +110,7 @@ def written(ref: str, folder: Path) -> dict[str, Path]:
     from onnxruntime.quantization import quantize_dynamic
 
     for name, int8 in ((FLOAT, False), (WEIGHTS, True)):
-        write_model(subject_of(ref), folder / name, "onnx", int8, print)
+        write_model(subject_of(ref), folder / name, "onnx", int8, Show(quiet=False))
     files = {name: folder / name / "model.onnx" for name in (FLOAT, WEIGHTS)}
     files[DYNAMIC] = folder / "dynamic.onnx"
     logging.disable(logging.WARNING)  # it wants another tool to be run before

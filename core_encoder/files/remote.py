@@ -223,9 +223,24 @@ def _object_facts(url: Url, timeout_s: float) -> RemoteFacts:
     info = _call(file_system(url), "info", url.whole, timeout_s=timeout_s)
     if info.get("type") == "directory":
         raise RemoteError(url, "a folder, not a file")
+    return _told(info)
+
+
+def _told(info: Mapping[str, Any]) -> RemoteFacts:
+    """What a store says of an object, alone or in a list."""
     lfs = info.get("lfs") or {}
     sha256 = lfs.get("sha256") if isinstance(lfs, dict) else getattr(lfs, "sha256", None)
-    return RemoteFacts(info["size"], _first(info, _TAGS), True, sha256)
+    changed = info.get("LastModified") or info.get("mtime")
+    since = changed.timestamp() if isinstance(changed, datetime) else 0.0
+    return RemoteFacts(info["size"], _first(info, _TAGS), True, sha256, since)
+
+
+def remember_facts(found: Mapping[Url, RemoteFacts]) -> None:
+    """Take what a list says of files for what is known of them, so that none of them has to be asked for."""
+    for url, facts in found.items():
+        if len(_facts) >= _REMEMBERED:
+            _facts.clear()
+        _facts[url.whole] = facts
 
 
 def _first(told: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -391,9 +406,7 @@ def list_files(url: Url) -> dict[Url, RemoteFacts]:
     for name, info in sorted(found.items()):
         below = name[len(prefix) :] if name.startswith(prefix) else name
         if info.get("type") != "directory" and "/." not in f"/{below.lstrip('/')}":
-            changed = info.get("LastModified") or info.get("mtime")
-            since = changed.timestamp() if isinstance(changed, datetime) else 0.0
-            listed[Url(f"{url.scheme}://{name}")] = RemoteFacts(info["size"], _first(info, _TAGS), True, changed=since)
+            listed[Url(f"{url.scheme}://{name}")] = _told(info)
     return listed
 
 

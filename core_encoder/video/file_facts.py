@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from core_encoder.errors import UnreadableVideo
-from core_encoder.video.video_bytes import check_file
+from core_encoder.files.urls import Url, named
+from core_encoder.video.video_bytes import check_file, is_inside, open_bytes
 
 _ASS_FIELDS = 8  # commas before the text of an event as libav gives it
 _ASS_MARKUP = re.compile(r"\{\\[^}]*\}")
@@ -28,24 +29,32 @@ class FileFacts:
 def read_file_facts(path: str | Path) -> FileFacts:
     """Read the header of a file, and its subtitle streams where it has any that are text; no picture is decoded.
 
-    The time of recording is the container's, else that of the file. Times of cues count from the first picture. Text
-    that cannot be decoded is passed over.
+    The time of recording is the container's, else that of the file; of one elsewhere or in a tar that is not known, and
+    empty. Times of cues count from the first picture. Text that cannot be decoded is passed over.
 
     Raises:
         UnreadableVideo: the file cannot be opened.
     """
     import av
 
-    path = os.fspath(path)
-    status = check_file(path)
+    path = named(os.fspath(path))
     try:
-        with av.open(Path(path).absolute().as_posix(), metadata_errors="ignore") as container:
-            recorded = _recorded(container) or datetime.fromtimestamp(int(status.st_mtime), UTC).isoformat()
+        with open_bytes(path) as video, av.open(video.opened(), metadata_errors="ignore") as container:
+            recorded = _recorded(container) or _changed(path)
             streams = [one for one in container.streams.subtitles if one.codec_context is not None]
             cues = sorted(_cues(container, streams)) if streams else []
+    except UnreadableVideo:
+        raise
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UnreadableVideo(path, f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
     return FileFacts(recorded, tuple(dict.fromkeys(cues)))
+
+
+def _changed(path: str) -> str:
+    """When a file of this machine was changed last; empty for any other."""
+    if isinstance(path, Url) or is_inside(path):
+        return ""
+    return datetime.fromtimestamp(int(check_file(path).st_mtime), UTC).isoformat()
 
 
 def _recorded(container: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core_encoder.errors import InputError
-from core_encoder.files.remote import RemoteError, file_system, list_files
+from core_encoder.files.remote import RemoteError, file_system, list_files, remember_facts
 from core_encoder.files.urls import Url
 from core_encoder.video.tar_videos import videos_in_tar
 from core_encoder.video.video_files import VIDEO_SUFFIXES
@@ -16,12 +16,22 @@ def videos_at(url: Url) -> list[str]:
         InputError: what reads such addresses is not installed, there is nothing, or it cannot be listed.
     """
     file_system(url)
-    suffix = url.suffix.lower()
-    if suffix == ".tar":
+    if url.suffix.lower() == ".tar":
         return in_tars([url])
-    if suffix in VIDEO_SUFFIXES or (url.is_web and not url.path.endswith("/")):
-        return [url]
-    found = files_below(url)
+    return [url] if names_one(url) else videos_among(url, files_below(url))
+
+
+def names_one(url: Url) -> bool:
+    """Whether an address looks like that of one video."""
+    return url.suffix.lower() in VIDEO_SUFFIXES or (url.is_web and not url.path.endswith("/"))
+
+
+def videos_among(url: Url, found: list[Url]) -> list[str]:
+    """The paths of the videos among the files below an address, and of those in its tars.
+
+    Raises:
+        InputError: there is none, or a tar cannot be read.
+    """
     videos = [one for one in found if one.suffix.lower() in VIDEO_SUFFIXES]
     tars = [one for one in found if one.suffix.lower() == ".tar"]
     if not videos and not tars:
@@ -32,15 +42,17 @@ def videos_at(url: Url) -> list[str]:
 
 
 def files_below(url: Url) -> list[Url]:
-    """The files below an address, sorted, hidden ones passed over.
+    """The files below an address as it is now, sorted, hidden ones passed over.
 
     Raises:
         InputError: it cannot be listed.
     """
     try:
-        return list(list_files(url))
+        found = list_files(url)
     except RemoteError as error:
         raise InputError(f"{url}: {error.reason}") from error
+    remember_facts(found)
+    return list(found)
 
 
 def in_tars(tars: list[Url]) -> list[str]:

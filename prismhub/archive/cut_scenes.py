@@ -17,6 +17,7 @@ import numpy as np
 
 from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.files.storage import atomic_path, plain_name
+from core_encoder.files.urls import Url, named
 from core_encoder.video.stream_facts import upright
 
 _CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
@@ -47,6 +48,8 @@ def save_scene(video: str | Path, start_s: float, end_s: float, folder: Path, na
     """
     import av
 
+    if isinstance(named(str(video)), Url):
+        raise UnreadableVideo(str(video), "it lies elsewhere: scenes are cut out of files of this machine")
     path = Path(video)
     if not path.is_file():
         raise UnreadableVideo(str(video), "the file is not there any more")

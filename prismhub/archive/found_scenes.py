@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core_encoder.errors import UnreadableVideo, one_line
+from core_encoder.files.urls import Url, named
 from prismhub.archive.scenes import Cue, Finding
 from prismhub.progress import clock_text
 
@@ -139,12 +140,14 @@ class Found(Sequence[FoundScene]):
 
 def common_folder(paths: Sequence[str]) -> str:
     """The folder that all paths lie in, with its slash; empty where it is none."""
-    folders = [Path(path).parts[:-1] for path in paths]
+    folders = [tuple(path.split("/")) if isinstance(named(path), Url) else Path(path).parts for path in paths]
     shared: list[str] = []
-    for parts in zip(*folders, strict=False):
+    for parts in zip(*(parts[:-1] for parts in folders), strict=False):
         if len(set(parts)) > 1:
             break
         shared.append(parts[0])
+    if shared[1:2] == [""]:  # scheme, nothing, host
+        return "/".join([*shared, ""]) if len(shared) > 2 else ""
     return f"{Path(*shared)}/" if len(shared) > 1 else ""
 
 

@@ -35,7 +35,9 @@ class SceneSettings:
 class IndexSettings(PartsSettings):
     """Options of `prismhub index`."""
 
-    videos: tuple[str, ...] = option(help="Folders of videos, or videos.", positional=True)
+    videos: tuple[str, ...] = option(
+        help="Folders of videos, or videos; tars and addresses (s3://...), too.", positional=True
+    )
     out: Path = option(Path("archive"), "Folder of the archive; made, or brought up to date.")
     encoder: str | None = option(
         None, "Bundled name, Hub id or folder (default: that of the archive or of the adapters, else nano)."

@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any
 from core_encoder.clip_plan import Clip
 from core_encoder.errors import InputError, UnreadableVideo, one_line
 from core_encoder.files.storage import locked, writing_to
+from core_encoder.files.urls import Url
 from core_encoder.video.file_facts import read_file_facts
+from core_encoder.video.video_bytes import open_bytes
 from core_encoder.video.video_files import video_digest
 from prismhub.archive.scene_cuts import SceneCuts
 from prismhub.archive.scenes import ArchivedVideo, ArchiveRecord, SceneIndex
 from prismhub.archive.subtitles import speech_digest, spoken_in
-from prismhub.archive.video_folders import FoundVideo, FoundVideos
+from prismhub.archive.video_folders import FoundVideo, FoundVideos, is_missing
 from prismhub.archive.video_scenes import (
     SceneFailed,
     SceneMade,
@@ -178,7 +180,8 @@ class Ingestion:
                         self._fail(event.clip, event.reason)
                     elif isinstance(event, VideoUnread):
                         self._fail(Clip(event.path), event.reason)
-                        if (key := by_file[event.path].key) in known:  # its scenes are of a file that is no more
+                        key, elsewhere = by_file[event.path].key, isinstance(event.path, Url)
+                        if key in known and not elsewhere:  # its scenes are of a file that is no more
                             self._index.delete([key])
                         clock.close(event.path)
                     else:
@@ -264,7 +267,7 @@ class Ingestion:
         """Strike out what will be tried again, and what is gone."""
         here = {video.file for video in found.videos}
         listed = [one.clip for one in self._listed.read()]
-        self._listed.forget(clip for clip in listed if clip.path in here or not Path(clip.path).exists())
+        self._listed.forget(clip for clip in listed if clip.path in here or is_missing(clip.path))
 
 
 class _Batch:
@@ -293,7 +296,8 @@ class _Clock:
     """Counts seconds of video; those of files that are not opened yet are guessed from their bytes."""
 
     def __init__(self, videos: Sequence[FoundVideo]) -> None:
-        self._left = {video.file: _size(video.file) for video in videos}  # not opened yet
+        elsewhere = any(isinstance(video.file, Url) for video in videos)  # to ask for each size would take long
+        self._left = {video.file: 1 if elsewhere else _size(video.file) for video in videos}  # not opened yet
         self._left_bytes = sum(self._left.values())
         self._bytes = 0
         self._known_s = 0.0
@@ -365,6 +369,7 @@ def _reason(error: InputError) -> str:
 
 def _size(file: str) -> int:
     try:
-        return Path(file).stat().st_size
-    except OSError:
+        with open_bytes(file) as video:
+            return video.size
+    except InputError:
         return 0

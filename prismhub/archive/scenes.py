@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from core_encoder.files.urls import as_location
+
 NO_VECTOR: NDArray[np.float32] = np.zeros(0, np.float32)
 
 
@@ -58,7 +60,7 @@ class ArchivedVideo:
 
     `made_of` names what its scenes were made of, each with a digest: `video` (the sha256 of its bytes), `cuts`,
     `space`, `speech`, and `adapter NAME` of all that have answered. `recorded` is an ISO 8601 date and time, of the
-    container or else of the file; sizes are pixels.
+    container or else of the file, empty where neither is known; sizes are pixels.
     """
 
     root: str
@@ -74,6 +76,11 @@ class ArchivedVideo:
     @property
     def key(self) -> tuple[str, str]:
         return self.root, self.path
+
+    @property
+    def place(self) -> str:
+        """The path or address of its file."""
+        return str(as_location(self.root) / self.path)
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,7 @@ class ArchiveSearch:
             shown.append(
                 FoundScene(
                     best.id,
-                    str(Path(best.video.root) / best.video.path),
+                    best.video.place,
                     min(one.start_s for one in several),
                     max(one.end_s for one in several),
                     answer.best.score,

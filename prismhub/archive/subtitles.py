@@ -11,12 +11,13 @@ import hashlib
 import html
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from core_encoder.errors import InputError
+from core_encoder.files.urls import Location, Url
 from prismhub.archive.scenes import Cue
 
 SUFFIXES = (".srt", ".vtt")
+_LARGEST = 1 << 25  # bytes of subtitles that are fetched from elsewhere
 _MOMENT_S = 0.001  # how long a cue lasts that ends before it starts: it is found where it starts
 _TIME = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?"
 _TIMES = re.compile(rf"^\s*{_TIME}\s*-+>\s*{_TIME}(?:\s|$)")
@@ -30,16 +31,16 @@ _MARKS = (
 )
 
 
-def sidecars(videos: Iterable[Path], files: Iterable[Path]) -> dict[Path, list[Path]]:
+def sidecars(videos: Iterable[Location], files: Iterable[Location]) -> dict[Location, list[Location]]:
     """The subtitle files of every video: in its folder, called like it, with or without suffixes such as `.en`.
 
     Of two videos `a` and `a.b`, the file `a.b.srt` is of the second alone.
     """
-    by_stem: dict[tuple[Path, str], list[Path]] = {}
+    by_stem: dict[tuple[Location, str], list[Location]] = {}
     for video in videos:
         by_stem.setdefault((video.parent, video.stem), []).append(video)
-    found: dict[Path, list[Path]] = {}
-    for file in sorted(files):
+    found: dict[Location, list[Location]] = {}
+    for file in sorted(files, key=str):
         if file.suffix.lower() not in SUFFIXES:
             continue
         stem = file.stem
@@ -50,7 +51,7 @@ def sidecars(videos: Iterable[Path], files: Iterable[Path]) -> dict[Path, list[P
     return found
 
 
-def speech_digest(files: Sequence[Path]) -> str:
+def speech_digest(files: Sequence[Location]) -> str:
     """Changes with every name and byte of some subtitle files; empty where there are none.
 
     Raises:
@@ -63,7 +64,7 @@ def speech_digest(files: Sequence[Path]) -> str:
     return digest.hexdigest() if files else ""
 
 
-def read_subtitles(file: Path) -> list[Cue]:
+def read_subtitles(file: Location) -> list[Cue]:
     """The cues of a subtitle file, in the order of time; lines that make no sense are passed over.
 
     Raises:
@@ -114,8 +115,15 @@ def _seconds(fields: Sequence[str | None]) -> float:
     return int(hours or 0) * 3600 + int(minutes or 0) * 60 + int(seconds or 0) + thousandths / 1000
 
 
-def _bytes(file: Path) -> bytes:
+def _bytes(file: Location) -> bytes:
     try:
+        if isinstance(file, Url):
+            from core_encoder.files.remote import RemoteError, read_whole
+
+            try:
+                return read_whole(file, _LARGEST)
+            except RemoteError as error:
+                raise InputError(f"{file}: {error.reason}") from error
         return file.read_bytes()
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from error

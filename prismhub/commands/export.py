@@ -53,7 +53,7 @@ def _export_model(settings: ExportSettings, show: Show) -> ExportedModel:
 
     from prismhub.exporting.model_folder import write_model
 
-    return write_model(_subject(settings, adapter), out, name, settings.model.int8, show.note)
+    return write_model(_subject(settings, adapter), out, name, settings.model.int8, show)
 
 
 def _find_adapter(source: str) -> AdapterInfo | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from core_encoder.errors import InputError, one_line
 from core_encoder.files.storage import nearest, write_text
+from core_encoder.files.urls import Url, named
 from prismhub.archive.query_settings import LabelSettings
 from prismhub.printing import print_json
 from prismhub.progress import SILENT, Show
@@ -46,7 +47,7 @@ def label(settings: LabelSettings, show: Show = SILENT) -> Found:
     writer.writerow(COLUMNS)
     for one in found:
         called = settings.label or settings.text or next(iter(one.labels), "")
-        path = str(Path(one.video).absolute())
+        path = one.video if isinstance(named(one.video), Url) else str(Path(one.video).absolute())
         if not is_utf8(path):
             raise InputError(
                 f"{one_line(path)}: its name is no UTF-8, which a manifest needs: rename it, index it again"

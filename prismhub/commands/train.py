@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from core_encoder.config import parse_grid
-from core_encoder.errors import InputError
+from core_encoder.errors import InputError, one_line
 from core_encoder.files.storage import check_name, plain_name, prismhub_home
 from prismhub.features import (
     check_encoding,
@@ -47,7 +47,7 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     from adapters.training.grid import resolve_settings
     from benchmarks.blind import check_blind
     from benchmarks.cell import SPLITS, Cell, cell_features, data_sets, train_cell
-    from benchmarks.tuned_training import frame_sets, state_cost, tuning_of
+    from benchmarks.tuned_training import broken_clips, frame_sets, state_cost, tuning_of
     from tasks.own_data import read_task
 
     dataset, training = settings.dataset, settings.training
@@ -117,10 +117,13 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
     features = cell_features(task, SPLITS, encoder, looked_at, reading, show, dataset.max_unreadable)
     sets = data_sets(cell, features)
     run = settings.run or prismhub_home() / "runs" / f"{cell.name}-{_identity(settings, task, sets)}"
-    frames = frame_sets(cell.tuning, sets, reading.workers) if cell.tuning else {}
-    if cell.tuning is not None and (settings.restart or not (run / "result.json").exists()):
-        state_cost(cell.tuning, heads, frames, training, encoder.device, show)
-    return train_cell(
+    broken, frames = None, {}
+    if cell.tuning is not None:
+        broken = broken_clips(run, features, dataset.max_unreadable, settings.restart)
+        frames = frame_sets(cell.tuning, sets, broken, reading.workers)
+        if settings.restart or not (run / "result.json").exists():
+            state_cost(cell.tuning, heads, frames, training, encoder.device, show)
+    trained = train_cell(
         cell,
         replace(features, spec=spec),
         frames or sets,
@@ -129,9 +132,15 @@ def train(settings: TrainSettings, show: Show = SILENT) -> Trained:
         run,
         show,
         settings.restart,
+        broken,
         config=settings_record(settings),
         command=run_command(),
     )
+    if broken is not None and (lost := broken.failures()):
+        count = "1 clip" if len(lost) == 1 else f"{len(lost)} clips"
+        first = f"{one_line(lost[0].path)}: {lost[0].reason}"
+        show.note(f"{count} broke meanwhile: left out, and listed in {broken.path}; the first: {first}")
+    return trained
 
 
 def check_tuning(settings: TrainSettings, learns: TargetKind) -> None:

@@ -5,7 +5,7 @@ Axes stay open where the graph allows, which only the comparison tells: first al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,10 @@ from core_encoder.contract import TOLERANCE
 from core_encoder.errors import InputError
 from prismhub.exporting.formats import FORMATS, FormatName, quiet, trace
 from prismhub.exporting.graphs import Graph
+
+STEPS = 5  # of a graph: traced, written, and compared three times
+Step = Callable[[int, str], None]
+"""Is told which step of a graph begins, from 0, and what it is; with fewer open axes they begin anew."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,9 @@ class WrittenGraph:
         }
 
 
-def write_checked(graph: Graph, folder: Path, name: FormatName) -> WrittenGraph:
+def write_checked(
+    graph: Graph, folder: Path, name: FormatName, begins: Step = lambda number, what: None
+) -> WrittenGraph:
     """Write a graph into a folder, with as many axes open as it is right with.
 
     Raises:
@@ -54,8 +60,11 @@ def write_checked(graph: Graph, folder: Path, name: FormatName) -> WrittenGraph:
     for fixed in dict.fromkeys(((), tuple(one for one in graph.axes if one != "batch"), tuple(graph.axes))):
         closed = graph.fixed(*fixed)
         try:
-            FORMATS[name].write(trace(closed), closed, path)
-            apart = _apart(closed, path, name)
+            begins(0, f"tracing {graph.name}")
+            program = trace(closed)
+            begins(1, f"writing {path.name}")
+            FORMATS[name].write(program, closed, path)
+            apart = _apart(closed, path, name, begins)
         except (OSError, MemoryError):
             raise
         except Exception as error:  # tracers and runtimes raise all kinds
@@ -67,11 +76,16 @@ def write_checked(graph: Graph, folder: Path, name: FormatName) -> WrittenGraph:
     raise InputError(f"{path.name} cannot be written as {name}: {problems[-1]}")
 
 
-def _apart(graph: Graph, path: Path, name: FormatName) -> float:
+def _apart(graph: Graph, path: Path, name: FormatName, begins: Step) -> float:
     """How far the written graph lies from the module, over all checks."""
+    apart = []
     with quiet():
         run = FORMATS[name].open(path)
-        return max(furthest(run(inputs), graph.run(inputs)) for inputs in map(graph.draw, range(3)))
+        for number in range(3):
+            begins(2 + number, f"comparing {path.name} with the model, {number + 1} of 3")
+            inputs = graph.draw(number)
+            apart.append(furthest(run(inputs), graph.run(inputs)))
+    return max(apart)
 
 
 def furthest(given: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:

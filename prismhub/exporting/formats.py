@@ -117,8 +117,27 @@ def _write_program(program: ExportedProgram, graph: Graph, path: Path) -> None:
             for kept in ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node"):
                 node.meta.pop(kept, None)
     program._example_inputs = None  # they would be pickled into the file
+    _drop_unused_weights(program)
     with quiet():
         torch.export.save(program, path)
+
+
+def _drop_unused_weights(program: ExportedProgram) -> None:
+    """Leave out the weights that no node reads: a text tower is traced as a part of its whole encoder."""
+    from torch.export.graph_signature import InputKind
+
+    inputs, specs = program.graph.find_nodes(op="placeholder"), program.graph_signature.input_specs
+    read = []
+    for node, spec in list(zip(inputs, specs, strict=True)):
+        if spec.target in program.state_dict and spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
+            if not node.users:
+                specs.remove(spec)
+                program.graph.erase_node(node)
+                continue
+            read.append(spec.target)
+    for name in program.state_dict.keys() - read:
+        del program.state_dict[name]
+    program.graph_module.recompile()
 
 
 def _open_program(path: Path) -> Run:

@@ -15,20 +15,20 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.saved_adapter import aside_of
 from core_encoder.errors import InputError
 from core_encoder.files.storage import readable_bytes, write_json, write_text, writing_to
-from prismhub.exporting.checking import WrittenGraph, furthest, write_checked
+from prismhub.exporting.checking import STEPS, WrittenGraph, furthest, write_checked
 from prismhub.exporting.formats import FormatName
 from prismhub.exporting.int8_weights import with_int8_weights
 from prismhub.exporting.model_page import model_page
 from prismhub.exporting.subjects import Subject
 from prismhub.exporting.target_folder import ABOUT_FILE, check_folder
 from prismhub.exporting.texts_as_data import write_texts
+from prismhub.progress import Show
 
 SCHEMA_VERSION = 1
 _CARRIED = Path(__file__).parent / "carried"
@@ -49,9 +49,7 @@ class ExportedModel:
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
 
 
-def write_model(
-    subject: Subject, folder: Path, name: FormatName, int8: bool, tell: Callable[[str], None]
-) -> ExportedModel:
+def write_model(subject: Subject, folder: Path, name: FormatName, int8: bool, show: Show) -> ExportedModel:
     """Write what is exported to `folder`; an exported model that lies there is replaced.
 
     Raises:
@@ -59,32 +57,45 @@ def write_model(
             full.
     """
     check_folder(folder)
-    plain = [graph.run(graph.draw(0)) for graph in subject.graphs] if int8 else []
-    layers = sum(map(with_int8_weights, subject.modules)) if int8 else 0
-    difference = None
-    if int8:
-        if not layers:
-            raise InputError(f"{subject.title} has no weight that is large enough for int8: leave int8 out")
-        pairs = zip(subject.graphs, plain, strict=True)
-        difference = max(furthest(graph.run(graph.draw(0)), before) for graph, before in pairs)
-    with writing_to(folder):
+    total = STEPS * len(subject.graphs) + int(int8)
+    with show.bar("exporting") as bar, writing_to(folder):
+        difference = None
+        if int8:
+            bar.update(0, total, "making weights int8")
+            difference = _make_int8(subject)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with aside_of(folder.parent, folder.name) as aside:
-            graphs = []
+            graphs: list[WrittenGraph] = []
             for graph in subject.graphs:
-                started = time.monotonic()
-                written = write_checked(graph, aside, name)
+                before, started = int(int8) + STEPS * len(graphs), time.monotonic()
+
+                def begins(number: int, what: str, before: int = before) -> None:
+                    bar.update(before + number, total, what)
+
+                written = write_checked(graph, aside, name, begins)
                 graphs.append(written)
                 dynamic = ", ".join(written.graph.axes) or "none"
-                seconds = time.monotonic() - started
-                tell(
-                    f"{written.file}: dynamic axes {dynamic}; within {written.apart:.1g} of the model; {seconds:.0f} s"
-                )
+                within = f"within {written.apart:.1g} of the model"
+                show.note(f"{written.file}: dynamic axes {dynamic}; {within}; {time.monotonic() - started:.0f} s")
+            bar.update(total, total)
             _write_data(aside, subject, name, int8, difference, graphs)
             if folder.exists():
                 shutil.rmtree(folder)
             aside.rename(folder)
     return ExportedModel(folder, tuple(graphs), difference)
+
+
+def _make_int8(subject: Subject) -> float:
+    """Make the weights of a subject int8; the largest difference of what its graphs give.
+
+    Raises:
+        InputError: none is large enough.
+    """
+    plain = [graph.run(graph.draw(0)) for graph in subject.graphs]
+    if not sum(map(with_int8_weights, subject.modules)):
+        raise InputError(f"{subject.title} has no weight that is large enough for int8: leave int8 out")
+    pairs = zip(subject.graphs, plain, strict=True)
+    return max(furthest(graph.run(graph.draw(0)), before) for graph, before in pairs)
 
 
 def _write_data(

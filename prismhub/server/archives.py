@@ -102,7 +102,7 @@ class ServedArchive:
             scene, video = kept.scene, kept.video
             found = FoundScene(
                 kept.id,
-                str(Path(video.root) / video.path),
+                video.place,
                 scene.start_s,
                 scene.end_s,
                 0.0,
@@ -293,7 +293,7 @@ def archive_names(folders: Sequence[str | Path]) -> list[str]:
 
 def _holds(found: FoundScene, scene: KeptScene) -> bool:
     """Whether a scene is one of those that an answer is made of."""
-    same = found.video == str(Path(scene.video.root) / scene.video.path)
+    same = found.video == scene.video.place
     return same and found.start_s <= scene.scene.start_s and scene.scene.end_s <= found.end_s
 
 

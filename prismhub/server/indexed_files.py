@@ -43,9 +43,12 @@ def open_indexed(video: ArchivedVideo) -> IndexedFile:
     The file is opened first and then looked at, so that it cannot be exchanged in between.
 
     Raises:
-        Refused: it is gone, another one, or a link leads out of the folder; the answer does not tell which.
+        Refused: it is gone, another one, or a link leads out of the folder, which the answer does not tell apart; or it
+            lies elsewhere.
     """
     gone = Refused(404, f"the video {video.path!r} is not there as it was indexed")
+    if not Path(video.root).is_absolute():  # an address, which would be taken for a path below the server's own folder
+        raise Refused(404, f"the video {video.path!r} does not lie on the server, which opens no addresses")
     file: BinaryIO | None = None
     try:
         root = os.path.realpath(video.root, strict=True)

@@ -10,6 +10,7 @@ from adapters.adapter import Adapter
 from adapters.context import Context, TargetSchema
 from adapters.features import ClipFeatures
 from adapters.registry import adapter_kind
+from adapters.tuning.broken_clips import BrokenClips
 from adapters.tuning.frame_examples import FrameExamples
 from adapters.tuning.tune_config import TuneConfig
 from adapters.tuning.tuned_adapter import Tuning
@@ -43,8 +44,9 @@ def features_of(clips: Sequence[Clip], encoder: Encoder, spec: FeatureSpec, root
     return ClipFeatures(source, clips, [i % 2 for i in range(len(clips))], [f"clip {i}" for i in range(len(clips))])
 
 
-def frames_of(features: ClipFeatures, spec: FeatureSpec, *names: Any) -> FrameExamples:
-    return FrameExamples(features, spec, Augmentation(names))
+def frames_of(features: ClipFeatures, spec: FeatureSpec, *names: Any, most: int = 0) -> FrameExamples:
+    broken = BrokenClips(Path(str(features.source.store.root)) / "broken.jsonl", most)
+    return FrameExamples(features, spec, Augmentation(names), broken)
 
 
 def head_on(spec: FeatureSpec, dim: int, kind: str = "map_classifier", **options: Any) -> Adapter:

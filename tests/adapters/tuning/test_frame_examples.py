@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from adapters.tuning.broken_clips import BrokenClips
 from core_encoder.encoder import load_encoder
 from core_encoder.errors import InputError
 from core_encoder.preprocessing import to_video_tensor
@@ -48,23 +49,38 @@ def test_an_epoch_depends_on_seed_number_and_place_alone(tmp_path: Path) -> None
     assert torch.equal(plain.features[1], frames[1].features) and plain.ids == ("clip 0", "clip 1")
 
 
-def test_a_video_that_breaks_costs_its_own_example_in_training_and_is_told_once(
+def test_a_video_that_breaks_costs_its_own_examples_and_is_told_and_listed_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     nano = load_encoder("nano")
     spec, clips = spec_of(nano), write_clips(tmp_path, 4)
-    frames = frames_of(features_of(clips, nano, spec, tmp_path / "store"), spec, "crop")
+    frames = frames_of(features_of(clips, nano, spec, tmp_path / "store"), spec, "crop", most=2)
+    addresses = frames.addresses()
     Path(clips[1].path).write_bytes(b"no video any more")
+    Path(clips[3].path).unlink()
     with caplog.at_level(logging.WARNING):
-        for epoch in range(2):
-            assert frames.of_epoch(epoch, 0).read_batch([0, 1, 2]).ids == ("clip 0", "clip 2")
-    assert [record.getMessage().count("1.mp4") for record in caplog.records] == [1]
-    with pytest.raises(InputError, match=r"1\.mp4.*it could be read before"):
-        frames.of_epoch(0, 0).read_batch([1])
-    with pytest.raises(InputError, match=r"1\.mp4.*it could be read before"):
-        frames.read_batch([0, 1])  # what is judged is judged whole
-    with pytest.raises(InputError, match=r"1\.mp4.*it could be read before"):
-        frames[1]
+        for seen in (frames.of_epoch(0, 0), frames.of_epoch(1, 0), frames):
+            batch = seen.read_batch([3, 0, 1, 2])
+            assert (batch.ids, batch.places) == (("clip 0", "clip 2"), [0, 2])
+    assert [record.getMessage().count("it could be read before") for record in caplog.records] == [1, 1]
+    listed = BrokenClips(tmp_path / "store" / "broken.jsonl", 0).failures()
+    assert {one.path for one in listed} == {clips[1].path, clips[3].path} and all(one.reason for one in listed)
+    assert frames.addresses() == addresses  # what a run is told by stays, though a file is gone
+    alone = frames.of_epoch(0, 0).read_batch([3])  # a share of one: the next one stands in, round the end
+    assert (alone.ids, alone.places) == (("clip 0",), [0]) and frames[1].id == "clip 2"
+
+
+def test_too_many_broken_videos_are_an_error(tmp_path: Path) -> None:
+    nano = load_encoder("nano")
+    spec, clips = spec_of(nano), write_clips(tmp_path, 2)
+    features = features_of(clips, nano, spec, tmp_path / "store")
+    few, any_number = frames_of(features, spec), frames_of(features, spec, most=9)
+    for clip in clips:
+        Path(clip.path).write_bytes(b"no video any more")
+    with pytest.raises(InputError, match=r"0\.mp4.*it could be read before.*more than max_unreadable allows"):
+        few.of_epoch(0, 0).read_batch([0, 1])
+    with pytest.raises(InputError, match="no clip beside it can be read any more"):
+        any_number.read_batch([0, 1])
 
 
 def test_another_video_under_the_name_is_another_address(tmp_path: Path) -> None:

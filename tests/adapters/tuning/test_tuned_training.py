@@ -134,6 +134,38 @@ def _without_chance(clips: Any, folder: Path, tuned: dict[str, Any], head: dict[
     )
 
 
+def test_a_validation_clip_that_breaks_is_not_judged(clips: Any, tmp_path: Path) -> None:
+    """The rest of its batch are judged as themselves."""
+    nano = load_encoder("nano")
+    spec = spec_of(nano)
+    some = write_clips(tmp_path / "val", 4)
+    val = frames_of(features_of(some, nano, spec, tmp_path / "store"), spec, most=1)
+    Path(some[1].path).unlink()
+    judged: list[list[str]] = []
+
+    class Judge:
+        def update(self, answers: Any, truths: Any) -> None:
+            judged.append([one.sample_id for one in answers])
+            assert [one.id for one in truths] == judged[-1]
+
+        def compute(self) -> float:
+            return 1.0
+
+    train(
+        "map_classifier",
+        frames_of(features_of(clips[0], nano, spec, clips[2]), spec),
+        val,
+        targets=TargetSchema("classes", NAMES),
+        head={"hidden": 24},
+        config=TrainingConfig(epochs=1, batch_size=4, accelerator="cpu"),
+        run_dir=tmp_path / "run",
+        metric=Judge,
+        info=AdapterInfo(features=spec, encoder_source="nano"),
+        tuning=tuning_on(spec, tune="lora", lora_rank=2),
+    )
+    assert judged == [["clip 0", "clip 2", "clip 3"]]
+
+
 def test_the_cost_of_an_epoch_is_measured(clips: Any) -> None:
     nano = load_encoder("nano")
     spec = spec_of(nano)

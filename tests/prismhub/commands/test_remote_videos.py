@@ -87,7 +87,8 @@ def test_training_and_asking_with_everything_elsewhere(
     [
         (["encode", "https://127.0.0.1:9/videos/"], "a web server lists no files"),
         (["encode", "s3://bucket/list.csv"], "manifests are read from this machine"),
-        (["index", "s3://bucket/videos/", "--out", "archive"], "archives are of folders of this machine"),
+        (["index", "https://127.0.0.1:9/videos/", "--out", "archive"], "a web server lists no files"),
+        (["index", "hf://org/name#train", "--out", "archive"], "data sets of the Hub are not indexed"),
         (["encode", "a.mp4", "--store", "https://host/features"], "no such file or folder"),
         (["encode", "https://127.0.0.1:9/a.mp4", "--local-copies", "-1"], "local_copies must not be negative"),
     ],

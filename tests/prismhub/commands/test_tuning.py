@@ -13,6 +13,7 @@ import torch
 
 from adapters.hub import Hub
 from adapters.registry import describe_adapter, load_adapter
+from benchmarks.cell import train_once
 from core_encoder.encoder import load_encoder
 from core_encoder.errors import EncoderMismatch
 from prismhub.cli import run
@@ -163,6 +164,49 @@ def test_a_broken_video_is_skipped_and_named(splits: Path, tmp_path: Path, capsy
     (data / "train" / "b" / "0.mp4").write_bytes(b"no video")
     done = read_json(capsys, "train", "--data", str(data), *FAST, *LORA, "--name", "y", code=3)
     assert done["adapter"] == "y@v1"
+
+
+@pytest.mark.parametrize("devices", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_videos_that_break_meanwhile_are_listed_once_whoever_meets_them(
+    splits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, devices: str
+) -> None:
+    """One of each split, after all have been encoded; one of them is gone, and not only damaged."""
+    data = shutil.copytree(splits, tmp_path / "data")
+    lost = [data / "train" / "b" / "0.mp4", data / "val" / "d" / "1.mp4", data / "test" / "d" / "2.mp4"]
+
+    def they_break(*given: Any) -> Any:
+        for path in lost[1:]:
+            path.write_bytes(b"no video any more")
+        lost[0].unlink()
+        return train_once(*given)
+
+    monkeypatch.setattr("benchmarks.cell.train_once", they_break)
+    train = ["train", "--data", str(data), *FAST, *LORA, "--name", "y", "--max-unreadable", "0.2"]
+    done = read_json(capsys, *train, "--devices", devices, code=3)
+    assert {Path(one["path"]) for one in done["failed"]} == set(lost) and len(done["failed"]) == 3
+    skipped = done["result"]["skipped"]
+    assert [one["id"] for one in skipped] == ["test/d/2.mp4"] and skipped[0]["reason"] in str(done["failed"])
+    assert done["result"]["n_evaluated"] == 5 and describe_adapter("y").training["clip_s"]
+    listed = (Path(done["run"]) / "failures.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in listed] == done["failed"]
+    recorded = json.loads((Path(done["run"]) / "result.json").read_text())
+    assert recorded["skipped"] == skipped
+
+
+def test_more_than_the_stated_share_may_not_break(
+    splits: Path, tmp_path: Path, says: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = shutil.copytree(splits, tmp_path / "data")
+    lost = [data / "train" / "b" / f"{number}.mp4" for number in range(2)]
+
+    def they_break(*given: Any) -> Any:
+        for path in lost:
+            path.unlink()
+        return train_once(*given)
+
+    monkeypatch.setattr("benchmarks.cell.train_once", they_break)
+    line = says(2, "train", "--data", str(data), *FAST, *LORA, "--name", "y")
+    assert "2 clips broke while the encoder trained, more than max_unreadable allows" in line
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -22,12 +24,14 @@ from core_encoder.encoder import Encoder, load_encoder
 from prismhub.cli import run
 from prismhub.commands.export import _subject
 from prismhub.exporting.checking import write_checked
-from prismhub.exporting.encoder_graphs import encoder_graph
+from prismhub.exporting.encoder_graphs import encoder_graph, encoder_text_graph
 from prismhub.exporting.export_settings import ArchiveExportSettings, ExportSettings, ModelExportSettings
 from prismhub.exporting.formats import FORMATS
 from prismhub.exporting.graphs import Axis, Graph, Port, batch_axis
 from prismhub.exporting.int8_weights import with_int8_weights
-from prismhub.exporting.subjects import adapter_subject
+from prismhub.exporting.model_folder import write_model
+from prismhub.exporting.subjects import Subject, adapter_subject
+from prismhub.progress import Show
 from prismhub.settings import OutputSettings
 from tests.adapters.tuning.frames import head_on, spec_of, tuning_on
 from tests.core_encoder.foreign_models import foreign_folder
@@ -209,6 +213,51 @@ def test_encoders_of_others_become_graphs(family: str, name: Any, tmp_path: Path
     given = {"frames": frames} | ({"frame_mask": torch.ones(2, 6, dtype=torch.bool)} if family == "clip" else {})
     tokens = FORMATS[cast("Any", name)].open(tmp_path / written.file)(given)[0]
     torch.testing.assert_close(tokens, encoder(frames.movedim(-1, 2) / 255).tokens, atol=1e-4, rtol=1e-4)
+
+
+class _Told(Show):
+    """Keeps what a bar is told."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.steps: list[tuple[float, float | None, str]] = []
+
+    @contextmanager
+    def bar(self, what: str, in_seconds: bool = False) -> Iterator[Any]:
+        yield SimpleNamespace(update=lambda done, total, note="": self.steps.append((done, total, note)))
+
+
+def test_every_step_is_shown_and_quiet_shows_none(
+    tiny: Encoder, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = torch.nn.Linear(64, 96)
+    port = Port("input", "features", (batch_axis(), 64))
+    graphs = tuple(Graph(name, head, (port,), {"scores": ("batch", 96)}) for name in ("model", "text"))
+    told = _Told()
+    subject = Subject("a head", {"features": {"kind": "clip"}}, graphs, "classes")
+    write_model(subject, tmp_path / "x", "torch-export", True, told)
+    compared = [f"comparing {{}}.pt2 with the model, {number} of 3" for number in (1, 2, 3)]
+    steps = ["tracing {}", "writing {}.pt2", *compared]
+    wanted = ["making weights int8", *(one.format(name) for name in ("model", "text") for one in steps), ""]
+    assert told.steps == [(done, 11, note) for done, note in enumerate(wanted)]
+    saved_on(tiny, tiny_folder, "linear")
+    command = ["export", "linear", "--out", str(tmp_path / "y"), "--format", "torch-export"]
+    capsys.readouterr()
+    assert run(command) == 0 and "model.pt2: dynamic axes" in capsys.readouterr().err
+    assert run([*command, "--quiet"]) == 0 and not capsys.readouterr().err
+
+
+def test_a_text_tower_is_exported_without_the_weights_of_videos(tmp_path: Path) -> None:
+    """It is traced as a part of its encoder; what no node reads is in the file of neither."""
+    nano = load_encoder("nano")
+    tower = nano.model.text_tower
+    texts = sum(4 * one.numel() for one in tower.parameters())
+    whole = sum(4 * one.numel() for one in nano.model.parameters())
+    written = write_checked(encoder_text_graph(nano, tower.config.vocab_size, 16), tmp_path, "torch-export")
+    size = (tmp_path / written.file).stat().st_size
+    assert texts < size < texts + 500_000 < whole
+    names = torch.export.load(tmp_path / written.file).state_dict
+    assert names and all(".text_tower." in name for name in names)
 
 
 class _OneByOne(torch.nn.Module):

@@ -69,16 +69,13 @@ def encode_missing(
         InputError: the features cannot fit on the disk.
     """
     from core_encoder.clip_bounds import describe_overruns
-    from core_encoder.cluster.ray_session import is_connected
     from core_encoder.extraction import check_room
 
     for spec in specs:
         state_size(encoder, clips, spec, reading.root, watch)
     check_room(encoder, clips, specs, reading.root)
-    if reading.cluster.on_ray and not is_connected():
-        watch.note(reading.cluster.beginning)
     with watch.bar("encoding", in_seconds=True) as bar:
-        report = _engine(reading)(
+        report = _engine(reading, watch)(
             encoder,
             clips,
             specs,
@@ -104,12 +101,12 @@ def encode_missing(
     return report
 
 
-def _engine(reading: Reading) -> Callable[..., ExtractionReport]:
+def _engine(reading: Reading, watch: Watch) -> Callable[..., ExtractionReport]:
     """`extract`, here or on a cluster."""
     if reading.cluster.on_ray:
         from core_encoder.cluster.ray_extraction import extract_on_ray
 
-        return partial(extract_on_ray, cluster=reading.cluster)
+        return partial(extract_on_ray, cluster=reading.cluster, tell=watch.note)
     from core_encoder.extraction import extract
 
     return partial(extract, workers=reading.workers)

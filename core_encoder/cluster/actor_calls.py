@@ -29,6 +29,12 @@ class ActorCalls:
         """Call `then` with the answer once it is there; with a `Gone` where there will be none."""
         self._then[answer] = then
 
+    def cancel(self) -> None:
+        """Want no answer any more: calls that wait for their turn are never made, those that run are told."""
+        for answer in self._then:
+            self._ray.cancel(answer)
+        self._then.clear()
+
     def wait(self, timeout_s: float) -> None:
         """Deal with the calls that have returned, waiting for one of them.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -54,10 +55,24 @@ class ClusterSettings:
         return "Ray: joining the cluster" + ("" if self.address == "auto" else f" at {self.address}")
 
     def check(self) -> None:
-        """Refuse Ray where it is not installed.
+        """Refuse Ray where it is not installed, and GPUs where it would run on this machine, which has fewer.
 
         Raises:
-            InputError: the command that installs it.
+            InputError: the command that installs it, or how many GPUs there are.
         """
         if self.on_ray and importlib.util.find_spec("ray") is None:
             raise InputError("engine ray needs Ray, which is not installed: pip install 'prismhub[ray]'")
+        if self.num_gpus_per_worker and self.address is None and not is_connected():
+            import torch  # no earlier: seconds, and most commands name no GPUs
+
+            if self.num_gpus_per_worker > (present := torch.cuda.device_count()):
+                raise InputError(
+                    f"num_gpus_per_worker {self.num_gpus_per_worker:g}: GPUs of this machine: {present}; leave it out, "
+                    "or give the address of a cluster that has so many"
+                )
+
+
+def is_connected() -> bool:
+    """Whether Ray runs for this process, begun here or by the program around it."""
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized()

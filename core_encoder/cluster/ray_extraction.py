@@ -33,6 +33,7 @@ from core_encoder.encoder import Encoder
 from core_encoder.errors import InputError
 from core_encoder.extraction import StoreWriting, check_room, derive_missing
 from core_encoder.features.encoding import EncodingWork, check_pass, encoder_may_share
+from core_encoder.features.estimate import is_cached
 from core_encoder.features.failures import FailureLog
 from core_encoder.features.feature_spec import FeatureSpec
 from core_encoder.features.feature_store import FeatureStore
@@ -44,7 +45,7 @@ from core_encoder.video.decoding import ClipFailed
 
 _CLIPS_PER_CHUNK = 32
 _CALLS_AT_ONCE = 2  # of an encoder: the next frames are there when it has done with these
-_END_S = 30.0  # at most, for workers to save what they have when a run is stopped
+_END_S = 5.0  # at most, for workers to save what they have when a run is stopped
 
 
 def extract_on_ray(
@@ -56,6 +57,7 @@ def extract_on_ray(
     cluster: ClusterSettings,
     batch_size: int = 8,
     progress: Callable[[ExtractionProgress], None] | None = None,
+    tell: Callable[[str], None] = lambda text: None,
     failures_path: str | Path | None = None,
     shard_bytes: int = 64 << 20,
     commit_every_s: float = 20.0,
@@ -63,7 +65,7 @@ def extract_on_ray(
     """`extract` on the workers of a cluster: the same features under the same keys.
 
     Videos and `root` lie where every machine of the cluster finds them by the same path. A clip that kills its worker
-    three times is a failure with that reason.
+    three times is a failure with that reason. Ray begins, and `tell` hears so, only where clips are left.
 
     Raises:
         InputError: as `extract`; Ray is not installed, no cluster answers, or it has not the GPUs that were asked for.
@@ -94,14 +96,19 @@ def extract_on_ray(
         limits=remote_limits(),
         folder=os.getcwd(),  # noqa: PTH109
     )
-    with ray_session(cluster) as ray:
-        size = ClusterSize.of(ray, cluster)
-        per_chunk = max(1, min(_CLIPS_PER_CHUNK, len(unique) // (2 * size.decoding)))
-        run = _Run(ray, job, encoder, Chunks(unique, per_chunk), size)
-        clock = VideoClock(dense=specs[0].plan.sampling == "dense")
-        tally = Tally(len(clips), lambda: run.work, listed, clock, progress, lambda: run.crew)
-        tally.num_derived = num_derived
-        run.run(tally)
+    clock = VideoClock(dense=specs[0].plan.sampling == "dense")
+    if _are_cached(list(unique), stores):
+        tally = Tally(len(clips), lambda: _sum_of([], batch_size), listed, clock, progress)
+        for _ in unique:
+            tally.cached()
+    else:
+        with ray_session(cluster, tell) as ray:
+            size = ClusterSize.of(ray, cluster)
+            per_chunk = max(1, min(_CLIPS_PER_CHUNK, len(unique) // (2 * size.decoding)))
+            run = _Run(ray, job, encoder, Chunks(unique, per_chunk), size)
+            tally = Tally(len(clips), lambda: run.work, listed, clock, progress, lambda: run.crew)
+            run.run(tally)
+    tally.num_derived = num_derived
     tally.settle()
     for clip in list(clips) if len(clips) > len(unique) else []:
         if clip in unique:
@@ -109,6 +116,24 @@ def extract_on_ray(
         else:
             tally.twice(clip)
     return tally.report(tuple(store.folder for store in stores), time.monotonic() - started)
+
+
+def _are_cached(clips: Sequence[Clip], stores: Sequence[FeatureStore]) -> bool:
+    """Whether nothing is left to encode; the last clips are looked up first, which a run that was cut off lacks."""
+    return all(len(store) and is_cached(store, clip) for clip in reversed(clips) for store in stores)
+
+
+def _sum_of(works: Sequence[EncodingWork], batch_size: int) -> EncodingWork:
+    """What several encoders did, in batches of at most `batch_size`."""
+    wait_s, encode_s = sum(one.decode_wait_s for one in works), sum(one.encode_s for one in works)
+    return EncodingWork(
+        views_encoded=sum(one.views_encoded for one in works),
+        frames_decoded=sum(one.frames_decoded for one in works),
+        decode_wait_s=wait_s,
+        encode_s=encode_s,
+        batch_size=min((one.batch_size for one in works), default=batch_size),
+        bottleneck="decoding" if wait_s > 0.1 * encode_s else "encoding",
+    )
 
 
 @dataclass(eq=False)
@@ -136,6 +161,7 @@ class _Hand:
     calls: int = 0
     unfinished: dict[Clip, None] = field(default_factory=dict)  # of which it has frames
     unsaved: list[ClipStored] = field(default_factory=list)
+    saved: bool = True  # it said so last; of a long clip views may be unsaved before the clip is through
     reserved: bool = False  # for a clip that is kept apart
     flushed: bool = True  # since frames were sent last
     work: EncodingWork | None = None
@@ -180,16 +206,8 @@ class _Run:
     @property
     def work(self) -> EncodingWork:
         """What all encoders did so far."""
-        works = self._works + [hand.work for hand in self._hands if hand.work is not None]
-        wait_s, encode_s = sum(one.decode_wait_s for one in works), sum(one.encode_s for one in works)
-        return EncodingWork(
-            views_encoded=sum(one.views_encoded for one in works),
-            frames_decoded=sum(one.frames_decoded for one in works),
-            decode_wait_s=wait_s,
-            encode_s=encode_s,
-            batch_size=min((one.batch_size for one in works), default=self._batch_size),
-            bottleneck="decoding" if wait_s > 0.1 * encode_s else "encoding",
-        )
+        now = [hand.work for hand in self._hands if hand.work is not None]
+        return _sum_of(self._works + now, self._batch_size)
 
     @property
     def crew(self) -> Crew:
@@ -201,8 +219,6 @@ class _Run:
         """Encode every chunk; on Ctrl-C and on errors, what was encoded is saved first."""
         self._tally = tally
         with self._ending():
-            if not self._chunks:
-                return
             self._encoders.start(self._size.encoding)
             self._decoders.start(self._size.decoding)
             while self._chunks or self._flows or any(hand.unfinished or hand.unsaved for hand in self._hands):
@@ -219,7 +235,8 @@ class _Run:
         try:
             yield
         finally:
-            saving = [hand.actor.flush.remote(True) for hand in self._hands if hand.unsaved or hand.unfinished]
+            self._calls.cancel()
+            saving = [hand.actor.save.remote() for hand in self._hands if not hand.saved]
             if saving:
                 self._ray.wait(saving, num_returns=len(saving), timeout=_END_S)
             self._decoders.stop()
@@ -347,6 +364,7 @@ class _Run:
                 self._tally.repeated(other.clip, other.key)
             else:
                 self._tally.cached()
+        hand.saved = told.saved
         if told.saved:
             hand.unsaved.clear()
 

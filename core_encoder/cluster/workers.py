@@ -7,6 +7,7 @@ other.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Generator, Sequence
 from contextlib import suppress
@@ -171,9 +172,11 @@ class EncodingWorker:
             self._wait_s += time.monotonic() - self._idle_since
         answer = _Answer()
         for part in parts:
+            if _is_cancelled():
+                break  # the run is stopped: `save` is next
             for event in self._clips.take(part):
                 self._hear(event, answer)
-        return self._answered(answer, flush)
+        return self._answered(answer, flush and not _is_cancelled())
 
     def flush(self, save: bool) -> Encoded:
         """Encode what waits; with `save`, make everything durable.
@@ -182,6 +185,14 @@ class EncodingWorker:
             InputError: the disk is full.
         """
         return self._answered(_Answer(), flush=True, save=save)
+
+    def save(self) -> None:
+        """Make durable what is encoded, and encode nothing more.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        self._writing.commit()
 
     def forget(self, clips: Sequence[Clip]) -> None:
         """Clips of which no more parts come: they begin anew elsewhere."""
@@ -237,6 +248,15 @@ def enter(folder: str) -> None:
     """Go to the folder that a run was started in, where this machine has it."""
     with suppress(OSError):
         os.chdir(folder)
+
+
+def _is_cancelled() -> bool:
+    """Whether who called this process no longer wants the answer."""
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return False
+    context = ray.get_runtime_context()
+    return bool(getattr(context, "is_canceled", bool)())  # older versions do not say: the bundle is encoded to its end
 
 
 def _clip_of(part: Part) -> Clip:

@@ -102,7 +102,7 @@ def estimate(
     store = FeatureStore(root, spec)
     missing = list(clips)
     if count_cached and len(store):
-        missing = [clip for clip in clips if not _is_cached(store, clip)]
+        missing = [clip for clip in clips if not is_cached(store, clip)]
     views_of = spec.plan.views if spec.plan.sampling != "dense" else 0
     probed = missing if views_of else _spread(missing, _PROBED)
     counts = [views_of or _num_missing(store, clip) for clip in probed]
@@ -126,7 +126,8 @@ def _record_bytes(spec: FeatureSpec, kind: FeatureKind, patches: int, encoder: E
     return replace(spec, kind=kind, layers=layers).record_bytes(patches, width)
 
 
-def _is_cached(store: FeatureStore, clip: Clip) -> bool:
+def is_cached(store: FeatureStore, clip: Clip) -> bool:
+    """Whether all views of a clip are stored, as far as that is known without reading a remote video."""
     try:
         digest = known_digest(clip.path)
         return digest is not None and bool(store.views(ClipKey.of(clip, digest)))

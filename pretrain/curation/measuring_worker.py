@@ -48,10 +48,14 @@ def measure_on_ray(
 ) -> Iterator[Lines]:
     """`TierMeasures.measured` on a cluster; a clip that three processes died of is unreadable for that reason.
 
+    Without any task Ray does not begin.
+
     Raises:
         InputError: no cluster answers.
     """
     chunks = iter(lambda: tuple(itertools.islice(tasks, chunk)), ())
+    if (first := next(chunks, None)) is None:
+        return
     encoder, unladen = tier.encoder, copy.copy(tier)
     unladen.encoder = None
     if encoder is not None and encoder.device.type != "cpu":
@@ -64,7 +68,7 @@ def measure_on_ray(
             ray,
             MeasuringWorker,
             given,
-            chunks,
+            itertools.chain([first], chunks),
             count=size.encoding if encoder is not None else size.decoding,
             num_cpus=size.num_cpus if encoder is not None else 1,
             num_gpus=num_gpus,

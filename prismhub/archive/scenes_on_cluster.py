@@ -6,7 +6,7 @@ The index has one writer, the process that asks.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -71,8 +71,10 @@ class ClusterScenes:
         known: ArchiveRecord | None,
         cuts: SceneCuts,
         store: Path,
+        tell: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._videos = tuple(videos)
+        """Prepare to make scenes of `videos`; `tell` hears that Ray begins."""
+        self._videos, self._tell = tuple(videos), tell
         self._settings, self._known, self._cuts, self._store = settings, known, cuts, store.absolute()
         self._open = ExitStack()
 
@@ -82,7 +84,7 @@ class ClusterScenes:
         Raises:
             InputError: none answers.
         """
-        self._ray: Any = self._open.enter_context(ray_session(self._settings.cluster))
+        self._ray: Any = self._open.enter_context(ray_session(self._settings.cluster, self._tell))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

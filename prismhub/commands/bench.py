@@ -216,8 +216,10 @@ def _on_cluster(
     tasks = OpenTasks(settings.data_root.expanduser())
     found = {cell.path: result for cell in cells if (result := finished(cell, tasks)) is not None}
     missing = {str(cell.path): cell for cell in cells if cell.path not in found}
-    show.note(settings.cluster.beginning)
-    with ray_session(settings.cluster) as ray, show.bar("cells") as bar:
+    if not missing:
+        yield from (found[cell.path] for cell in cells)
+        return
+    with ray_session(settings.cluster, show.note) as ray, show.bar("cells") as bar:
         for _, group in itertools.groupby(missing.values(), key=lambda cell: cell.batch):
             encode_together(list(group), tasks, reading, show)
         size = ClusterSize.of(ray, settings.cluster)

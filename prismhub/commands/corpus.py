@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from core_encoder.cluster.cluster_settings import ClusterSettings
-from core_encoder.cluster.ray_session import cluster_session
+from core_encoder.cluster.ray_session import shared_session
 from core_encoder.config import group, option
 from core_encoder.errors import InputError
 from fit.device import Accelerator
@@ -111,7 +111,7 @@ def corpus_stats(settings: CorpusStatsSettings) -> None:
     model = _video_text_encoder(encoder, measuring.accelerator) if encoder else None
     folder = settings.out or manifest.with_name(f"{manifest.stem}-stats")
     found = []
-    with cluster_session(settings.cluster):
+    with shared_session():
         for tier, source in zip(corpus.tiers, sources, strict=True):
             part = TierMeasures(tier, source, model, measuring.measures)
             numbers = choose(len(source), settings.sample)
@@ -243,7 +243,7 @@ def _take(
     settings: CorpusStatsSettings | CorpusFilterSettings | CorpusDedupSettings,
     show: Show,
 ) -> None:
-    with cluster_session(settings.cluster):
+    with shared_session():
         for part in parts:
             with show.bar(f"measuring {part.tier.name}") as bar:
                 part.take(

@@ -78,8 +78,6 @@ def index(settings: IndexSettings, show: Show = SILENT) -> Indexed:
             raise InputError(
                 f"{out}: another prismhub index changed this archive meanwhile; run the same command again"
             )
-        if settings.cluster.on_ray:
-            show.note(settings.cluster.beginning)
         with (
             FolderIndex.create(out, record) if known is None else FolderIndex.open(out) as archive,
             show.bar("indexing", in_seconds=True) as bar,
@@ -96,7 +94,9 @@ def index(settings: IndexSettings, show: Show = SILENT) -> Indexed:
             if settings.cluster.on_ray:
                 from prismhub.archive.scenes_on_cluster import ClusterScenes
 
-                make_scenes = partial(ClusterScenes, settings=settings, known=known, cuts=cuts, store=store)
+                make_scenes = partial(
+                    ClusterScenes, settings=settings, known=known, cuts=cuts, store=store, tell=show.note
+                )
             run = Ingestion(out, archive, answers, cuts, store, settings.reading, progress, make_scenes)
             done = run.run(found, record)
             count, scenes = len(archive.made_of()), len(archive)

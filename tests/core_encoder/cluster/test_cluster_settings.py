@@ -40,6 +40,17 @@ def test_without_ray_the_command_that_installs_it_is_named(monkeypatch: pytest.M
         pass
 
 
+def test_gpus_that_this_machine_has_not_are_refused_before_ray_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    for fitting in (None, 0.0, 0.5, 1.0):
+        ClusterSettings(engine="ray", num_gpus_per_worker=fitting).check()
+    with pytest.raises(InputError, match=r"^num_gpus_per_worker 2: GPUs of this machine: 1; leave it out, or .*$"):
+        ClusterSettings(engine="ray", num_gpus_per_worker=2.0).check()
+    ClusterSettings(engine="ray", num_gpus_per_worker=2.0, address="head:6379").check()
+    monkeypatch.setattr("core_encoder.cluster.cluster_settings.is_connected", lambda: True)
+    ClusterSettings(engine="ray", num_gpus_per_worker=2.0).check()
+
+
 def test_an_address_where_nobody_listens_is_one_line() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

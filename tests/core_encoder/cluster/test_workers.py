@@ -89,6 +89,19 @@ def test_what_is_not_saved_yet_is_said(nano: Encoder, videos: list[Clip], tmp_pa
     assert not told.stored and told.saved and len(FeatureStore(tmp_path, specs[0])) == 4
 
 
+def test_a_worker_that_is_told_to_stop_saves_what_it_has_and_encodes_nothing_more(
+    nano: Encoder, videos: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = (spec_for(nano),)
+    decoder, encoder = started(nano, job_of(nano, specs, tmp_path))
+    _, parts = decoder.decode(videos[:4])
+    answers = iter([False] * 3 + [True] * 2)  # asked before each part, and before what waits is encoded
+    monkeypatch.setattr(workers, "_is_cancelled", lambda: next(answers))
+    assert len(encoder.encode(parts, flush=True).stored) == 3
+    encoder.save()
+    assert len(FeatureStore(tmp_path, specs[0])) == 3
+
+
 def test_a_clip_that_begins_anew_leaves_nothing_behind(
     nano: Encoder, video_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from adapters.predicting import check_given
 from adapters.predictions import Segments
 from core_encoder.clip_plan import Clip, ClipPlan, VideoFacts
 from core_encoder.errors import InputError, UnreadableVideo
-from core_encoder.features.encoding import encoder_may_share
+from core_encoder.features.encoding import Event, ViewEncoded, encoder_may_share
 from core_encoder.features.failures import Failure
 from core_encoder.files.storage import nearest
 from prismhub.answers import Predicted
@@ -26,7 +26,7 @@ from prismhub.long_videos import MUCH_LONGER, is_much_longer, window_seconds
 from prismhub.printing import answer_records
 from prismhub.progress import SILENT
 from prismhub.server.asked import Asked
-from prismhub.server.clip_limits import check_length, seconds_of
+from prismhub.server.clip_limits import check_length, check_windows, seconds_of
 from prismhub.server.decode_pool import DecodePool, Soon
 from prismhub.server.given_boxes import moments_of, wants_boxes
 from prismhub.server.lane import Lane
@@ -117,7 +117,7 @@ class Answering:
             raise InputError("threshold means nothing here: none of the adapters says when something happens")
         plain = {name: one for name, one in adapters.items() if name not in with_boxes}
         facts = self._facts(asked, *self._soon(plain, question))
-        ways = self._ways(plain, question, facts, asked.clip) if plain else {}
+        ways = self._ways(plain, question, facts, asked) if plain else {}
         parts: list[Future[Any]] = []
         for name, one in with_boxes.items():
             parts += self._moments(asked, facts, name, one, question)
@@ -276,19 +276,21 @@ class Answering:
         return facts
 
     def _ways(
-        self, adapters: Mapping[str, Adapter], question: PredictQuestion, facts: VideoFacts, clip: Clip
+        self, adapters: Mapping[str, Adapter], question: PredictQuestion, facts: VideoFacts, asked: Asked
     ) -> dict[Way, list[str]]:
         """How each adapter is asked: about the whole clip, or in windows, as `prismhub predict` does."""
         windows_asked = question.window is not None or question.step is not None
         if windows_asked and all(one.reads_whole_clips for one in adapters.values()):
             raise InputError("these adapters look at a video as a whole: they cannot be asked window by window")
-        seconds = seconds_of(clip, facts)
+        seconds = seconds_of(asked.clip, facts)
         ways: dict[Way, list[str]] = defaultdict(list)
         for name, one in adapters.items():
             spec = self.hub.spec(one)
             window_s = window_seconds(one.info, spec, question.window, question.step)
             long = is_much_longer(seconds, spec, _longest_s(one))
             windowed = not one.reads_whole_clips and (windows_asked or long)
+            if windowed and window_s is not None:
+                check_windows(asked.name, seconds, question.step or window_s)
             ways[(window_s, question.step) if windowed else (None, None)].append(name)
         return ways
 
@@ -363,12 +365,19 @@ class Answering:
     ) -> Future[Any]:
         """The records of a clip, or what `finish` makes of them in the lane."""
         hub = hub or self.hub
-        facts = self._facts(asked, [(spec,)], encoder=hub.encoder)
+        facts, plan = self._facts(asked, [(spec,)], encoder=hub.encoder), spec.plan
+        if plan.window_stride is not None and plan.fps is not None:
+            check_windows(asked.name, seconds_of(asked.clip, facts), plan.window_stride / plan.fps)
         lane = self._lane(asked, facts, [(spec,)], windowed=False, encoder=hub.encoder)
 
         def run(items: Sequence[tuple[Asked, Any]]) -> list[Any]:
+            def heard(event: Event) -> None:
+                if len(items) == 1 and isinstance(event, ViewEncoded):
+                    items[0][0].hear(event.clip, event.info.end_s)
+
             results: list[Any] = []
-            for (one, end), found in zip(items, hub.source([spec]).records([o.clip for o, _ in items]), strict=True):
+            records = hub.source([spec]).records([one.clip for one, _ in items], heard)
+            for (one, end), found in zip(items, records, strict=True):
                 if isinstance(found, Failure):
                     results.append(UnreadableVideo(one.clip.path, found.reason))
                     continue

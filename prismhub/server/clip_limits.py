@@ -7,6 +7,7 @@ from core_encoder.errors import InputError
 from core_encoder.features.feature_spec import FeatureSpec
 
 MOST_FRAMES_A_SECOND = 240  # of a clip: more shows nobody more
+MOST_WINDOWS = 20_000  # of one answer, which would be megabytes long, and take minutes
 _AHEAD_BYTES = 16 << 20  # of a clip whose frames are kept until a batch begins
 
 
@@ -29,6 +30,19 @@ def check_length(name: str, clip: Clip, facts: VideoFacts, limit_s: float) -> No
     frames = _frames(clip, facts)
     if frames > MOST_FRAMES_A_SECOND * max(seconds, 1.0):
         raise InputError(f"{name}: {frames} frames in {seconds:.1f} s are more than {MOST_FRAMES_A_SECOND} a second")
+
+
+def check_windows(name: str, seconds: float, step_s: float) -> None:
+    """Refuse a question about more windows than an answer holds.
+
+    Raises:
+        InputError: there would be more than `MOST_WINDOWS`.
+    """
+    if seconds > MOST_WINDOWS * step_s:
+        raise InputError(
+            f"{name}: a window every {step_s:g} s of {seconds:.1f} s are more than {MOST_WINDOWS:,} windows: "
+            "give a longer step, or start and end"
+        )
 
 
 def is_little(clip: Clip, facts: VideoFacts, spec: FeatureSpec) -> bool:

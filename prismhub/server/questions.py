@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from prismhub.server.clip_limits import MOST_FRAMES_A_SECOND
+
 _MOST_TEXTS = 1000
 MOST_SCENES = 5000  # of one answer
 
@@ -31,6 +33,7 @@ Names = Annotated[list[Word], Field(min_length=1, max_length=_MOST_TEXTS), Befor
 Texts = Annotated[list[Word], Field(min_length=1, max_length=_MOST_TEXTS)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Span = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Window = Annotated[float, Field(ge=1 / MOST_FRAMES_A_SECOND, allow_inf_nan=False)]  # shorter ones show no more
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -56,8 +59,8 @@ class PredictQuestion(VideoQuestion):
     """What adapters are asked; the fields mean what the options of `prismhub predict` mean."""
 
     adapters: Names | None = None
-    window: Span | None = None
-    step: Span | None = None
+    window: Window | None = None
+    step: Window | None = None
     question: Word | None = None
     candidates: Texts | None = None
     boxes: Annotated[list[GivenBox], Field(min_length=1, max_length=_MOST_TEXTS), BeforeValidator(_read)] | None = None
@@ -70,8 +73,8 @@ class EmbedQuestion(VideoQuestion):
     """A video, or texts; of videos one vector each, or one for every window of so many seconds."""
 
     text: Annotated[list[Word], Field(min_length=1, max_length=_MOST_TEXTS)] | Word | None = None
-    window: Span | None = None
-    step: Span | None = None
+    window: Window | None = None
+    step: Window | None = None
 
 
 class ZeroShotQuestion(VideoQuestion):

@@ -237,6 +237,28 @@ def test_videos_that_claim_too_much_are_refused_before_they_are_decoded(tmp_path
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("trained")
+def test_windows_without_number_are_refused_and_many_end_with_the_time_of_their_request(tmp_path: Path) -> None:
+    """Each of them took gigabytes in a decode process, or the lane of long clips for as long as it liked."""
+    (tmp_path / "root").mkdir()
+    write_video(tmp_path / "root" / "long.mp4", moving_square(100, 16, 16), fps=1)
+    with serving(adapter=["x"], root=str(tmp_path / "root")) as server:
+        for path in ("/v1/predict", "/v1/embed"):
+            for window, said in (
+                ({"window": 1e-9}, "window: input should be greater than or equal to 0.004"),
+                ({"window": 1.0, "step": 1e-9}, "step: input should be greater than or equal to 0.004"),
+                ({"window": 1 / 240}, "more than 20,000 windows: give a longer step"),
+            ):
+                began = time.monotonic()
+                reply = server.request("POST", path, {"video": "long.mp4"} | window)
+                assert reply.status == 422 and said in reply.error and time.monotonic() - began < 10
+        with_time(server, 1.0)
+        assert server.request("POST", "/v1/embed", {"video": "long.mp4", "window": 0.012}).status == 504
+        _until(lambda: server.served.answering.lanes.long.busy == 0)
+        with_time(server, 60.0)
+        assert server.request("POST", "/v1/embed", {"video": "long.mp4", "window": 10.0}).status == 200
+
+
+@pytest.mark.usefixtures("trained")
 def test_a_million_pictures_of_one_pixel_are_refused_in_seconds(tmp_path: Path) -> None:
     path = write_million(tmp_path / "many.mov")
     with serving(adapter=["x"]) as server:

@@ -19,6 +19,7 @@ from core_encoder.errors import InputError, UnreadableVideo
 from core_encoder.files.storage import atomic_path, plain_name
 from core_encoder.files.urls import Url, named
 from core_encoder.video.stream_facts import upright
+from core_encoder.video.video_bytes import is_inside
 
 _CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 _SOUND_IN_MP4 = ("aac", "mp3", "ac3", "eac3", "alac")
@@ -50,6 +51,8 @@ def save_scene(video: str | Path, start_s: float, end_s: float, folder: Path, na
 
     if isinstance(named(str(video)), Url):
         raise UnreadableVideo(str(video), "it lies elsewhere: scenes are cut out of files of this machine")
+    if is_inside(str(video)):
+        raise UnreadableVideo(str(video), "it lies in a tar: scenes are cut out of files that lie by themselves")
     path = Path(video)
     if not path.is_file():
         raise UnreadableVideo(str(video), "the file is not there any more")

@@ -39,7 +39,10 @@ def label(settings: LabelSettings, show: Show = SILENT) -> Found:
             for note in found.notes:
                 show.note(note)
             if not len(found):
-                raise InputError(found.nothing or f"{settings.archive}: nothing was found")
+                hint = " (--anyway lists it)" if found.nearest else ""
+                raise InputError(
+                    f"{found.nothing}{hint}" if found.nothing else f"{settings.archive}: nothing was found"
+                )
         else:
             found = _unsure(archive, settings)
     buffer = io.StringIO()

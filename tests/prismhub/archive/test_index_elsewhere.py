@@ -154,6 +154,9 @@ def test_the_server_and_cutting_open_no_addresses(
         open_indexed(video)
     with pytest.raises(UnreadableVideo, match="it lies elsewhere"):
         save_scene(video.place, 0, 1, tmp_path / "out", "x")
+    (tmp_path / "shard.tar").touch()
+    with pytest.raises(UnreadableVideo, match="it lies in a tar"):
+        save_scene(tmp_path / "shard.tar" / "a.mp4", 0, 1, tmp_path / "out", "x")
 
 
 @pytest.mark.slow

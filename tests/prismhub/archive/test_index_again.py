@@ -198,7 +198,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_equal(made: Path, tmp_path: Pa
     subprocess.run([*command, str(tmp_path / "calm")], check=True)
     whole_s = time.monotonic() - began
     stormy, kills = tmp_path / "stormy", 0
-    for share in (0.3, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0):
+    for share in (0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0):  # some early: the machine may have become faster
         process = subprocess.Popen([*command, str(stormy), "--store", str(tmp_path / "store")])
         try:
             process.wait(share * whole_s)

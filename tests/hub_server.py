@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
+from tests.http_handlers import answered_by
 
 _ROUTE = re.compile(
     r"(?P<api>/api)?/datasets/(?P<repo>[^/]+/[^/]+)(?:/(?P<what>revision|tree|paths-info|resolve)/(?P<rev>[^/]+)/?(?P<path>.*))?"
@@ -120,16 +121,8 @@ def serving_hub(folder: Path) -> Iterator[Hub]:
         def log_message(self, *about: object) -> None:
             """Says nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        http.daemon_threads = True
-        hub.port = http.server_address[1]
-        thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        try:
-            yield hub
-        finally:
-            http.shutdown()
-            thread.join()
+    with answered_by(Handler) as hub.port:
+        yield hub
 
 
 def _entry(file: Path, repo: Path) -> dict[str, Any]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from core_encoder.files.remote import RemoteLimits
+from tests.http_handlers import answered_by
 
 BUCKET = "videos"
 
@@ -40,11 +40,6 @@ class WebServer:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
-
-
-class _Quiet(ThreadingHTTPServer):
-    def handle_error(self, *about: object) -> None:
-        """A client that goes away is no news."""
 
 
 @contextmanager
@@ -101,16 +96,8 @@ def serving(folder: Path, **habits: Any) -> Iterator[WebServer]:
         def log_message(self, *about: object) -> None:
             """Says nothing."""
 
-    with _Quiet(("127.0.0.1", 0), Handler) as http:
-        http.daemon_threads = True
-        server.port = http.server_address[1]
-        thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            http.shutdown()
-            thread.join()
+    with answered_by(Handler) as server.port:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -117,7 +117,7 @@ class Answering:
             raise InputError("threshold means nothing here: none of the adapters says when something happens")
         plain = {name: one for name, one in adapters.items() if name not in with_boxes}
         facts = self._facts(asked, *self._soon(plain, question))
-        ways = self._ways(plain, question, facts, asked) if plain else {}
+        ways = self._ways(plain, question, facts, asked.clip) if plain else {}
         parts: list[Future[Any]] = []
         for name, one in with_boxes.items():
             parts += self._moments(asked, facts, name, one, question)
@@ -276,21 +276,19 @@ class Answering:
         return facts
 
     def _ways(
-        self, adapters: Mapping[str, Adapter], question: PredictQuestion, facts: VideoFacts, asked: Asked
+        self, adapters: Mapping[str, Adapter], question: PredictQuestion, facts: VideoFacts, clip: Clip
     ) -> dict[Way, list[str]]:
         """How each adapter is asked: about the whole clip, or in windows, as `prismhub predict` does."""
         windows_asked = question.window is not None or question.step is not None
         if windows_asked and all(one.reads_whole_clips for one in adapters.values()):
             raise InputError("these adapters look at a video as a whole: they cannot be asked window by window")
-        seconds = seconds_of(asked.clip, facts)
+        seconds = seconds_of(clip, facts)
         ways: dict[Way, list[str]] = defaultdict(list)
         for name, one in adapters.items():
             spec = self.hub.spec(one)
             window_s = window_seconds(one.info, spec, question.window, question.step)
             long = is_much_longer(seconds, spec, _longest_s(one))
             windowed = not one.reads_whole_clips and (windows_asked or long)
-            if windowed and window_s is not None:
-                check_windows(asked.name, seconds, question.step or window_s)
             ways[(window_s, question.step) if windowed else (None, None)].append(name)
         return ways
 
@@ -302,7 +300,13 @@ class Answering:
         windowed: bool,
         encoder: Encoder | None = None,
     ) -> Lane:
-        """Where a question is answered; for the lane of short clips all frames are decoded now."""
+        """Where a question is answered; for the lane of short clips all frames are decoded now.
+
+        Raises:
+            InputError: there are more windows than an answer holds.
+        """
+        for specs in passes:
+            check_windows(asked.name, asked.clip, facts, specs[0].plan)
         self._pool.deadlines[asked.clip.path] = asked.deadline
         about = (asked.clip, facts, encoder or self.hub.encoder)
         ahead = not windowed and all(
@@ -365,9 +369,7 @@ class Answering:
     ) -> Future[Any]:
         """The records of a clip, or what `finish` makes of them in the lane."""
         hub = hub or self.hub
-        facts, plan = self._facts(asked, [(spec,)], encoder=hub.encoder), spec.plan
-        if plan.window_stride is not None and plan.fps is not None:
-            check_windows(asked.name, seconds_of(asked.clip, facts), plan.window_stride / plan.fps)
+        facts = self._facts(asked, [(spec,)], encoder=hub.encoder)
         lane = self._lane(asked, facts, [(spec,)], windowed=False, encoder=hub.encoder)
 
         def run(items: Sequence[tuple[Asked, Any]]) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core_encoder.clip_plan import Clip, VideoFacts
+from core_encoder.clip_plan import Clip, ClipPlan, VideoFacts
 from core_encoder.errors import InputError
 from core_encoder.features.feature_spec import FeatureSpec
 
@@ -32,15 +32,18 @@ def check_length(name: str, clip: Clip, facts: VideoFacts, limit_s: float) -> No
         raise InputError(f"{name}: {frames} frames in {seconds:.1f} s are more than {MOST_FRAMES_A_SECOND} a second")
 
 
-def check_windows(name: str, seconds: float, step_s: float) -> None:
+def check_windows(name: str, clip: Clip, facts: VideoFacts, plan: ClipPlan) -> None:
     """Refuse a question about more windows than an answer holds.
 
     Raises:
         InputError: there would be more than `MOST_WINDOWS`.
     """
+    if plan.window_stride is None or plan.fps is None:
+        return
+    seconds, step_s = seconds_of(clip, facts), plan.window_stride / plan.fps
     if seconds > MOST_WINDOWS * step_s:
         raise InputError(
-            f"{name}: a window every {step_s:g} s of {seconds:.1f} s are more than {MOST_WINDOWS:,} windows: "
+            f"{name}: a window every {step_s:.2g} s of {seconds:.1f} s are more than {MOST_WINDOWS:,} windows: "
             "give a longer step, or start and end"
         )
 
